@@ -1,0 +1,56 @@
+"""Batches: how encoded triggers become one request body, are halved, and get their verdicts. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import accumulate
+
+
+def encode_batch(bodies: Sequence[bytes]) -> bytes:
+    """Return the request body: the bare object for one trigger, a JSON array for several."""
+    if len(bodies) == 1:
+        return bodies[0]
+    return b"[" + b",".join(bodies) + b"]"
+
+
+def encoded_size(bodies: Sequence[bytes]) -> int:
+    """Return the length in bytes of what `encode_batch` returns."""
+    size = sum(map(len, bodies))
+    return size if len(bodies) == 1 else size + len(bodies) + 1
+
+
+def count_fitting(bodies: Sequence[bytes], max_bytes: int) -> int:
+    """Return how many from the start make a request body of at most `max_bytes`; never less than one."""
+    if encoded_size(bodies) <= max_bytes:
+        return len(bodies)
+    # Each trigger brings itself and one comma or closing bracket; the array opens with one byte.
+    fitting = sum(size + 1 <= max_bytes for size in accumulate(len(body) + 1 for body in bodies))
+    return max(1, fitting)
+
+
+def halve(bodies: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
+    """Return the older and the newer half."""
+    middle = (len(bodies) + 1) // 2
+    return bodies[:middle], bodies[middle:]
+
+
+def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
+    """Return which triggers of a 207 were rejected, and the server's words for each.
+
+    The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. Indices out of range and indices named
+    twice are passed over: no server can make the counts wrong.
+
+    Returns:
+        None when the answer cannot be read as such.
+    """
+    try:
+        rejected = json.loads(answer)["rejected"]
+        verdicts: dict[int, str] = {}
+        for entry in rejected:
+            index = entry["index"]
+            if type(index) is int and 0 <= index < count:
+                verdicts.setdefault(index, str(entry.get("error", "")))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return verdicts

@@ -1,0 +1,1 @@
+"""Where triggers wait: one interface, `put`, `take`, `settle`."""

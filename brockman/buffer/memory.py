@@ -1,0 +1,270 @@
+"""Triggers that wait in memory.
+
+`record_trigger` can be interrupted anywhere, by a signal handler, a finalizer or an exception from another thread,
+and any of these may record a trigger, flush or close. So there is no lock on the way in. A trigger moves from
+place to place by one C call that takes it out and puts it in (`_move`), and is always in exactly one of them::
+
+    put -> waiting -> in flight -> settled (counted in the ledger)
+              `-> evicted -> dropped (counted in the ledger)
+
+How many there are is read off the places, never kept beside them. `_bytes` and the ledger's counts change in
+straight lines of code, see `ledger`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+
+from brockman.batch import count_fitting
+from brockman.clock import monotonic
+from brockman.exceptions import BufferFull
+from brockman.ledger import Ledger
+
+NEVER = 2**62  # a threshold that no buffer reaches
+
+
+class MemoryBuffer:
+    """A first-in first-out buffer, bounded by count and by bytes.
+
+    Any thread may `put`. `take` and `settle` belong to the one thread that has the flusher's role. Threads that
+    put at the same instant may overshoot the bounds by one trigger each.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        max_count: int,
+        max_bytes: int,
+        overflow: str,
+        block_timeout: float,
+        wake: Callable[[], None],
+    ) -> None:
+        """Make an empty buffer.
+
+        Args:
+            ledger: Where settled and dropped triggers are counted.
+            max_count: How many triggers may wait.
+            max_bytes: How many bytes may wait.
+            overflow: One of the policies of `Options.overflow`.
+            block_timeout: Seconds that `put` may wait under the policy "block".
+            wake: Called by `put` when as many wait as `due_at` was told, and when there is no room.
+        """
+        self._waiting: deque[bytes] = deque()
+        self._in_flight: deque[bytes] = deque()
+        self._evicted: deque[bytes] = deque()
+        self._bytes = 0  # of what waits
+        self._due_count = 1
+        self._due_bytes = NEVER
+        self._ledger = ledger
+        self._max_count = max_count
+        self._max_bytes = max_bytes
+        self._overflow = overflow
+        self._block_timeout = block_timeout
+        self._wake = wake
+        self._blocked: deque[queue.SimpleQueue[None]] = deque()  # one for each thread that waits for room
+        self._abandoned = False
+        self._taker = 0  # the thread that last took: it must not wait for itself to make room
+        # Between take, settle and abandon, and never taken by put. A reader does not take it either: it reads
+        # again when `version` was odd (a move is under way) or has changed meanwhile.
+        self._moving = threading.RLock()
+        self.version = 0
+        self.removed = 0  # how many that once waited are settled or dropped; the flush watermark
+
+    def __len__(self) -> int:
+        """Return how many wait, those in flight not counted."""
+        return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many are taken and not settled."""
+        return len(self._in_flight)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Encoded size of what waits, in bytes."""
+        return max(0, self._bytes) if self._waiting else 0
+
+    @property
+    def evicted(self) -> int:
+        """How many are on their way from `waiting` to the ledger."""
+        return len(self._evicted)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether `abandon` was called: what is put afterwards will never be taken."""
+        return self._abandoned
+
+    @property
+    def oldest(self) -> bytes | None:
+        """The oldest trigger that is not settled."""
+        for place in (self._in_flight, self._waiting):
+            try:
+                return place[0]
+            except IndexError:
+                continue
+        return None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether as much waits as `due_at` was told."""
+        return len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes
+
+    def due_at(self, count: int, size: int) -> None:
+        """Set how many triggers, or bytes, make `put` call `wake`. Only the flusher's role sets it."""
+        self._due_count, self._due_bytes = count, size
+
+    def put(self, body: bytes) -> bool:
+        """Add a trigger; False when it was dropped for want of room (and counted as `overflow`).
+
+        Blocks only under the policy "block". The trigger is committed by the one call of `append`.
+
+        Raises:
+            BufferFull: Under the policy "raise".
+        """
+        size = len(body)
+        if (len(self._waiting) >= self._max_count or self._bytes + size > self._max_bytes) and not self._make_room(
+            size
+        ):
+            self._ledger.drop("overflow", body)
+            if self._overflow == "raise":
+                raise BufferFull(f"{len(self._waiting)} triggers of {self._bytes} bytes wait; there is no room")
+            return False
+        self._waiting.append(body)
+        self._bytes += size
+        if len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes:
+            self._wake()
+        return True
+
+    def _has_room(self, size: int) -> bool:
+        return len(self._waiting) < self._max_count and self._bytes + size <= self._max_bytes
+
+    def _make_room(self, size: int) -> bool:
+        if self._due_count < NEVER:  # the flusher sleeps: the bounds are below a full batch
+            self._wake()
+        if size > self._max_bytes:
+            return False
+        if self._overflow == "drop_oldest":
+            while not self._has_room(size) and _move(self._waiting, self._evicted, 1):
+                self._bury()
+            return True
+        waits = self._overflow == "block" and threading.get_ident() != self._taker
+        return waits and self._wait_for_room(size)
+
+    def _bury(self) -> None:
+        """Count what was evicted. A signal handler may do the same in the middle: each is counted once."""
+        while self._evicted:
+            try:
+                body = self._evicted[0]
+            except IndexError:
+                return
+            size = len(body)
+            mine = False
+            if self._evicted and self._evicted[0] is body:  # from here to the `del`, no call: see `ledger`
+                self._bytes -= size
+                self.removed += 1
+                self._ledger.dropped["overflow"] += 1
+                del self._evicted[0]
+                mine = True
+            if mine:
+                self._ledger.tell("overflow", body)
+
+    def _wait_for_room(self, size: int) -> bool:
+        deadline = monotonic() + self._block_timeout
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        while not self._has_room(size):
+            remaining = deadline - monotonic()
+            if remaining <= 0 or self._abandoned:
+                return False
+            self._blocked.append(bell)
+            if self._has_room(size):  # made between the look above and the append
+                return True
+            try:
+                bell.get(timeout=remaining)
+            except queue.Empty:
+                return self._has_room(size)
+        return True
+
+    def _ring_blocked(self) -> None:
+        for _ in range(len(self._blocked)):
+            self._blocked.popleft().put(None)
+
+    @contextmanager
+    def _move_under_way(self) -> Iterator[None]:
+        with self._moving:
+            self.version += 1
+            try:
+                yield
+            finally:
+                self.version += 1
+
+    def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
+        """Move the oldest triggers in flight and return them: as many as the limits allow, at least one.
+
+        What is still in flight, because its delivery was cut short by an error, is returned again instead.
+        """
+        self._taker = threading.get_ident()
+        with self._move_under_way():
+            if not self._in_flight and not self._abandoned:
+                _move(self._waiting, self._in_flight, max_count)
+                taken = list(self._in_flight)
+                fitting = count_fitting(taken, max_bytes)
+                self._waiting.extendleft(reversed(taken[fitting:]))
+                for _ in range(len(taken) - fitting):
+                    self._in_flight.pop()
+                self._bytes -= sum(map(len, taken[:fitting]))
+                if not self._waiting:
+                    self._bytes = 0  # an exception between append and += left it wrong: mended here
+            batch = list(self._in_flight)
+        self._ring_blocked()
+        return batch
+
+    def settle(self, count: int, *, delivered: bool) -> bool:
+        """Count the oldest of those in flight as delivered, or as rejected; after `abandon` only return False."""
+        with self._move_under_way():
+            if self._abandoned:
+                return False
+            for _ in range(count):
+                self._in_flight.popleft()
+            self.removed += count
+            if delivered:
+                self._ledger.delivered += count
+            else:
+                self._ledger.rejected += count
+        return True
+
+    def abandon(self, reason: str) -> int:
+        """Drop all that waits and all in flight, and return how many."""
+        self._abandoned = True
+        dropped: list[bytes] = []
+        with self._move_under_way():
+            _move(self._waiting, self._in_flight, NEVER)
+            while self._in_flight:
+                dropped.append(self._in_flight[0])
+                self.removed += 1  # from here to the `del`, no call: see `ledger`
+                self._ledger.dropped[reason] += 1
+                del self._in_flight[0]
+            self._bytes = 0
+            self.due_at(1, NEVER)  # a put that comes after this rings
+        self._ring_blocked()
+        for body in dropped:
+            self._ledger.tell(reason, body)
+        return len(dropped)
+
+
+def _move(source: deque[bytes], target: deque[bytes], count: int) -> bool:
+    """Move up to `count` of the oldest, in one C call; False when there was none.
+
+    `extend` pulls on `islice`, that on the two-argument `iter`, that on `popleft`: no Python code runs between
+    taking out and putting in, so nothing can be lost there.
+    """
+    try:
+        target.extend(islice(iter(source.popleft, None), count))
+    except IndexError:  # the source ran out; what came before has moved
+        return bool(target)
+    return True

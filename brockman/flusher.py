@@ -1,0 +1,236 @@
+"""The thread that empties the buffer: when to take, start, wake, wait and stop.
+
+It sleeps on a bell (a `SimpleQueue`, whose `put` is one C call that signal handlers survive) and tells the buffer
+at how many triggers it wants to hear it: at the first one while it is idle, at a full batch while the interval
+runs, never while it is at work. So most calls of `record_trigger` ring nothing.
+
+Sleeping is measured by durations in C, which a test that froze the clock does not freeze.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import queue
+import threading
+from collections import deque
+
+from brockman.buffer.memory import NEVER, MemoryBuffer
+from brockman.clock import monotonic
+from brockman.delivery import Delivery, GivenUp
+from brockman.report import LINE_EVERY, Report
+
+_AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
+
+
+class Flusher:
+    """Runs a delivery over a buffer, in a daemon thread that starts with the first trigger.
+
+    Invariant: whoever holds `_role` is the only one to take from the buffer and to settle. That is the thread,
+    or, when none can be started any more, a caller of `flush`.
+    """
+
+    def __init__(self, buffer: MemoryBuffer, report: Report, *, interval: float, max_count: int, max_bytes: int):
+        """Make a flusher that does not run yet; `delivery` must be set before the first `wake`.
+
+        Args:
+            buffer: What to empty.
+            report: Told when it may speak.
+            interval: Seconds that a trigger may wait before an attempt.
+            max_count: A batch of so many triggers goes at once.
+            max_bytes: A batch of so many bytes goes at once.
+        """
+        self.delivery: Delivery | None = None
+        self._buffer = buffer
+        self._report = report
+        self._interval = interval
+        self._full = (max_count, max_bytes)
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._role = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._waiters: deque[tuple[int, queue.SimpleQueue[None]]] = deque()  # one for each flush that waits
+        self._since = monotonic()  # no trigger waits for longer than since then
+        self._hurried = False  # a flush asked for an attempt now
+        self._stopping = False
+        self._give_up_at = math.inf
+
+    # --- from any thread ---
+
+    def wake(self) -> None:
+        """Ring the bell; start the thread if it does not run. Does not block."""
+        if not self._role.locked():
+            self._start()
+        if self._bell.empty():
+            self._bell.put(None)
+
+    def _start(self) -> bool:
+        try:
+            thread = threading.Thread(target=self._run, name="brockman-flusher", daemon=True)
+            thread.start()
+        except RuntimeError:  # no more threads, or the interpreter is ending; tried again at the next ring
+            return False
+        self._thread = thread
+        return True
+
+    @property
+    def is_me(self) -> bool:
+        """Whether the caller is the flusher's own thread, which must not wait for itself."""
+        return self._thread is not None and self._thread.ident == threading.get_ident()
+
+    def wait_for(self, removed: int, timeout: float | None) -> None:
+        """Wait until so many triggers have left the buffer, or `timeout` seconds; None is for ever."""
+        if self._buffer.removed >= removed or self.is_me:
+            return
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        waiter = (removed, bell)
+        self._waiters.append(waiter)
+        try:
+            self._hurried = True
+            if self._role.locked() or self._start():
+                self._bell.put(None)
+                if self._buffer.removed < removed:
+                    bell.get(timeout=None if timeout is None else max(0.0, timeout))
+            else:
+                self._work_here(removed, timeout)
+        except queue.Empty:
+            pass
+        finally:
+            with contextlib.suppress(ValueError):  # let go already
+                self._waiters.remove(waiter)
+
+    def stop(self, timeout: float) -> None:
+        """Ask the thread to make one more attempt at what waits, and to end within `timeout` seconds."""
+        self._give_up_at = min(self._give_up_at, monotonic() + timeout)
+        self._stopping = True
+        self._hurried = True
+        self._bell.put(None)
+
+    def retire(self) -> None:
+        """Let the thread end, without haste, when nothing is left."""
+        self._stopping = True
+        if self._role.locked():
+            self._bell.put(None)
+
+    def join(self, timeout: float) -> None:
+        """Wait until the thread has ended, or `timeout` seconds."""
+        thread = self._thread
+        if thread is not None and not self.is_me:
+            thread.join(max(0.0, timeout))
+
+    # --- holding the role ---
+
+    def _run(self) -> None:
+        if not self._role.acquire(blocking=False):
+            return  # two threads rang at once, and the other one was first
+        try:
+            self._since = monotonic()
+            while not (self._stopping and self._nothing_left):
+                try:
+                    self._round()
+                except GivenUp:
+                    return
+                except BaseException as error:  # whatever a transport or an empty memory brings: go on
+                    self._survive(error)
+        finally:
+            self._release_waiters()
+            self._role.release()
+
+    def _work_here(self, removed: int, timeout: float | None) -> None:
+        """Do the thread's work in the caller's, for there is no thread."""
+        if not self._role.acquire(blocking=False):
+            return
+        before = self._give_up_at
+        self._give_up_at = min(before, monotonic() + (math.inf if timeout is None else timeout))
+        try:
+            while self._buffer.removed < removed and not self._nothing_left and monotonic() < self._give_up_at:
+                self._round()
+        except GivenUp:
+            pass
+        finally:
+            self._give_up_at = before
+            self._role.release()
+
+    def _round(self) -> None:
+        assert self.delivery is not None
+        self._wait_until_due()
+        self._hurried = False
+        batch = self._buffer.take(self._full[0], self.delivery.max_bytes)
+        if not self._buffer:
+            self._since = monotonic()
+        if batch:
+            self.delivery.deliver(batch)
+        self._release_waiters()
+        self._report.speak()
+
+    def _wait_until_due(self) -> None:
+        assert self.delivery is not None
+        while not (self._waiters or self._stopping or self._buffer.in_flight):
+            if not self._buffer:
+                self._buffer.due_at(1, NEVER)
+                if not self._buffer:  # looked again: a trigger may have come before `due_at`
+                    self._listen(None)
+                    self._since = monotonic()
+                continue
+            self._buffer.due_at(self._full[0], min(self._full[1], self.delivery.max_bytes))
+            left = self._since + self._interval - monotonic()
+            if left <= 0 or self._buffer.is_due:
+                break
+            self._listen(left)
+        self._buffer.due_at(NEVER, NEVER)
+
+    def _listen(self, seconds: float | None) -> None:
+        """Sleep until the bell rings or the time is over, or there is something to say; None is for ever."""
+        times = [time for time in (seconds, self._report.due_in()) if time is not None]
+        try:
+            self._bell.get(timeout=min(times) if times else None)
+            while True:
+                self._bell.get_nowait()
+        except queue.Empty:
+            pass
+        self._report.speak()
+        self._release_waiters()
+
+    def pause(self, seconds: float, *, asked_for: bool) -> None:
+        """Wait before the next attempt.
+
+        `flush` and `stop` cut it short for one attempt; if the server asked for it (`Retry-After`), only `stop`.
+
+        Raises:
+            GivenUp: When the time given to `stop` is over.
+        """
+        until = monotonic() + seconds
+        while True:
+            now = monotonic()
+            if now >= self._give_up_at:
+                raise GivenUp
+            if now >= until:
+                return
+            if self._hurried and (self._stopping or not asked_for):
+                self._hurried = False
+                return
+            # Not longer than a minute at once: triggers may be dropped meanwhile, and that is to be told.
+            self._listen(min(until - now, self._give_up_at - now, LINE_EVERY))
+
+    def settled(self) -> None:
+        """Let go of those who waited for what has just been settled."""
+        self._release_waiters()
+
+    def _release_waiters(self) -> None:
+        for waiter in list(self._waiters):
+            if self._buffer.removed >= waiter[0] or self._nothing_left:
+                with contextlib.suppress(ValueError):  # it went away by itself
+                    self._waiters.remove(waiter)
+                waiter[1].put(None)
+
+    @property
+    def _nothing_left(self) -> bool:
+        return not self._buffer and not self._buffer.in_flight
+
+    def _survive(self, error: BaseException) -> None:
+        text = f"the flusher met {type(error).__name__} (a fault of the transport or of brockman) and goes on"
+        self._report.trouble(logging.ERROR, text)
+        try:
+            self.pause(_AFTER_A_FAULT, asked_for=False)
+        except GivenUp:
+            self._stopping = True

@@ -1,0 +1,36 @@
+"""The counts that no container holds: what became of the triggers that left.
+
+Invariant: each trigger that leaves the buffer, or is refused before it, is counted here exactly once.
+
+No lock. Every count changes in one straight line of code, from the read to the store without a call in it: CPython
+looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps, so nothing
+can come in between.
+"""
+
+from __future__ import annotations
+
+from brockman.callbacks import Callbacks
+
+REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "shutdown")
+
+
+class Ledger:
+    """Counts of one client. Any thread may write `dropped`; only the flusher's role writes the others."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self.delivered = 0
+        self.rejected = 0
+        self.retries = 0
+        self.batches = 0
+        self.last_error: str | None = None
+        self.dropped = dict.fromkeys(REASONS, 0)
+        self._callbacks = callbacks
+
+    def drop(self, reason: str, body: bytes | None = None) -> None:
+        """Count a trigger that is lost, then tell `on_drop`. The body is None when it was not encoded yet."""
+        self.dropped[reason] += 1
+        self.tell(reason, body)
+
+    def tell(self, reason: str, body: bytes | None) -> None:
+        """Tell `on_drop` of a trigger that the caller has counted already."""
+        self._callbacks.dropped(reason, body)

@@ -1,0 +1,42 @@
+"""What a client has learned of its endpoint. Values only; the clock is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+FORGET_AFTER = 3600.0  # seconds; a server may have been replaced by one that can do more
+
+
+class Lessons:
+    """Belongs to the flusher's role.
+
+    Attributes:
+        arrays_work: Whether the endpoint has ever accepted an array.
+    """
+
+    def __init__(self, max_batch_bytes: int, clock: Callable[[], float]) -> None:
+        self.arrays_work = False
+        self._clock = clock
+        self._max_batch_bytes = max_batch_bytes
+        self._limit = max_batch_bytes
+        self._limit_until = self._singles_until = -math.inf
+
+    def learn_singles(self) -> None:
+        """An array was refused whose triggers were accepted one by one: the endpoint knows no arrays."""
+        self._singles_until = self._clock() + FORGET_AFTER
+
+    @property
+    def singles_only(self) -> bool:
+        """Whether to post single objects."""
+        return self._clock() < self._singles_until
+
+    def learn_limit(self, refused_bytes: int) -> None:
+        """A body of this size was too large: try half of it."""
+        self._limit = min(self.max_bytes, refused_bytes // 2)
+        self._limit_until = self._clock() + FORGET_AFTER
+
+    @property
+    def max_bytes(self) -> int:
+        """How large a request body with several triggers may be."""
+        return self._limit if self._clock() < self._limit_until else self._max_batch_bytes

@@ -1,0 +1,220 @@
+"""Everything between `record_trigger` and the server, wired: buffer, flusher, delivery, transport."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+from brockman import lifecycle
+from brockman.batch import parse_verdicts
+from brockman.buffer.memory import MemoryBuffer
+from brockman.callbacks import Callbacks
+from brockman.clock import monotonic, wall
+from brockman.delivery import Delivery, GivenUp
+from brockman.exceptions import BadRequest, ConnectionFailed, from_status
+from brockman.flusher import Flusher
+from brockman.ledger import Ledger
+from brockman.options import Options
+from brockman.report import Report
+from brockman.retry import Ruling, classify
+from brockman.stamp import parse_timestamp
+from brockman.stats import FlushResult, Stats
+from brockman.transport import Transport
+
+if TYPE_CHECKING:
+    import requests
+
+_log = logging.getLogger("brockman")
+_SNAPSHOT_TRIES = 1000
+
+
+class Pipeline:
+    """One buffer, one thread, one transport. Nothing starts before the first trigger."""
+
+    def __init__(
+        self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
+    ) -> None:
+        """Wire the parts; open nothing, start nothing.
+
+        Args:
+            options: The settings.
+            transport: What sends; None means HTTP.
+            session: For HTTP, what to send with; None means a session of our own.
+        """
+        self.options = options
+        self.callbacks = Callbacks(options.on_drop, options.on_error)
+        self.ledger = Ledger(self.callbacks)
+        self.buffer = MemoryBuffer(
+            self.ledger,
+            max_count=options.max_queue_size,
+            max_bytes=options.max_queue_bytes,
+            overflow=options.overflow,
+            block_timeout=options.block_timeout,
+            wake=self._wake,
+        )
+        self._report = Report(self.ledger, self.callbacks, monotonic)
+        self._transport = transport
+        self._session = session
+        self._flusher = Flusher(
+            self.buffer,
+            self._report,
+            interval=options.flush_interval,
+            max_count=options.max_batch_size,
+            max_bytes=options.max_batch_bytes,
+        )
+        self._flusher.delivery = Delivery(
+            options,
+            self.transport,
+            self._settle,
+            self.ledger,
+            self.callbacks,
+            self._report,
+            self._flusher.pause,
+        )
+        self._watched = False
+        self._warned = False
+        self.refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
+
+    @property
+    def shutdown_timeout(self) -> float:
+        """Seconds that closing at exit may take."""
+        return self.options.shutdown_timeout
+
+    def transport(self) -> Transport:
+        """Return what sends. HTTP is imported here, at the first attempt: it takes longer than all the rest."""
+        if self._transport is None:
+            from brockman.transport.http import HttpTransport
+
+            assert self.options.api_key is not None
+            self._transport = HttpTransport(
+                self.options.endpoint,
+                self.options.api_key,
+                connect_timeout=self.options.connect_timeout,
+                read_timeout=self.options.read_timeout,
+                compress=self.options.gzip,
+                session=self._session,
+            )
+        return self._transport
+
+    def _wake(self) -> None:
+        if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
+            self.buffer.abandon("closed")
+            return
+        if not self._watched:
+            lifecycle.watch(self)
+            self._watched = True
+        self._flusher.wake()
+
+    def _settle(self, count: int, delivered: bool) -> None:
+        if not self.buffer.settle(count, delivered=delivered):
+            raise GivenUp
+        self._flusher.settled()
+
+    def drop(self, reason: str, body: bytes | None = None) -> None:
+        """Count a trigger that is lost before it was buffered, and have it told."""
+        self.ledger.drop(reason, body)
+        if self._report.note() and not self.buffer.is_abandoned:
+            self._wake()
+
+    def refuse(self) -> bool:
+        """Count a trigger that comes to a client which takes none; return False."""
+        assert self.refusal is not None
+        self.ledger.drop(self.refusal)
+        if self.refusal == "closed" and not self._warned:
+            self._warned = True
+            _log.warning("a trigger was recorded on a closed client and is dropped; later ones are only counted")
+        return False
+
+    def send(self, body: bytes) -> None:
+        """Send one trigger in the caller's thread; see `FocusLabClient.send_trigger`."""
+        try:
+            answer = self.transport().send(body)
+        except ConnectionFailed as error:
+            if not error.stale:
+                raise
+            answer = self.transport().send(body)  # the server had hung up while the connection was idle
+        ruling = classify(answer.status, answer.content_type, answer.body)
+        if ruling is Ruling.MIXED:
+            for words in (parse_verdicts(answer.body, 1) or {}).values():
+                raise BadRequest(400, words)
+        elif ruling is not Ruling.ACCEPTED:
+            raise from_status(answer.status, answer.words)
+
+    def flush(self, timeout: float | None) -> FlushResult:
+        """Wait until all that was recorded before is settled; see `FocusLabClient.flush`."""
+        before = self.stats()
+        recorded = self.buffer.removed + before.queued + before.in_flight
+        if before.queued or before.in_flight:
+            self._flusher.wait_for(recorded, timeout)
+        left = min(max(0, recorded - self.buffer.removed), len(self.buffer) + self.buffer.in_flight)
+        return self._since(before, pending=left)
+
+    def _since(self, before: Stats, *, pending: int, counted: int = 0) -> FlushResult:
+        """Return what happened since a snapshot; `counted` of the pending are among the dropped by now."""
+        after = self.stats()
+        return FlushResult(
+            delivered=after.delivered - before.delivered,
+            rejected=after.rejected - before.rejected,
+            dropped=sum(after.dropped.values()) - sum(before.dropped.values()) - counted,
+            pending=pending,
+        )
+
+    def begin_close(self, timeout: float) -> None:
+        """Ask for a last attempt, without waiting for it."""
+        self._flusher.stop(timeout)
+
+    def close(self, timeout: float) -> FlushResult:
+        """Flush, stop the thread, release the connections; see `FocusLabClient.close`."""
+        deadline = monotonic() + timeout
+        before = self.stats()
+        self.begin_close(timeout)
+        result = self.flush(timeout)
+        if self._flusher.is_me:
+            return result  # a callback closes: the thread ends by itself when the callback has returned
+        self._flusher.join(deadline - monotonic())
+        if self.refusal is None:
+            self.refusal = "closed"
+        left = self.buffer.abandon("shutdown")
+        if left:
+            _log.warning(
+                "closed with %d triggers not delivered (%s)", left, self.ledger.last_error or "no answer yet"
+            )
+        self._report.speak(now=True)
+        if self._transport is not None:
+            self._transport.close()
+        lifecycle.forget(self)
+        return self._since(before, pending=left, counted=left)
+
+    def retire(self) -> None:
+        """Let the thread end when all is delivered: nobody holds the client any more."""
+        self._flusher.retire()
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counts. Does not block."""
+        buffer, ledger = self.buffer, self.ledger
+        for _ in range(_SNAPSHOT_TRIES):
+            version = buffer.version
+            queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
+            delivered, rejected = ledger.delivered, ledger.rejected
+            dropped = dict(ledger.dropped)
+            dropped["overflow"] += buffer.evicted
+            if version % 2 == 0 and version == buffer.version:
+                break
+        return Stats(
+            recorded=delivered + rejected + sum(dropped.values()) + queued + in_flight,
+            queued=queued,
+            in_flight=in_flight,
+            delivered=delivered,
+            rejected=rejected,
+            dropped={reason: count for reason, count in dropped.items() if count},
+            retries=ledger.retries,
+            batches=ledger.batches,
+            queued_bytes=size,
+            oldest_age=self._oldest_age(),
+            last_error=ledger.last_error,
+        )
+
+    def _oldest_age(self) -> float | None:
+        oldest = self.buffer.oldest
+        return None if oldest is None else max(0.0, wall() - parse_timestamp(json.loads(oldest)["recorded_at"]))

@@ -1,0 +1,98 @@
+"""What is said on the log about trouble: at most one line a minute, however much goes wrong.
+
+Drops are summed up by reason. The line that says an outage is over comes at once, when its beginning was told.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+from brockman.callbacks import Callbacks
+from brockman.ledger import Ledger
+
+LINE_EVERY = 60.0  # seconds
+_UNSAID = ("closed", "disabled")  # `closed` is told once where it happens; `disabled` was asked for
+_log = logging.getLogger("brockman")
+
+
+class Report:
+    """Collects what is to be said. Belongs to the flusher's role, except `note`, which any thread may call."""
+
+    def __init__(self, ledger: Ledger, callbacks: Callbacks, clock: Callable[[], float]) -> None:
+        self._ledger = ledger
+        self._callbacks = callbacks
+        self._clock = clock
+        self._next_line = -math.inf
+        self._said = dict(ledger.dropped)
+        self._said_failures = 0
+        self._trouble: tuple[int, str] | None = None
+        self._told_trouble = False
+        self._since = 0.0
+        self._noted = False
+
+    def note(self) -> bool:
+        """Return True the first time since the last line: then the flusher should be woken to write one."""
+        if self._noted:
+            return False
+        self._noted = True
+        return True
+
+    def trouble(self, level: int, text: str) -> None:
+        """Say that triggers are held, once for an outage. The text names the cause."""
+        if self._trouble is None:
+            self._since = self._clock()
+        if self._trouble is None or self._trouble[0] != level:
+            self._told_trouble = False
+        self._trouble = (level, text)
+        self.speak()
+
+    def over(self) -> None:
+        """Say that the trouble has ended, if it was told."""
+        if self._trouble is not None and self._told_trouble:
+            _log.info("the service answers again after %.0f s", self._clock() - self._since)
+        self._trouble = None
+        self._told_trouble = False
+
+    def due_in(self) -> float | None:
+        """Return seconds until a line may be written, or None when there is nothing to say."""
+        if not self._has_news():
+            return None
+        return max(0.0, self._next_line - self._clock())
+
+    def _has_news(self) -> bool:
+        untold = self._trouble is not None and not self._told_trouble
+        return untold or bool(self._losses()) or self._callbacks.failures > self._said_failures
+
+    def _losses(self) -> dict[str, int]:
+        """Return how many were dropped since the last line, by reason."""
+        new = {reason: count - self._said[reason] for reason, count in self._ledger.dropped.items()}
+        return {reason: count for reason, count in new.items() if count and reason not in _UNSAID}
+
+    def speak(self, *, now: bool = False) -> None:
+        """Write one line with all that is to be said, unless one was written within the last minute.
+
+        Args:
+            now: Do not wait for the minute to pass: it is the last chance.
+        """
+        if not self._has_news() or (self._clock() < self._next_line and not now):
+            return
+        self._noted = False
+        level, parts = logging.WARNING, []
+        if self._trouble is not None and not self._told_trouble:
+            level, text = self._trouble
+            parts.append(text)
+            self._told_trouble = True
+        losses = self._losses()
+        if losses:
+            details = ", ".join(f"{count} {reason}" for reason, count in losses.items())
+            parts.append(f"triggers dropped since the last such line: {details}")
+            for reason, count in losses.items():
+                self._said[reason] += count
+        failures = self._callbacks.failures
+        if failures > self._said_failures:
+            parts.append(f"{self._callbacks.last_failure} ({failures - self._said_failures} times)")
+            self._said_failures = failures
+        self._next_line = self._clock() + LINE_EVERY
+        _log.log(level, "%s", "; ".join(parts))

@@ -1,0 +1,29 @@
+"""A transport that prints, for development."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TextIO
+
+from brockman.transport import Answer
+
+
+class ConsoleTransport:
+    """Prints each trigger as one line of JSON and accepts it."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Make a transport that prints to a stream; None means standard output as it is at each print."""
+        self._stream = stream
+
+    def send(self, body: bytes) -> Answer:
+        """Print the triggers. Blocks as long as the stream does."""
+        content = json.loads(body)
+        stream = self._stream or sys.stdout
+        for trigger in content if isinstance(content, list) else [content]:
+            stream.write(json.dumps(trigger, ensure_ascii=False) + "\n")
+        stream.flush()
+        return Answer(201)
+
+    def close(self) -> None:
+        """Do nothing: the stream is not ours to close."""

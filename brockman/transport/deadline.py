@@ -1,0 +1,141 @@
+"""Connections on which one deadline covers a whole attempt: connect, send and read.
+
+`requests` bounds each socket operation, so a server that sends a byte now and then holds a request for ever. Here
+every operation on the socket may take only what is left of the attempt. What no timeout reaches is the resolver:
+`getaddrinfo` returns when it returns.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import math
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import urllib3.connection
+import urllib3.connectionpool
+
+from brockman.clock import monotonic
+
+
+class Attempt(threading.local):
+    """The attempt that this thread is making.
+
+    Attributes:
+        reused: Whether it went over a connection that was open before.
+        heard: Whether any byte of an answer came back.
+    """
+
+    def __init__(self) -> None:
+        self._until = math.inf
+        self._longest_read = math.inf
+        self.reused = False
+        self.heard = False
+
+    def begin(self, seconds: float, read_timeout: float) -> None:
+        """Start the clock of a new attempt.
+
+        Args:
+            seconds: What the whole attempt may take.
+            read_timeout: Seconds that the server may stay silent.
+        """
+        self._until = monotonic() + seconds
+        self._longest_read = read_timeout
+        self.reused = True  # until a connection is opened
+        self.heard = False
+
+    def remaining(self) -> float:
+        """Return the seconds left.
+
+        Raises:
+            TimeoutError: When none is.
+        """
+        left = self._until - monotonic()
+        if left <= 0:
+            raise TimeoutError("the attempt took too long")
+        return left
+
+    def read_time(self) -> float:
+        """Return the seconds that the next read may take; raises as `remaining` does."""
+        return min(self.remaining(), self._longest_read)
+
+
+attempt = Attempt()
+
+
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket, each time for what is left of the attempt at the most."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(attempt.read_time())
+        count = self._raw.readinto(buffer)
+        attempt.heard = attempt.heard or bool(count)
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _SocketView:
+    """The one method of a socket that an HTTP response uses."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_DeadlineReader(self._sock))
+
+
+class _DeadlineResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(_SocketView(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _DeadlineConnection:
+    """Mixed into urllib3's connections."""
+
+    response_class: Any = _DeadlineResponse
+    sock: socket.socket | None
+    timeout: Any
+
+    def connect(self) -> None:
+        attempt.reused = False
+        if isinstance(self.timeout, (int, float)):
+            self.timeout = min(self.timeout, attempt.remaining())
+        super().connect()  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        if self.sock is not None:
+            self.sock.settimeout(attempt.remaining())
+        super().send(data)  # type: ignore[misc]
+
+
+class _HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+POOLS: dict[str, Callable[..., Any]] = {"http": _HTTPPool, "https": _HTTPSPool}

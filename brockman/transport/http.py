@@ -1,0 +1,173 @@
+"""HTTP by `requests`: the only module that imports it.
+
+The adapter is called directly, below `Session.request`: that leaves out what must not happen here (following
+redirects, reading the whole body of one, cookies, netrc) and what need not happen for every request (a search
+through the environment for proxies and certificates).
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.utils import get_environ_proxies
+
+import brockman
+from brockman.exceptions import ConnectionFailed
+from brockman.secret import Secret
+from brockman.transport import Answer
+from brockman.transport.deadline import POOLS, attempt
+
+MAX_ANSWER_BYTES = 64 * 1024
+_MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
+
+
+class _DeadlineAdapter(HTTPAdapter):
+    """Opens connections whose every operation ends with the attempt. Retries nothing: `delivery` does."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs)
+        manager.pool_classes_by_scheme = POOLS
+        return manager
+
+
+class HttpTransport:
+    """Posts request bodies to `{endpoint}trigger/` over kept-alive connections. Any thread may send."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        api_key: Secret,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        compress: bool = False,
+        session: requests.Session | None = None,
+    ) -> None:
+        """Make a transport; opens no connection. Proxies and CA bundle are read from the environment here, once.
+
+        Args:
+            endpoint: The API's URL, ending in a slash.
+            api_key: Sent as `X-FL-API-KEY`.
+            connect_timeout: Seconds that opening one connection may take.
+            read_timeout: Seconds; together with `connect_timeout` what one whole attempt may take.
+            compress: Whether to send request bodies compressed with gzip.
+            session: Gives its own adapters, headers, proxies and certificates instead; the one deadline for
+                an attempt then holds only between socket operations.
+        """
+        self._url = endpoint + "trigger/"
+        self._api_key = api_key
+        self._timeouts = (connect_timeout, read_timeout)
+        self._compress = compress
+        self._bounded = session is None  # only our own connections tell `attempt` what happens on them
+        self._session = session or _new_session(self._url)
+        self._headers = {
+            **{str(name): str(value) for name, value in self._session.headers.items()},
+            "User-Agent": f"brockman/{brockman.__version__}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
+            "Content-Type": "application/json",
+        }
+
+    def send(self, body: bytes) -> Answer:
+        """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
+
+        Raises:
+            ConnectionFailed: When no answer came back. Its text names the cause and never the key.
+        """
+        attempt.begin(sum(self._timeouts), self._timeouts[1])
+        try:
+            return self._exchange(self._request(body))
+        except Exception as error:  # also OSError, ValueError, urllib3's own: none may end the flusher
+            failure = self._api_key.hide_in(_describe(error))
+            stale = self._bounded and attempt.reused and not attempt.heard and not _is_timeout(error)
+        # Raised outside the handler: requests' exceptions carry the request, and with it the key.
+        raise ConnectionFailed(failure, stale=stale)
+
+    def _request(self, body: bytes) -> requests.PreparedRequest:
+        headers = {**self._headers, "X-FL-API-KEY": self._api_key.reveal()}
+        if self._compress and len(body) >= _MIN_GZIP_BYTES:
+            body = gzip.compress(body, 1, mtime=0)  # no time in it: a retry sends the same bytes
+            headers["Content-Encoding"] = "gzip"
+        return requests.Request("POST", self._url, headers=headers, data=body).prepare()
+
+    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+        session = self._session
+        response = session.get_adapter(self._url).send(
+            request,
+            stream=True,
+            timeout=self._timeouts,
+            verify=True if session.verify is None else session.verify,
+            cert=session.cert,
+            proxies=session.proxies,
+        )
+        try:
+            body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False)
+        finally:
+            response.close()  # gives the connection back if the body was read to its end
+        headers = response.headers
+        key = self._api_key.reveal().encode("latin-1")
+        return Answer(
+            status=response.status_code,
+            body=body[:MAX_ANSWER_BYTES].replace(key, b"<api key>"),
+            content_type=headers.get("Content-Type", ""),
+            retry_after=headers.get("Retry-After"),
+            date=headers.get("Date"),
+            location=headers.get("Location"),
+        )
+
+    def close(self) -> None:
+        """Close the connections. `send` afterwards opens new ones."""
+        self._session.close()
+
+
+def _new_session(url: str) -> requests.Session:
+    session = requests.Session()
+    session.mount("http://", _DeadlineAdapter())
+    session.mount("https://", _DeadlineAdapter())
+    session.headers.clear()
+    session.proxies = get_environ_proxies(url)
+    session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    session.trust_env = False
+    return session
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return isinstance(error, requests.Timeout) or any(isinstance(cause, TimeoutError) for cause in _causes(error))
+
+
+def _describe(error: Exception) -> str:
+    """Return the cause of a failure in a few words."""
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "no connection in time"
+    if _is_timeout(error):
+        return "no answer in time"
+    kind = "TLS" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
+    for cause in reversed(_causes(error)):
+        if isinstance(cause, OSError) and cause.strerror:
+            return f"{kind}: {cause.strerror}"
+    return kind
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the error and what lies behind it, outermost first: requests and urllib3 keep it in four places."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue:
+        candidate = queue.pop(0)
+        if isinstance(candidate, BaseException) and candidate not in found:
+            found.append(candidate)
+            queue += [
+                candidate.__cause__,
+                candidate.__context__,
+                getattr(candidate, "reason", None),
+                *candidate.args,
+            ]
+    return found
