@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
 import os
-import time
 import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.pipeline import Pipeline
-from brockman.stamp import IdSequence, Timestamps
+from brockman.stamp import make_ids
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
 from brockman.trigger import encode_trigger
@@ -57,8 +57,7 @@ class FocusLabClient:
         self.options = Options.read({"api_key": api_key, **options}, os.environ)
         self._before_record = self.options.before_record
         self._max_trigger_bytes = self.options.max_trigger_bytes
-        self._ids = IdSequence(os.urandom)
-        self._timestamps = Timestamps()
+        self._next_id = make_ids(os.urandom).__next__
         self._pipeline = Pipeline(self.options, transport, session)
         self._put = self._pipeline.buffer.put
         weakref.finalize(self, self._pipeline.retire).atexit = False
@@ -94,7 +93,22 @@ class FocusLabClient:
         if self._pipeline.refusal is not None:
             return self._pipeline.refuse()
         try:
-            body = self._encode(actor_id, action, obj, identities, attributes, variables)
+            if self._before_record is None:
+                body: bytes | None = (
+                    encode_trigger(  # written out: `_encode` would be one more call on the way of every trigger
+                        actor_id,
+                        action,
+                        obj,
+                        identities,
+                        attributes,
+                        variables,
+                        self._next_id(),
+                        datetime.datetime.now(datetime.timezone.utc),
+                        self._max_trigger_bytes,
+                    )
+                )
+            else:
+                body = self._encode(actor_id, action, obj, identities, attributes, variables)
         except InvalidTrigger:
             if self.options.on_invalid == "raise":
                 raise
@@ -146,9 +160,9 @@ class FocusLabClient:
             identities,
             attributes,
             variables,
-            trigger_id=next(self._ids),
-            recorded_at=self._timestamps.format(time.time()),
-            max_bytes=self._max_trigger_bytes,
+            self._next_id(),
+            datetime.datetime.now(datetime.timezone.utc),
+            self._max_trigger_bytes,
         )
 
     def _after_hook(self, *values: Any) -> tuple[Any, ...] | None:

@@ -15,6 +15,7 @@ import math
 import queue
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from brockman.buffer.memory import NEVER, MemoryBuffer
 from brockman.clock import monotonic
@@ -24,6 +25,17 @@ from brockman.report import LINE_EVERY, Report
 _AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
 
 
+def spawn_daemon(target: Callable[[], None]) -> threading.Thread:
+    """Start a daemon thread: it never keeps a process alive.
+
+    Raises:
+        RuntimeError: When no thread can be had.
+    """
+    thread = threading.Thread(target=target, name="brockman-flusher", daemon=True)
+    thread.start()
+    return thread
+
+
 class Flusher:
     """Runs a delivery over a buffer, in a daemon thread that starts with the first trigger.
 
@@ -31,7 +43,16 @@ class Flusher:
     or, when none can be started any more, a caller of `flush`.
     """
 
-    def __init__(self, buffer: MemoryBuffer, report: Report, *, interval: float, max_count: int, max_bytes: int):
+    def __init__(
+        self,
+        buffer: MemoryBuffer,
+        report: Report,
+        *,
+        interval: float,
+        max_count: int,
+        max_bytes: int,
+        spawn: Callable[[Callable[[], None]], threading.Thread],
+    ) -> None:
         """Make a flusher that does not run yet; `delivery` must be set before the first `wake`.
 
         Args:
@@ -40,12 +61,14 @@ class Flusher:
             interval: Seconds that a trigger may wait before an attempt.
             max_count: A batch of so many triggers goes at once.
             max_bytes: A batch of so many bytes goes at once.
+            spawn: Starts a thread; raises RuntimeError when none can be had.
         """
         self.delivery: Delivery | None = None
         self._buffer = buffer
         self._report = report
         self._interval = interval
         self._full = (max_count, max_bytes)
+        self._spawn = spawn
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._role = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -66,11 +89,9 @@ class Flusher:
 
     def _start(self) -> bool:
         try:
-            thread = threading.Thread(target=self._run, name="brockman-flusher", daemon=True)
-            thread.start()
+            self._thread = self._spawn(self._run)
         except RuntimeError:  # no more threads, or the interpreter is ending; tried again at the next ring
             return False
-        self._thread = thread
         return True
 
     @property

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from brockman import lifecycle
@@ -13,12 +16,11 @@ from brockman.callbacks import Callbacks
 from brockman.clock import monotonic, wall
 from brockman.delivery import Delivery, GivenUp
 from brockman.exceptions import BadRequest, ConnectionFailed, from_status
-from brockman.flusher import Flusher
+from brockman.flusher import Flusher, spawn_daemon
 from brockman.ledger import Ledger
 from brockman.options import Options
 from brockman.report import Report
 from brockman.retry import Ruling, classify
-from brockman.stamp import parse_timestamp
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
 
@@ -33,7 +35,12 @@ class Pipeline:
     """One buffer, one thread, one transport. Nothing starts before the first trigger."""
 
     def __init__(
-        self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
+        self,
+        options: Options,
+        transport: Transport | None = None,
+        session: requests.Session | None = None,
+        *,
+        spawn: Callable[[Callable[[], None]], threading.Thread] = spawn_daemon,
     ) -> None:
         """Wire the parts; open nothing, start nothing.
 
@@ -41,6 +48,7 @@ class Pipeline:
             options: The settings.
             transport: What sends; None means HTTP.
             session: For HTTP, what to send with; None means a session of our own.
+            spawn: Starts the flusher's thread; raises RuntimeError when none can be had.
         """
         self.options = options
         self.callbacks = Callbacks(options.on_drop, options.on_error)
@@ -62,6 +70,7 @@ class Pipeline:
             interval=options.flush_interval,
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
+            spawn=spawn,
         )
         self._flusher.delivery = Delivery(
             options,
@@ -217,4 +226,7 @@ class Pipeline:
 
     def _oldest_age(self) -> float | None:
         oldest = self.buffer.oldest
-        return None if oldest is None else max(0.0, wall() - parse_timestamp(json.loads(oldest)["recorded_at"]))
+        if oldest is None:
+            return None
+        recorded_at = datetime.fromisoformat(json.loads(oldest)["recorded_at"].replace("Z", "+00:00"))
+        return max(0.0, wall() - recorded_at.timestamp())

@@ -6,35 +6,21 @@ No I/O, no threads; id and time are passed in. Encoding happens once, here; ever
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from brockman.exceptions import InvalidTrigger
 from brockman.fitting import fit_actor, fit_mapping, fit_name
 
-Encode = Callable[[dict[str, Any]], bytes]
-
 try:
     import orjson
 except ImportError:  # no wheel for this interpreter
     orjson = None  # type: ignore[assignment]
+else:
+    _ORJSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 # Types that need no look inside: orjson itself refuses what is wrong in them (64 bits, lone surrogates).
 _PLAIN = frozenset((str, int, bool))
-
-
-def encode_with_orjson(wire: dict[str, Any]) -> bytes:
-    """Return JSON, in a bytes object of its own size.
-
-    What `orjson.dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy that
-    keeps 65 bytes beside its text (tests/benchmarks/record.py prints both).
-    """
-    return orjson.dumps(wire, None, orjson.OPT_APPEND_NEWLINE)[:-1]
-
-
-def encode_with_json(wire: dict[str, Any]) -> bytes:
-    """Return the same with the standard library. Only for what `fitting` made: it does not check 64 bits."""
-    return json.dumps(wire, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def encode_trigger(
@@ -44,12 +30,17 @@ def encode_trigger(
     identities: Any,
     attributes: Any,
     variables: Any,
-    *,
     trigger_id: str,
-    recorded_at: str,
+    recorded_at: datetime,
     max_bytes: int,
 ) -> bytes:
     """Return the JSON object of a trigger.
+
+    Args:
+        actor_id, action, obj, identities, attributes, variables: As `record_trigger` takes them.
+        trigger_id: A UUID as text.
+        recorded_at: When it was recorded, in UTC.
+        max_bytes: How long the JSON may be.
 
     Raises:
         InvalidTrigger: Naming the path, the value and what would be right.
@@ -62,20 +53,17 @@ def encode_trigger(
         and (type(actor_id) is int or (type(actor_id) is str and actor_id.strip()))
         and action.strip()
         and obj.strip()
-        and (identities is None or _is_plain(identities))
-        and (attributes is None or _is_plain(attributes))
-        and (variables is None or _is_plain(variables))
+        and _are_plain(identities, attributes, variables)
+        and recorded_at.microsecond  # orjson leaves out a fraction of zero
     ):
         try:
-            body = encode_with_orjson(
-                _wire(str(actor_id), action, obj, identities, attributes, variables, trigger_id, recorded_at)
-            )
-        except (TypeError, ValueError):  # an int of too many digits, a lone surrogate, a key that is no str:
-            body = None  # the path below makes it fit, or says what is wrong
+            body = _encode(str(actor_id), action, obj, identities, attributes, variables, trigger_id, recorded_at)
+        except (TypeError, ValueError):  # an int of too many digits, a lone surrogate, a key that is no str, a
+            body = None  # clock frozen by a test: the path below makes it fit, or says what is wrong
     if body is None:
         fitted = _fit(actor_id, action, obj, identities, attributes, variables)
-        wire = _wire(*fitted, trigger_id, recorded_at)
-        body = encode_with_json(wire) if orjson is None else encode_with_orjson(wire)
+        moment = recorded_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        body = _encode(*fitted, trigger_id, moment)
     if len(body) > max_bytes:
         raise InvalidTrigger(f"the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     return body
@@ -99,24 +87,33 @@ def _fit(
         raise InvalidTrigger(f"reading the arguments raised {type(error).__name__}") from None
 
 
-def _is_plain(mapping: Any) -> bool:
-    """Return whether a mapping is a dict of values that need no fitting."""
-    if type(mapping) is not dict:
-        return False
+def _are_plain(identities: Any, attributes: Any, variables: Any) -> bool:
+    """Return whether each is None, or a dict whose values need no fitting."""
     try:
-        for value in mapping.values():
-            kind = type(value)
-            if kind in _PLAIN or (kind is float and value - value == 0.0):  # neither nan nor infinite
+        for mapping in (identities, attributes, variables):
+            if mapping is None:
                 continue
-            if kind is list and _PLAIN.issuperset(map(type, value)):
-                continue
-            return False
+            if type(mapping) is not dict:
+                return False
+            for value in mapping.values():
+                kind = type(value)
+                if kind is str or kind is int:
+                    continue
+                if kind is list:
+                    if not _is_plain_list(value):
+                        return False
+                elif not (kind is bool or (kind is float and value - value == 0.0)):  # neither nan nor infinite
+                    return False
     except RuntimeError:  # changed by another thread meanwhile
         return False
     return True
 
 
-def _wire(
+def _is_plain_list(values: list[Any]) -> bool:
+    return _PLAIN.issuperset(map(type, values))
+
+
+def _encode(
     actor_id: str,
     action: str,
     obj: str,
@@ -124,9 +121,16 @@ def _wire(
     attributes: Any,
     variables: Any,
     trigger_id: str,
-    recorded_at: str,
-) -> dict[str, Any]:
-    """Return the object as the API spells it: a field that is empty is left out."""
+    recorded_at: datetime | str,
+) -> bytes:
+    """Return the JSON object as the API spells it, in a bytes object of its own size. Empty fields are left out.
+
+    What `orjson.dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy that
+    keeps 65 bytes beside its text (tests/benchmarks/record.py prints both).
+
+    Raises:
+        TypeError: For a key that is not str, an int beyond 64 bits, a lone surrogate, as far as orjson is there.
+    """
     wire: dict[str, Any] = {"actor_id": actor_id, "action": action, "object": obj}
     if identities:
         wire["captured_identities"] = identities
@@ -136,4 +140,6 @@ def _wire(
         wire["variables"] = variables
     wire["id"] = trigger_id
     wire["recorded_at"] = recorded_at
-    return wire
+    if orjson is None:  # only what `fitting` made comes here: the standard library does not check 64 bits
+        return json.dumps(wire, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]
