@@ -109,7 +109,7 @@ class HttpTransport:
             proxies=session.proxies,
         )
         try:
-            body = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=False)
+            body = _read_start(response.raw)
         finally:
             response.close()  # gives the connection back if the body was read to its end
         headers = response.headers
@@ -137,6 +137,20 @@ def _new_session(url: str) -> requests.Session:
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.trust_env = False
     return session
+
+
+def _read_start(raw: Any) -> bytes:
+    """Return the first bytes of an answer's body, to its end or to what is read at the most.
+
+    One read returns what is there; only the next one tells an end from a connection that broke.
+    """
+    body = b""
+    while len(body) <= MAX_ANSWER_BYTES:
+        chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
+        if not chunk:
+            break
+        body += chunk
+    return body
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -1,0 +1,210 @@
+"""HTTP as it can go wrong, on real sockets."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import pickle
+import time
+import traceback
+
+import pytest
+import requests
+
+from brockman.client import FocusLabClient
+from brockman.exceptions import ConfigurationError, ConnectionFailed
+from brockman.secret import Secret
+from brockman.transport.console import ConsoleTransport
+from brockman.transport.http import HttpTransport
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import KEY, eventually, record
+from tests.server import RecordingServer, Reply, cut, drip, reset, silence
+
+
+@pytest.fixture
+def transport(server):
+    made = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=3.05, read_timeout=5)
+    yield made
+    made.close()
+
+
+def test_connections_are_kept_alive(server, transport):
+    """Many requests go over one connection."""
+    for _ in range(20):
+        assert transport.send(b"{}").status == 201
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_are_never_followed(server, transport, status):
+    """The key never leaves for the place a redirect names."""
+    elsewhere = RecordingServer()
+    try:
+        server.respond = lambda request: Reply(status, b"x" * 10, {"Location": elsewhere.endpoint})
+        answer = transport.send(b"{}")
+        assert (answer.status, answer.location) == (status, elsewhere.endpoint)
+        assert elsewhere.connections == 0
+    finally:
+        elsewhere.stop()
+
+
+def test_cookies_are_neither_kept_nor_sent(server, transport):
+    """A server cannot set a cookie on us."""
+    server.respond = lambda request: Reply(headers={"Set-Cookie": "a=b; Path=/"})
+    transport.send(b"{}")
+    transport.send(b"{}")
+    assert all("cookie" not in request.headers for request in server.requests)
+
+
+def test_netrc_is_never_used(server, tmp_path, monkeypatch):
+    """A netrc entry for the host adds no Authorization header."""
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=1, read_timeout=1)
+    transport.send(b"{}")
+    transport.close()
+    assert "authorization" not in server.requests[0].headers
+
+
+def test_a_proxy_from_the_environment_is_used_and_resolved_once(server, monkeypatch):
+    """HTTP_PROXY as it was when the transport was made holds for every request."""
+    proxy = RecordingServer()
+    try:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        transport = HttpTransport("http://focuslab.invalid/", Secret(KEY), connect_timeout=1, read_timeout=1)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+        assert transport.send(b"{}").status == 201
+        assert proxy.requests[0].path == "http://focuslab.invalid/trigger/"
+        transport.close()
+    finally:
+        proxy.stop()
+
+
+def test_no_proxy_from_the_environment_is_respected(server, monkeypatch):
+    """NO_PROXY keeps the proxy out."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=1, read_timeout=1)
+    assert transport.send(b"{}").status == 201
+    transport.close()
+
+
+def test_a_ca_bundle_that_is_missing_is_a_failed_attempt(monkeypatch):
+    """A wrong REQUESTS_CA_BUNDLE ends no thread: it is a failure that says so."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    transport = HttpTransport("https://127.0.0.1:9/", Secret(KEY), connect_timeout=1, read_timeout=1)
+    with pytest.raises(ConnectionFailed):
+        transport.send(b"{}")
+    transport.close()
+
+
+def test_a_server_that_drips_is_cut_off_by_the_deadline(server):
+    """One byte now and then does not hold an attempt beyond connect_timeout + read_timeout."""
+    server.respond = lambda request: Reply(act=drip)
+    transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=0.2, read_timeout=0.6)
+    started = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="no answer in time"):
+        transport.send(b"{}")
+    assert time.monotonic() - started < 5  # the drip would go on for ever
+    transport.close()
+
+
+def test_a_server_that_never_answers_is_cut_off(server):
+    """Silence ends with the read timeout."""
+    server.respond = lambda request: Reply(act=silence)
+    transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=0.2, read_timeout=0.3)
+    with pytest.raises(ConnectionFailed, match="no answer in time"):
+        transport.send(b"{}")
+    transport.close()
+
+
+@pytest.mark.parametrize("act", [reset, cut])
+def test_a_connection_that_breaks_on_its_first_request_is_not_stale(server, transport, act):
+    """Only the reset of a kept-alive connection, before any answer, says nothing about the server."""
+    server.respond = lambda request: Reply(act=act)
+    with pytest.raises(ConnectionFailed) as caught:
+        transport.send(b"{}")
+    assert not caught.value.stale
+
+
+def test_a_kept_alive_connection_closed_by_the_server_is_stale_or_replaced(server, transport):
+    """After the server hung up on an idle connection, the next request succeeds, or fails as stale."""
+    server.respond = lambda request: Reply(hang_up=True)
+    outcomes = set()
+    for _ in range(50):
+        try:
+            outcomes.add(transport.send(b"{}").status)
+        except ConnectionFailed as error:
+            outcomes.add(f"stale={error.stale}")
+    assert outcomes <= {201, "stale=True"}
+
+
+def test_an_answer_is_read_to_64_kib_and_no_further(server, transport):
+    """A body of 50 MB is left alone after 64 KiB; the next request works."""
+    server.respond = lambda request: Reply(201, b"x" * 50_000_000 if len(server.requests) == 0 else b"")
+    answer = transport.send(b"{}")
+    assert len(answer.body) == 64 * 1024
+    assert transport.send(b"{}").status == 201
+
+
+def test_a_compressed_answer_is_not_inflated(server, transport):
+    """A gzip bomb stays as small as it came."""
+    server.respond = lambda request: Reply(201, gzip.compress(b"0" * 10_000_000), {"Content-Encoding": "gzip"})
+    assert len(transport.send(b"{}").body) < 64 * 1024
+
+
+def test_the_key_is_shown_nowhere(server, caplog):
+    """Not in a log line, a repr, an exception and what hangs on it, or a pickle."""
+    caplog.set_level(logging.DEBUG)
+    server.respond = lambda request: Reply(401, f"unknown key {KEY}".encode())
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.01)
+    client.record_trigger("1", "viewed", "page")
+    server.wait_until(lambda s: len(s.requests) == 1)
+    assert eventually(lambda: client.stats().last_error is not None)
+    with pytest.raises(Exception, match="401") as caught:
+        client.send_trigger("1", "viewed", "page")
+    server.stop()
+    with pytest.raises(ConnectionFailed) as refused:
+        client.send_trigger("1", "viewed", "page")
+    for thing in (client, client.options):
+        with pytest.raises(TypeError, match="pickle"):
+            pickle.dumps(thing)
+    client.close(0.2)
+    shown = [repr(client), str(client.stats()), repr(client.options), caplog.text]
+    for error in (caught.value, refused.value):
+        shown += ["".join(traceback.format_exception(error)), repr(error.args), repr(vars(error))]
+        shown.append(repr(pickle.loads(pickle.dumps(error))))
+        assert error.__context__ is None
+    assert not [text for text in shown if KEY in text]
+
+
+def test_a_session_of_ones_own_is_used(server):
+    """A given session brings its headers; the key and the body are ours."""
+    session = requests.Session()
+    session.headers["X-Team"] = "blue"
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, session=session)
+    client.send_trigger("1", "viewed", "page")
+    client.close()
+    assert server.requests[0].headers["x-team"] == "blue"
+    assert server.requests[0].headers["x-fl-api-key"] == KEY
+
+
+def test_a_transport_and_a_session_together_are_refused():
+    """One of the two would be ignored in silence."""
+    with requests.Session() as session, pytest.raises(ConfigurationError, match="give one"):
+        FocusLabClient(api_key=KEY, transport=MemoryTransport(), session=session)
+
+
+def test_the_console_transport_prints_each_trigger(capsys):
+    """One line of JSON for each trigger."""
+    client = FocusLabClient(api_key=KEY, transport=ConsoleTransport(), flush_interval=0.01)
+    record(client, 3)
+    assert client.close()
+    assert capsys.readouterr().out.count('"viewed"') == 3
+
+
+def test_bodies_larger_than_the_sockets_buffers_arrive(server, transport):
+    """A body of 8 MB is sent whole."""
+    body = b'{"x":"' + b"y" * 8_000_000 + b'"}'
+    assert transport.send(body).status == 201
+    assert server.requests[0].body == body
