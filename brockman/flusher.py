@@ -186,7 +186,7 @@ class Flusher:
 
     def _wait_until_due(self) -> None:
         assert self.delivery is not None
-        while not (self._waiters or self._stopping or self._buffer.in_flight):
+        while not (self._hurried or self._waiters or self._stopping or self._buffer.in_flight):
             if not self._buffer:
                 self._buffer.due_at(1, NEVER)
                 if not self._buffer:  # looked again: a trigger may have come before `due_at`

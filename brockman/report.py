@@ -13,7 +13,7 @@ from brockman.callbacks import Callbacks
 from brockman.ledger import Ledger
 
 LINE_EVERY = 60.0  # seconds
-_UNSAID = ("closed", "disabled")  # `closed` is told once where it happens; `disabled` was asked for
+_UNSAID = ("closed", "disabled", "shutdown")  # told where they happen; `disabled` was asked for
 _log = logging.getLogger("brockman")
 
 

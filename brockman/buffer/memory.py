@@ -61,6 +61,7 @@ class MemoryBuffer:
         self._bytes = 0  # of what waits
         self._due_count = 1
         self._due_bytes = NEVER
+        self._pressed = False  # there was no room for a trigger since the last take
         self._ledger = ledger
         self._max_count = max_count
         self._max_bytes = max_bytes
@@ -112,8 +113,8 @@ class MemoryBuffer:
 
     @property
     def is_due(self) -> bool:
-        """Whether as much waits as `due_at` was told."""
-        return len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes
+        """Whether as much waits as `due_at` was told, or there was no room for a trigger."""
+        return self._pressed or len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes
 
     def due_at(self, count: int, size: int) -> None:
         """Set how many triggers, or bytes, make `put` call `wake`. Only the flusher's role sets it."""
@@ -145,6 +146,7 @@ class MemoryBuffer:
         return len(self._waiting) < self._max_count and self._bytes + size <= self._max_bytes
 
     def _make_room(self, size: int) -> bool:
+        self._pressed = True
         if self._due_count < NEVER:  # the flusher sleeps: the bounds are below a full batch
             self._wake()
         if size > self._max_bytes:
@@ -209,6 +211,7 @@ class MemoryBuffer:
         What is still in flight, because its delivery was cut short by an error, is returned again instead.
         """
         self._taker = threading.get_ident()
+        self._pressed = False
         with self._move_under_way():
             if not self._in_flight and not self._abandoned:
                 _move(self._waiting, self._in_flight, max_count)

@@ -1,0 +1,170 @@
+"""The memory buffer: bounds, the four overflow policies, and what moves where."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from brockman.client import FocusLabClient
+from brockman.exceptions import BufferFull
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import KEY, eventually, law_holds, record
+
+
+@pytest.fixture
+def held():
+    """Make clients whose transport holds everything until `release` is set."""
+    release = threading.Event()
+    clients = []
+
+    def make(**options):
+        def answer(body: bytes) -> Answer:
+            release.wait(30)
+            return Answer(201)
+
+        clients.append(
+            FocusLabClient(api_key=KEY, transport=MemoryTransport(answer), **{"flush_interval": 60, **options})
+        )
+        clients[-1].release = release
+        return clients[-1]
+
+    yield make
+    release.set()
+    for client in clients:
+        client.close(10)
+
+
+def sent(client) -> list[int]:
+    client.release.set()
+    assert client.flush(20)
+    return [trigger["variables"]["n"] for trigger in client._pipeline.transport().triggers]
+
+
+def fill(client, count: int) -> None:
+    """Put one trigger in flight, where it is held, and then as many as are asked for in the queue."""
+    record(client, 1, start=-1)
+    threading.Thread(target=client.flush, args=(0,)).start()
+    assert eventually(lambda: client.stats().in_flight == 1)
+    record(client, count)
+
+
+def test_drop_newest_keeps_what_waits(held):
+    """A full buffer refuses the newest: False, counted, told to on_drop."""
+    told = []
+    client = held(max_queue_size=5, on_drop=lambda reason, body: told.append((reason, body)))
+    fill(client, 5)
+    assert client.record_trigger("x", "viewed", "page", variables={"n": 5}) is False
+    assert client.stats().dropped == {"overflow": 1}
+    assert told[0][0] == "overflow"
+    assert b'"n":5' in told[0][1]
+    assert sent(client) == [-1, 0, 1, 2, 3, 4]
+    assert law_holds(client)
+
+
+def test_drop_oldest_makes_room(held):
+    """A full buffer lets go of the oldest that waits; what is being sent stays."""
+    told = []
+    client = held(max_queue_size=5, overflow="drop_oldest", on_drop=lambda reason, body: told.append(body))
+    fill(client, 8)
+    assert client.stats().dropped == {"overflow": 3}
+    assert [f'"n":{n}'.encode() in told[n] for n in range(3)] == [True] * 3
+    assert sent(client) == [-1, 3, 4, 5, 6, 7]
+    assert law_holds(client)
+
+
+def test_raise_tells_the_caller(held):
+    """A full buffer raises BufferFull, and counts the trigger as dropped."""
+    client = held(max_queue_size=5, overflow="raise")
+    fill(client, 5)
+    with pytest.raises(BufferFull):
+        record(client, 1)
+    assert client.stats().dropped == {"overflow": 1}
+    assert law_holds(client)
+
+
+def test_block_waits_for_room(held):
+    """A full buffer makes the caller wait until there is room; nothing is dropped."""
+    client = held(max_queue_size=5, overflow="block", block_timeout=20)
+    fill(client, 5)
+    waiter = threading.Thread(target=record, args=(client, 20, 5))
+    waiter.start()
+    assert eventually(lambda: client._pipeline.buffer._blocked)
+    assert client.stats().queued == 5
+    client.release.set()
+    waiter.join(20)
+    assert sent(client) == [-1, *range(25)]
+    assert client.stats().dropped == {}
+
+
+def test_block_gives_up_after_block_timeout(held):
+    """When there is no room in time the trigger is dropped and counted."""
+    client = held(max_queue_size=5, overflow="block", block_timeout=0.05)
+    fill(client, 5)
+    started = time.monotonic()
+    assert client.record_trigger("x", "viewed", "page") is False
+    assert time.monotonic() - started >= 0.05
+    assert client.stats().dropped == {"overflow": 1}
+
+
+def test_the_bound_in_bytes_holds(held):
+    """What waits never takes more than max_queue_bytes, whatever the count."""
+    client = held(max_queue_bytes=5000)
+    fill(client, 0)
+    record(client, 100, pad="x" * 500)
+    stats = client.stats()
+    assert 4000 < stats.queued_bytes <= 5000
+    assert stats.dropped["overflow"] == 100 - stats.queued
+    assert law_holds(client)
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_a_trigger_larger_than_the_whole_buffer_pushes_nothing_out(held, overflow):
+    """It is dropped at once: no room could be made for it."""
+    client = held(max_queue_bytes=2000, overflow=overflow, block_timeout=20)
+    fill(client, 3)
+    started = time.monotonic()
+    assert client.record_trigger("x", "viewed", "page", variables={"pad": "x" * 3000}) is False
+    assert time.monotonic() - started < 10
+    assert (client.stats().queued, client.stats().dropped) == (3, {"overflow": 1})
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_many_threads_at_a_small_buffer_lose_nothing_uncounted(overflow):
+    """Sixteen threads, a buffer of 50: recorded is delivered plus dropped, to the trigger; the bound holds."""
+    transport = MemoryTransport()
+    client = FocusLabClient(
+        api_key=KEY,
+        transport=transport,
+        max_queue_size=50,
+        max_batch_size=20,
+        flush_interval=0.001,
+        overflow=overflow,
+        block_timeout=0.02,
+    )
+    deepest = 0
+    returned = []
+
+    def work(number: int) -> None:
+        returned.extend(
+            client.record_trigger("x", "viewed", "page", variables={"n": number * 2000 + i}) for i in range(2000)
+        )
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        deepest = max(deepest, client.stats().queued)
+    for thread in threads:
+        thread.join()
+    assert client.close(20)
+    stats = client.stats()
+    assert stats.recorded == 32_000
+    assert stats.delivered + stats.dropped.get("overflow", 0) == 32_000
+    assert len(transport.triggers) == stats.delivered
+    if overflow != "drop_oldest":
+        assert returned.count(True) == stats.delivered
+    assert deepest <= 50 + 16
+    assert len({trigger["id"] for trigger in transport.triggers}) == stats.delivered
