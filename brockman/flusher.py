@@ -71,6 +71,7 @@ class Flusher:
         self._spawn = spawn
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._role = threading.Lock()
+        self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._thread: threading.Thread | None = None
         self._waiters: deque[tuple[int, queue.SimpleQueue[None]]] = deque()  # one for each flush that waits
         self._since = monotonic()  # no trigger waits for longer than since then
@@ -89,15 +90,15 @@ class Flusher:
 
     def _start(self) -> bool:
         try:
-            self._thread = self._spawn(self._run)
+            self._spawn(self._run)
         except RuntimeError:  # no more threads, or the interpreter is ending; tried again at the next ring
             return False
         return True
 
     @property
     def is_me(self) -> bool:
-        """Whether the caller is the flusher's own thread, which must not wait for itself."""
-        return self._thread is not None and self._thread.ident == threading.get_ident()
+        """Whether the caller holds the role, as a callback does, and must not wait for itself."""
+        return self._holder == threading.get_ident()
 
     def wait_for(self, removed: int, timeout: float | None) -> None:
         """Wait until so many triggers have left the buffer, or `timeout` seconds; None is for ever."""
@@ -144,6 +145,8 @@ class Flusher:
     def _run(self) -> None:
         if not self._role.acquire(blocking=False):
             return  # two threads rang at once, and the other one was first
+        self._holder = threading.get_ident()
+        self._thread = threading.current_thread()
         try:
             self._since = monotonic()
             while not (self._stopping and self._nothing_left):
@@ -155,12 +158,17 @@ class Flusher:
                     self._survive(error)
         finally:
             self._release_waiters()
-            self._role.release()
+            self._give_back_role()
+
+    def _give_back_role(self) -> None:
+        self._holder = 0  # before the release: idents are used again, and the next holder sets its own
+        self._role.release()
 
     def _work_here(self, removed: int, timeout: float | None) -> None:
         """Do the thread's work in the caller's, for there is no thread."""
         if not self._role.acquire(blocking=False):
             return
+        self._holder = threading.get_ident()
         before = self._give_up_at
         self._give_up_at = min(before, monotonic() + (math.inf if timeout is None else timeout))
         try:
@@ -170,7 +178,7 @@ class Flusher:
             pass
         finally:
             self._give_up_at = before
-            self._role.release()
+            self._give_back_role()
 
     def _round(self) -> None:
         assert self.delivery is not None

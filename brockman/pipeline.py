@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from brockman import lifecycle
 from brockman.batch import parse_verdicts
-from brockman.buffer.memory import MemoryBuffer
+from brockman.buffer.memory import READ_TRIES, MemoryBuffer
 from brockman.callbacks import Callbacks
 from brockman.clock import monotonic, wall
 from brockman.delivery import Delivery, GivenUp
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import requests
 
 _log = logging.getLogger("brockman")
-_SNAPSHOT_TRIES = 1000
 
 
 class Pipeline:
@@ -60,6 +59,7 @@ class Pipeline:
             overflow=options.overflow,
             block_timeout=options.block_timeout,
             wake=self._wake,
+            may_wait=lambda: not self._flusher.is_me,
         )
         self._report = Report(self.ledger, self.callbacks, monotonic)
         self._transport = transport
@@ -153,10 +153,9 @@ class Pipeline:
     def flush(self, timeout: float | None) -> FlushResult:
         """Wait until all that was recorded before is settled; see `FocusLabClient.flush`."""
         before = self.stats()
-        recorded = self.buffer.removed + before.queued + before.in_flight
-        if before.queued or before.in_flight:
-            self._flusher.wait_for(recorded, timeout)
-        left = min(max(0, recorded - self.buffer.removed), len(self.buffer) + self.buffer.in_flight)
+        watermark = self.buffer.admitted
+        self._flusher.wait_for(watermark, timeout)
+        left = max(0, watermark - self.buffer.removed)
         return self._since(before, pending=left)
 
     def _since(self, before: Stats, *, pending: int, counted: int = 0) -> FlushResult:
@@ -202,7 +201,7 @@ class Pipeline:
     def stats(self) -> Stats:
         """Return a snapshot of the counts. Does not block."""
         buffer, ledger = self.buffer, self.ledger
-        for _ in range(_SNAPSHOT_TRIES):
+        for _ in range(READ_TRIES):
             version = buffer.version
             queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
             delivered, rejected = ledger.delivered, ledger.rejected

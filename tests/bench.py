@@ -44,6 +44,7 @@ class Bench:
             overflow="drop_newest",
             block_timeout=0,
             wake=lambda: None,
+            may_wait=lambda: True,
         )
         report = Report(self.ledger, callbacks, lambda: self.now)
         self.delivery = Delivery(

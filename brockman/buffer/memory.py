@@ -26,6 +26,7 @@ from brockman.exceptions import BufferFull
 from brockman.ledger import Ledger
 
 NEVER = 2**62  # a threshold that no buffer reaches
+READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever
 
 
 class MemoryBuffer:
@@ -44,6 +45,7 @@ class MemoryBuffer:
         overflow: str,
         block_timeout: float,
         wake: Callable[[], None],
+        may_wait: Callable[[], bool],
     ) -> None:
         """Make an empty buffer.
 
@@ -54,6 +56,7 @@ class MemoryBuffer:
             overflow: One of the policies of `Options.overflow`.
             block_timeout: Seconds that `put` may wait under the policy "block".
             wake: Called by `put` when as many wait as `due_at` was told, and when there is no room.
+            may_wait: Whether the calling thread may wait for room: not the one that makes it.
         """
         self._waiting: deque[bytes] = deque()
         self._in_flight: deque[bytes] = deque()
@@ -68,9 +71,9 @@ class MemoryBuffer:
         self._overflow = overflow
         self._block_timeout = block_timeout
         self._wake = wake
+        self._may_wait = may_wait
         self._blocked: deque[queue.SimpleQueue[None]] = deque()  # one for each thread that waits for room
         self._abandoned = False
-        self._taker = 0  # the thread that last took: it must not wait for itself to make room
         # Between take, settle and abandon, and never taken by put. A reader does not take it either: it reads
         # again when `version` was odd (a move is under way) or has changed meanwhile.
         self._moving = threading.RLock()
@@ -95,6 +98,17 @@ class MemoryBuffer:
     def evicted(self) -> int:
         """How many are on their way from `waiting` to the ledger."""
         return len(self._evicted)
+
+    @property
+    def admitted(self) -> int:
+        """How many were ever put in; `removed` has reached this when all of them are settled."""
+        for _ in range(READ_TRIES):
+            version, removed = self.version, self.removed
+            total = removed + len(self._waiting) + len(self._in_flight)
+            still = version == self.version and removed == self.removed
+            if still and version % 2 == 0 and not self._evicted:
+                break
+        return total
 
     @property
     def is_abandoned(self) -> bool:
@@ -155,8 +169,7 @@ class MemoryBuffer:
             while not self._has_room(size) and _move(self._waiting, self._evicted, 1):
                 self._bury()
             return True
-        waits = self._overflow == "block" and threading.get_ident() != self._taker
-        return waits and self._wait_for_room(size)
+        return self._overflow == "block" and self._may_wait() and self._wait_for_room(size)
 
     def _bury(self) -> None:
         """Count what was evicted. A signal handler may do the same in the middle: each is counted once."""
@@ -210,7 +223,6 @@ class MemoryBuffer:
 
         What is still in flight, because its delivery was cut short by an error, is returned again instead.
         """
-        self._taker = threading.get_ident()
         self._pressed = False
         with self._move_under_way():
             if not self._in_flight and not self._abandoned:

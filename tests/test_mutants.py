@@ -1,0 +1,122 @@
+"""The conservation test catches what it is there for: each of these faults, put into the code, makes it fail."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+RUN = """
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from tests.test_conservation import Conservation
+
+run_state_machine_as_test(Conservation, settings=settings(
+    max_examples=400, stateful_step_count=25, deadline=None, derandomize=True, database=None,
+    phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
+"""
+MUTANTS = {
+    "a settle is skipped": (
+        "delivery.py",
+        "self._settle(len(bodies) - settled, True)",
+        "pass",
+    ),
+    "a 207 counts as all delivered": (
+        "delivery.py",
+        "self._settle_each(bodies, verdicts or {}, answer)",
+        "self._accepted(bodies)",
+    ),
+    "the verdicts of a 207 are shifted by one": (
+        "batch.py",
+        "verdicts.setdefault(index,",
+        "verdicts.setdefault((index + 1) % count,",
+    ),
+    "the newest is dropped without counting": (
+        "buffer/memory.py",
+        'self._ledger.drop("overflow", body)',
+        "pass",
+    ),
+    "the oldest is dropped without counting": (
+        "buffer/memory.py",
+        'self._ledger.dropped["overflow"] += 1',
+        "pass",
+    ),
+    "the oldest is dropped without a word to on_drop": (
+        "buffer/memory.py",
+        'self._ledger.tell("overflow", body)',
+        "pass",
+    ),
+    "what does not fit a batch is forgotten": (
+        "buffer/memory.py",
+        "self._waiting.extendleft(reversed(taken[fitting:]))",
+        "pass",
+    ),
+    "what does not fit a batch is put back in the wrong place, twice": (
+        "buffer/memory.py",
+        "self._in_flight.pop()",
+        "pass",
+    ),
+    "a lost answer counts as delivered": (
+        "delivery.py",
+        "ruling = Ruling.AWAY\n            else",
+        "ruling, answer = Ruling.ACCEPTED, Answer(201)\n                return ruling, answer\n            else",
+    ),
+    "a refused trigger counts as delivered": (
+        "delivery.py",
+        "self._settle(1, False)",
+        "self._settle(1, True)",
+    ),
+    "a trigger that always meets a 500 vanishes from the counts": (
+        "buffer/memory.py",
+        "self._ledger.rejected += count",
+        "self._ledger.rejected += 0",
+    ),
+    "halving loses a trigger": ("batch.py", "bodies[middle:]", "bodies[middle + 1 :]"),
+    "halving sends a trigger twice": ("batch.py", "bodies[middle:]", "bodies[middle - 1 :]"),
+    "a portal's page counts as success": (
+        "retry.py",
+        "and _is_html(content_type, body)",
+        "and False",
+    ),
+    "close forgets what waits": (
+        "buffer/memory.py",
+        "_move(self._waiting, self._in_flight, NEVER)",
+        "self._waiting.clear()",
+    ),
+    "close does not count what it gives up": (
+        "buffer/memory.py",
+        "self._ledger.dropped[reason] += 1",
+        "pass",
+    ),
+    "the bound in bytes is not kept": (
+        "buffer/memory.py",
+        "self._bytes += size",
+        "self._bytes += 0",
+    ),
+    "a retry after a stale connection goes to the next batch": (
+        "delivery.py",
+        "        self._ledger.retries += 1  # over a fresh",
+        "        return Answer(201)\n        self._ledger.retries += 1  # over a fresh",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_the_conservation_test_catches(name, tmp_path):
+    """The fault named in the parameter is found."""
+    file, old, new = MUTANTS[name]
+    shutil.copytree(ROOT / "brockman", tmp_path / "brockman", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests").mkdir()
+    for needed in ("__init__.py", "conftest.py", "server.py", "test_conservation.py"):
+        shutil.copy(ROOT / "tests" / needed, tmp_path / "tests")
+    source = (tmp_path / "brockman" / file).read_text()
+    assert source.count(old) >= 1, "the code has changed: write this mutant anew"
+    (tmp_path / "brockman" / file).write_text(source.replace(old, new, 1))
+    done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert "SyntaxError" not in done.stderr
+    assert "Error" in done.stderr

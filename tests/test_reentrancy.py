@@ -1,0 +1,170 @@
+"""record_trigger in the middle of another: from signal handlers, finalizers, and cut off by exceptions.
+
+Each scenario runs in a process of its own, with a deadline: a deadlock is a test that fails.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PRELUDE = """
+import ctypes, gc, json, random, signal, sys, threading, time
+from brockman.client import FocusLabClient
+from brockman.transport.memory import MemoryTransport
+
+transport = MemoryTransport()
+client = FocusLabClient(
+    api_key="k", transport=transport, flush_interval=0.001, max_batch_size=50, overflow=sys.argv[1],
+    max_queue_size=int(sys.argv[2]), block_timeout=0.001,
+)
+
+def check(calls):
+    assert client.flush(30)
+    stats = client.stats()
+    assert stats.recorded == calls, (stats, calls)
+    assert stats.delivered + sum(stats.dropped.values()) == calls, (stats, calls)
+    assert len(transport.triggers) == stats.delivered
+    assert len({t["id"] for t in transport.triggers}) == stats.delivered
+    assert client.close(30)
+    print("exact", stats.delivered > 0, bool(stats.dropped))
+"""
+
+SIGNALS = """
+made = 0
+def handler(number, frame):
+    global made
+    client.record_trigger("signal", "interrupted", "program")
+    made += 1
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+def work():
+    for _ in range(5000):
+        client.record_trigger("thread", "worked", "hard", variables={"tags": ["a", "b"]})
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+mine = 0
+while any(thread.is_alive() for thread in threads) or made < 300:
+    client.record_trigger("main", "worked", "hard")  # the handler runs in this thread
+    mine += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+for thread in threads:
+    thread.join()
+check(8 * 5000 + made + mine)
+"""
+
+FINALIZERS = """
+died = []
+class Recorder:
+    def __del__(self):
+        client.record_trigger("finalizer", "died", "object")
+        died.append(None)
+gc.set_threshold(1)
+def work():
+    for _ in range(2000):
+        a, b = Recorder(), Recorder()
+        a.other, b.other = b, a  # a cycle: the collector finds it at some allocation, here or in another thread
+        del a, b
+        client.record_trigger("thread", "worked", "hard", variables={"tags": ["a", "b"]})
+threads = [threading.Thread(target=work) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+deadline = time.monotonic() + 60
+while len(died) < 8 * 2000 * 2 and time.monotonic() < deadline:
+    gc.collect()  # does nothing while another thread collects
+check(8 * 2000 + len(died))
+assert len(died) == 8 * 2000 * 2
+"""
+
+FLUSH_IN_HANDLER = """
+flushed = []
+def handler(number, frame):
+    client.record_trigger("signal", "interrupted", "program")
+    flushed.append(bool(client.flush(20)))
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+mine = 0
+while len(flushed) < 500:
+    client.record_trigger("main", "worked", "hard")
+    client.stats()
+    mine += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+check(mine + len(flushed))
+assert all(flushed)
+"""
+
+EXCEPTIONS = """
+class Struck(Exception):
+    pass
+
+def strike(number, frame):
+    raise Struck
+
+signal.signal(signal.SIGALRM, strike)
+chance = random.Random(7)
+struck = returned = calls = 0
+while struck < 2000:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 60e-6))
+        for _ in range(4):
+            calls += 1
+            client.record_trigger("main", "worked", "hard", variables={"n": calls, "tags": ["a", "b"]})
+            returned += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Struck:
+        struck += 1
+signal.signal(signal.SIGALRM, signal.SIG_IGN)
+# A call that was struck may have committed its trigger or not; each call that returned has. To the trigger:
+assert client.flush(30)
+stats = client.stats()
+assert stats.recorded == stats.delivered + sum(stats.dropped.values())
+assert returned <= stats.recorded <= calls, (returned, stats, calls)
+assert len(transport.triggers) == stats.delivered
+numbers = [t["variables"]["n"] for t in transport.triggers]
+assert len(set(numbers)) == len(numbers)
+assert stats.queued_bytes == 0
+assert client.record_trigger("main", "works", "still")
+assert client.close(30)
+print("exact", stats.delivered > 0, bool(stats.dropped))
+"""
+
+
+def run(scenario: str, overflow: str, max_queue_size: int) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + scenario, overflow, str(max_queue_size)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])
+def test_a_signal_handler_at_1_khz_records_exactly(overflow):
+    """Eight threads and the main thread record while a handler interrupts it: no deadlock, counts exact."""
+    assert run(SIGNALS, overflow, 1000).startswith("exact True")
+
+
+@pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
+def test_finalizers_under_gc_pressure_record_exactly(overflow):
+    """__del__ records at any allocation, in any thread, the flusher's too: no deadlock, counts exact."""
+    assert run(FINALIZERS, overflow, 500).startswith("exact True")
+
+
+def test_a_signal_handler_may_flush():
+    """A handler that flushes in the middle of record_trigger or stats gets an answer, not a deadlock."""
+    assert run(FLUSH_IN_HANDLER, "drop_newest", 100_000) == "exact True False"
+
+
+@pytest.mark.parametrize(("overflow", "size"), [("drop_newest", 100_000), ("drop_newest", 20), ("drop_oldest", 20)])
+def test_an_exception_at_2000_random_points_leaves_the_counts_exact(overflow, size):
+    """An exception raised from outside in the middle of record_trigger loses nothing uncounted."""
+    expected = "exact True False" if size > 20 else "exact True True"
+    assert run(EXCEPTIONS, overflow, size) == expected
