@@ -184,11 +184,7 @@ class Pipeline:
         if self.refusal is None:
             self.refusal = "closed"
         left = self.buffer.abandon("shutdown")
-        if left:
-            _log.warning(
-                "closed with %d triggers not delivered (%s)", left, self.ledger.last_error or "no answer yet"
-            )
-        self._report.speak(now=True)
+        self._report.farewell(left)
         if self._transport is not None:
             self._transport.close()
         lifecycle.forget(self)

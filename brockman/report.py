@@ -70,16 +70,21 @@ class Report:
         new = {reason: count - self._said[reason] for reason, count in self._ledger.dropped.items()}
         return {reason: count for reason, count in new.items() if count and reason not in _UNSAID}
 
-    def speak(self, *, now: bool = False) -> None:
-        """Write one line with all that is to be said, unless one was written within the last minute.
+    def speak(self) -> None:
+        """Write one line with all that is to be said, unless one was written within the last minute."""
+        if self._has_news() and self._clock() >= self._next_line:
+            self._write([])
 
-        Args:
-            now: Do not wait for the minute to pass: it is the last chance.
-        """
-        if not self._has_news() or (self._clock() < self._next_line and not now):
-            return
+    def farewell(self, lost: int) -> None:
+        """Write the last line, whenever the one before was: what was not delivered, and what else is to be said."""
+        cause = self._ledger.last_error or "no answer yet"
+        parts = [f"closed with {lost} triggers not delivered ({cause})"] if lost else []
+        if parts or self._has_news():
+            self._write(parts)
+
+    def _write(self, parts: list[str]) -> None:
         self._noted = False
-        level, parts = logging.WARNING, []
+        level = logging.WARNING
         if self._trouble is not None and not self._told_trouble:
             level, text = self._trouble
             parts.append(text)

@@ -1,0 +1,107 @@
+"""The end of a process: what was recorded leaves, or is counted, within shutdown_timeout."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.conftest import KEY
+from tests.server import Reply, drip, silence
+
+SCRIPT = """
+import logging, sys, time
+from brockman.client import FocusLabClient
+
+client = FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], shutdown_timeout=float(sys.argv[3]),
+                        max_queue_size=20_000)
+for n in range(int(sys.argv[4])):
+    client.record_trigger("actor", "viewed", "page", variables={"n": n})
+print("stop", flush=True)
+"""
+REPORT = """
+import atexit
+def tell():
+    s = client.stats()
+    assert s.recorded == s.delivered + s.rejected + sum(s.dropped.values()) + s.queued + s.in_flight
+    print(s.recorded, s.delivered, dict(s.dropped), s.queued, s.in_flight)
+"""
+
+
+def run(endpoint: str, timeout: float, count: int, more: str = "") -> tuple[float, str, str, int]:
+    """Run the script; return the seconds from its last line to its end, what it printed, its log and its status."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.replace("client =", REPORT + "atexit.register(tell)\nclient =", 1) + more]
+        + [KEY, endpoint, str(timeout), str(count)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stop\n"
+    started = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    return time.monotonic() - started, out.strip(), err, process.returncode
+
+
+@pytest.mark.parametrize(
+    ("more", "status"), [("", 0), ("sys.exit(3)", 3), ("raise ZeroDivisionError", 1)], ids=["end", "exit", "error"]
+)
+def test_a_script_that_just_ends_delivers_everything(server, more, status):
+    """No flush, no close: what the script recorded is received once, whatever way it ends, and its status stays."""
+    _, out, _, code = run(server.endpoint, 20, 5000, more)
+    assert code == status
+    assert out == "5000 5000 {} 0 0"
+    assert set(server.ids().values()) == {1}
+    assert len(server.ids()) == 5000
+
+
+@pytest.mark.parametrize("kind", ["refused", "silence", "drip", "503"])
+def test_a_dead_endpoint_does_not_hold_the_exit(server, kind):
+    """Out within shutdown_timeout + 1 s with 10 000 triggers waiting; the log says how many were lost."""
+    replies = {"silence": Reply(act=silence), "drip": Reply(act=drip), "503": Reply(503)}
+    endpoint = server.endpoint
+    if kind == "refused":
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}/"
+    else:
+        server.respond = lambda request: replies[kind]
+    took, out, err, code = run(endpoint, 1.5, 10_000)
+    assert took < 1.5 + 1
+    assert code == 0
+    assert out == "10000 0 {'shutdown': 10000} 0 0"
+    assert "10000 triggers not delivered" in err
+    assert "Traceback" not in err
+
+
+def test_all_clients_share_one_deadline(server):
+    """Five clients with dead endpoints take no longer than one."""
+    server.respond = lambda request: Reply(act=silence)
+    more = (
+        "\nclients = [FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], flush_interval=n, shutdown_timeout=1.5)"
+        " for n in range(1, 6)]\n"
+        "for c in clients: c.record_trigger('a', 'b', 'c')\n"
+    )
+    script = SCRIPT.replace('print("stop", flush=True)', "") + more + 'print("stop", flush=True)'
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, KEY, server.endpoint, "1.5", "10"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "stop\n"
+    started = time.monotonic()
+    process.communicate(timeout=60)
+    assert time.monotonic() - started < 1.5 + 1
+
+
+def test_an_idle_client_leaves_at_once(server):
+    """A client that has delivered everything, or recorded nothing, does not hold the exit."""
+    for count in (0, 1):
+        took, out, err, code = run(server.endpoint, 30, count, "client.flush()")
+        assert took < 10
+        assert (out, err, code) == (f"{count} {count} {{}} 0 0", "", 0)
