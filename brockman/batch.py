@@ -42,14 +42,19 @@ def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
     twice are passed over: no server can make the counts wrong.
 
     Returns:
-        None when the answer cannot be read as such.
+        None when the answer cannot be read as such, also when an index is not a whole number: that would leave
+        open which trigger was rejected.
     """
     try:
         rejected = json.loads(answer)["rejected"]
         verdicts: dict[int, str] = {}
+        if type(rejected) is not list:
+            return None
         for entry in rejected:
             index = entry["index"]
-            if type(index) is int and 0 <= index < count:
+            if type(index) is not int:
+                return None
+            if 0 <= index < count:
                 verdicts.setdefault(index, str(entry.get("error", "")))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

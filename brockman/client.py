@@ -40,7 +40,7 @@ class FocusLabClient:
         session: requests.Session | None = None,
         **options: Any,
     ) -> None:
-        """Make a client; opens no connection and starts no thread.
+        """Make a client; opens no connection and starts no thread. The first one imports `requests`.
 
         Args:
             api_key: The key of your project; None means `FL_API_KEY` from the environment.

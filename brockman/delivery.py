@@ -50,7 +50,7 @@ class Delivery:
     def __init__(
         self,
         options: Options,
-        transport: Callable[[], Transport],
+        transport: Transport,
         settle: Settle,
         ledger: Ledger,
         callbacks: Callbacks,
@@ -64,7 +64,7 @@ class Delivery:
 
         Args:
             options: The settings.
-            transport: Returns what sends; called for every attempt.
+            transport: What sends.
             settle: Takes how many of the oldest in flight are at their end, and whether they were delivered.
             ledger: Where retries, batches and the last error are noted.
             callbacks: Told of what the server refuses.
@@ -164,13 +164,13 @@ class Delivery:
 
     def _send(self, body: bytes) -> Answer | ConnectionFailed:
         try:
-            return self._transport().send(body)
+            return self._transport.send(body)
         except ConnectionFailed as error:
             if not error.stale:
                 return error
         self._ledger.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
         try:
-            return self._transport().send(body)
+            return self._transport.send(body)
         except ConnectionFailed as error:
             return error
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Callable, Mapping
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from brockman.exceptions import InvalidTrigger
 
 Scalar = str | int | float | bool
+Value = TypeVar("Value")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1  # what JSON readers of other languages take as an integer
@@ -34,11 +35,11 @@ _EXPECTED = "a str, int, float, bool, UUID, date, datetime, Decimal or Enum, or 
 def fit_actor(value: Any) -> str:
     """Return an `actor_id` (str, int or UUID) as text."""
     value = _resolve(value, "actor_id")
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return _int_text(value)
-    if isinstance(value, str):
+    if _is(value, UUID):
+        return _read(UUID.__str__, value, "actor_id")
+    if _is(value, int) and not _is(value, bool):
+        return _int_text(int.__int__(value), "actor_id")
+    if _is(value, str):
         return _fit_required(value, "actor_id")
     raise InvalidTrigger(f"actor_id: {_shown(value)} should be a str, int or UUID")
 
@@ -46,7 +47,7 @@ def fit_actor(value: Any) -> str:
 def fit_name(value: Any, field: str) -> str:
     """Return `action` or `obj` as text."""
     value = _resolve(value, field)
-    if isinstance(value, str):
+    if _is(value, str):
         return _fit_required(value, field)
     raise InvalidTrigger(f"{field}: {_shown(value)} should be a str")
 
@@ -62,14 +63,15 @@ def fit_mapping(value: Any, field: str) -> dict[str, Scalar | list[Scalar]]:
     """Return `identities`, `attributes` or `variables` as a dict that JSON can hold; None values are left out."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not _is(value, Mapping):
         raise InvalidTrigger(f"{field}: {_shown(value)} should be a mapping, or None")
     fitted: dict[str, Scalar | list[Scalar]] = {}
     for key, item in _items(value, field):
-        if not isinstance(key, str):
+        if not _is(key, str):
             raise InvalidTrigger(f"{field}: the key {_shown(key)} should be a str")
         if item is not None:
-            fitted[_fit_text(key)] = _fit_value(item, f"{field}[{str.__str__(key)!r}]")
+            text = _fit_text(key)
+            fitted[text] = _fit_value(item, f"{field}[{_shortened(text)}]")
     return fitted
 
 
@@ -77,40 +79,34 @@ def _items(value: Mapping[Any, Any], field: str) -> list[tuple[Any, Any]]:
     try:
         return [(key, item) for key, item in value.items()]
     except RuntimeError:  # another thread changed it meanwhile: once more, from a copy made in one step
-        try:
-            return list(dict(value).items())
-        except Exception as error:
-            raise _foreign(field, error) from None
+        return _read(lambda mapping: list(dict(mapping).items()), value, field)
     except Exception as error:
         raise _foreign(field, error) from None
 
 
 def _fit_value(value: Any, path: str) -> Scalar | list[Scalar]:
     value = _resolve(value, path)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        try:
-            items = list(value)
-        except Exception as error:
-            raise _foreign(path, error) from None
+    if _is(value, (list, tuple, set, frozenset)):
+        items = _read(list, value, path)
         return [_fit_scalar(_resolve(item, f"{path}[{i}]"), f"{path}[{i}]") for i, item in enumerate(items)]
     return _fit_scalar(value, path)
 
 
 def _fit_scalar(value: Any, path: str) -> Scalar:
-    if isinstance(value, str):
+    if _is(value, str):
         return _fit_text(value)
-    if isinstance(value, bool):
+    if _is(value, bool):
         return bool(value)
-    if isinstance(value, int):
+    if _is(value, int):
         number = int.__int__(value)
-        return number if _INT64_MIN <= number <= _UINT64_MAX else _int_text(number)
-    if isinstance(value, float):
+        return number if _INT64_MIN <= number <= _UINT64_MAX else _int_text(number, path)
+    if _is(value, float):
         return _fit_float(float.__float__(value), path)
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, Decimal):
-        return _fit_decimal(value, path)
-    if isinstance(value, date):  # datetime is one
+    if _is(value, UUID):
+        return _read(UUID.__str__, value, path)
+    if _is(value, Decimal):
+        return _fit_decimal(_read(Decimal, value, path), path)
+    if _is(value, date):  # datetime is one
         return _fit_date(value, path)
     raise InvalidTrigger(f"{path}: {_shown(value)} should be {_EXPECTED}")
 
@@ -130,13 +126,9 @@ def _fit_decimal(value: Decimal, path: str) -> float | str:
 
 
 def _fit_date(value: date, path: str) -> str:
-    try:
-        text = value.isoformat()
-    except Exception as error:
-        raise _foreign(path, error) from None
-    if type(text) is not str or text == "NaT":  # pandas' "not a time" is a datetime
+    if _read(lambda moment: moment != moment, value, path):  # pandas' "not a time" is a datetime
         raise InvalidTrigger(f"{path}: {_shown(value)} should be a date that exists")
-    return text
+    return _read(datetime.isoformat if _is(value, datetime) else date.isoformat, value, path)
 
 
 def _fit_text(value: str) -> str:
@@ -144,35 +136,51 @@ def _fit_text(value: str) -> str:
     return _SURROGATES.sub("\ufffd", str.__str__(value))
 
 
-def _int_text(value: int) -> str:
+def _int_text(value: int, path: str) -> str:
     try:
         return int.__repr__(value)
-    except ValueError:  # Python's own limit for huge ints, 4300 digits
-        raise InvalidTrigger("an int of thousands of digits is not a value to track") from None
+    except ValueError:  # Python's own limit for huge ints
+        raise InvalidTrigger(f"{path}: an int of thousands of digits should be shortened") from None
+
+
+def _is(value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Return whether a value is of a kind, by its type alone: `isinstance` also believes a `__class__` that lies."""
+    return issubclass(type(value), kinds)
+
+
+def _read(method: Callable[[Any], Value], value: Any, path: str) -> Value:
+    """Call a method of a well-known class on a value, which may be of a subclass with code of its own."""
+    try:
+        return method(value)
+    except Exception as error:
+        raise _foreign(path, error) from None
 
 
 def _resolve(value: Any, path: str) -> Any:
     """Return what a lazy text, an Enum member or a numpy scalar stands for."""
-    try:
-        if isinstance(value, Enum):
-            return _resolve(value.value, path)
-        for module, name in _LAZY_TEXTS:
-            lazy = getattr(sys.modules.get(module), name, None)
-            if lazy is not None and isinstance(value, lazy):
-                return str(value)
-        scalar = getattr(sys.modules.get("numpy"), "generic", None)
-        if scalar is not None and isinstance(value, scalar):
-            return value.item()
-    except InvalidTrigger:
-        raise
-    except Exception as error:
-        raise _foreign(path, error) from None
+    if _is(value, Enum):
+        value = _read(lambda member: member.value, value, path)
+        if _is(value, Enum):
+            raise InvalidTrigger(f"{path}: an Enum whose value is an Enum should be {_EXPECTED}")
+    for module, name in _LAZY_TEXTS:
+        lazy = getattr(sys.modules.get(module), name, None)
+        if lazy is not None and _is(value, lazy):
+            return _read(str, value, path)
+    scalar = getattr(sys.modules.get("numpy"), "generic", None)
+    if scalar is not None and _is(value, scalar):
+        return _read(lambda number: number.item(), value, path)
     return value
+
+
+def class_name(value: Any) -> str:
+    """Return the name of a value's class; a metaclass with a `__name__` of its own is not asked."""
+    name: str = type.__dict__["__name__"].__get__(type(value))
+    return name
 
 
 def _foreign(path: str, error: Exception) -> InvalidTrigger:
     # Only the name of the class: the text of a foreign exception may hold anything.
-    return InvalidTrigger(f"{path}: reading it raised {type(error).__name__}")
+    return InvalidTrigger(f"{path}: reading it raised {class_name(error)}")
 
 
 def _shown(value: Any) -> str:
@@ -180,6 +188,9 @@ def _shown(value: Any) -> str:
     if value is None:
         return "None"
     if type(value) in (str, int, float, bool, bytes) and (type(value) is not int or abs(value) < 10**60):
-        text = repr(value[:60] if isinstance(value, (str, bytes)) else value)
-        return f"{text} ({type(value).__name__})"
-    return f"a value of type {type(value).__name__}"
+        return f"{_shortened(value)} ({class_name(value)})"
+    return f"a value of type {class_name(value)}"
+
+
+def _shortened(value: Any) -> str:
+    return repr(value[:60] if isinstance(value, (str, bytes)) else value)

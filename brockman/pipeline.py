@@ -23,6 +23,7 @@ from brockman.report import Report
 from brockman.retry import Ruling, classify
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
+from brockman.transport.memory import MemoryTransport
 
 if TYPE_CHECKING:
     import requests
@@ -62,8 +63,7 @@ class Pipeline:
             may_wait=lambda: not self._flusher.is_me,
         )
         self._report = Report(self.ledger, self.callbacks, monotonic)
-        self._transport = transport
-        self._session = session
+        self.transport = transport or _make_transport(options, session)
         self._flusher = Flusher(
             self.buffer,
             self._report,
@@ -89,22 +89,6 @@ class Pipeline:
     def shutdown_timeout(self) -> float:
         """Seconds that closing at exit may take."""
         return self.options.shutdown_timeout
-
-    def transport(self) -> Transport:
-        """Return what sends. HTTP is imported here, at the first attempt: it takes longer than all the rest."""
-        if self._transport is None:
-            from brockman.transport.http import HttpTransport
-
-            assert self.options.api_key is not None
-            self._transport = HttpTransport(
-                self.options.endpoint,
-                self.options.api_key,
-                connect_timeout=self.options.connect_timeout,
-                read_timeout=self.options.read_timeout,
-                compress=self.options.gzip,
-                session=self._session,
-            )
-        return self._transport
 
     def _wake(self) -> None:
         if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
@@ -138,11 +122,11 @@ class Pipeline:
     def send(self, body: bytes) -> None:
         """Send one trigger in the caller's thread; see `FocusLabClient.send_trigger`."""
         try:
-            answer = self.transport().send(body)
+            answer = self.transport.send(body)
         except ConnectionFailed as error:
             if not error.stale:
                 raise
-            answer = self.transport().send(body)  # the server had hung up while the connection was idle
+            answer = self.transport.send(body)  # the server had hung up while the connection was idle
         ruling = classify(answer.status, answer.content_type, answer.body)
         if ruling is Ruling.MIXED:
             for words in (parse_verdicts(answer.body, 1) or {}).values():
@@ -185,8 +169,7 @@ class Pipeline:
             self.refusal = "closed"
         left = self.buffer.abandon("shutdown")
         self._report.farewell(left)
-        if self._transport is not None:
-            self._transport.close()
+        self.transport.close()
         lifecycle.forget(self)
         return self._since(before, pending=left, counted=left)
 
@@ -225,3 +208,21 @@ class Pipeline:
             return None
         recorded_at = datetime.fromisoformat(json.loads(oldest)["recorded_at"].replace("Z", "+00:00"))
         return max(0.0, wall() - recorded_at.timestamp())
+
+
+def _make_transport(options: Options, session: requests.Session | None) -> Transport:
+    if not options.enabled:
+        return MemoryTransport()  # takes no room, and is never asked to send
+    # Imported here: it takes longer than all the rest. And not later: an import in the flusher's thread would
+    # stall the requests that are served meanwhile.
+    from brockman.transport.http import HttpTransport
+
+    assert options.api_key is not None
+    return HttpTransport(
+        options.endpoint,
+        options.api_key,
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.read_timeout,
+        compress=options.gzip,
+        session=session,
+    )

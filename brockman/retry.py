@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 RETRY_AFTER_CAP = 300.0  # seconds; a server that asks for more is asked again after this
@@ -99,6 +100,8 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 def parse_date(value: str | None) -> float | None:
     """Return an HTTP date as seconds since the epoch, or None when it is not one."""
     try:
-        return parsedate_to_datetime(value or "").timestamp()
+        moment = parsedate_to_datetime(value or "")
+        # The third form of RFC 9110, 5.6.7, names no zone, and all three are UTC.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
         return None

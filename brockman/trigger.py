@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from brockman.exceptions import InvalidTrigger
-from brockman.fitting import fit_actor, fit_mapping, fit_name
+from brockman.fitting import class_name, fit_actor, fit_mapping, fit_name
 
 try:
     import orjson
@@ -84,7 +84,7 @@ def _fit(
     except InvalidTrigger:
         raise
     except Exception as error:  # foreign code can hide anywhere, even in a property called __class__
-        raise InvalidTrigger(f"reading the arguments raised {type(error).__name__}") from None
+        raise InvalidTrigger(f"reading the arguments raised {class_name(error)}") from None
 
 
 def _are_plain(identities: Any, attributes: Any, variables: Any) -> bool:

@@ -226,7 +226,10 @@ def test_a_207_settles_each_trigger_on_its_own():
     bench = Bench([Answer(207, json.dumps(verdicts).encode())])
     bench.deliver(5)
     assert (bench.ledger.delivered, bench.ledger.rejected, len(bench.sent)) == (3, 2, 1)
-    assert [(numbers, error.words) for error, numbers in bench.refused] == [([0], "blocked"), ([3], "no such plan")]
+    assert [(numbers, error.words) for error, numbers in bench.refused] == [
+        ([0], "blocked"),
+        ([3], "no such plan"),
+    ]
     assert all(isinstance(error, BadRequest) for error, _ in bench.refused)
 
 
@@ -235,8 +238,6 @@ def test_a_207_settles_each_trigger_on_its_own():
     [
         [{"index": 99, "error": "x"}],
         [{"index": -1, "error": "x"}],
-        [{"index": True, "error": "x"}],
-        [{"index": "1", "error": "x"}],
         [],
     ],
 )
