@@ -40,7 +40,7 @@ def held():
 def sent(client) -> list[int]:
     client.release.set()
     assert client.flush(20)
-    return [trigger["variables"]["n"] for trigger in client._pipeline.transport().triggers]
+    return [trigger["variables"]["n"] for trigger in client._pipeline.transport.triggers]
 
 
 def fill(client, count: int) -> None:

@@ -1,0 +1,102 @@
+"""The errors: one root, a documented tree, texts that say what happened, and nothing lost in a pickle."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from brockman import exceptions
+from brockman.exceptions import (
+    AnswerError,
+    BadAPIKey,
+    BadRequest,
+    BufferFull,
+    ClientClosed,
+    ConfigurationError,
+    ConnectionFailed,
+    FocusLabError,
+    InvalidTrigger,
+    ResourceNotFound,
+    ServerError,
+    UnknownError,
+    from_status,
+)
+
+PARENTS = {
+    FocusLabError: (Exception,),
+    ConfigurationError: (FocusLabError, ValueError),
+    InvalidTrigger: (FocusLabError, ValueError),
+    BufferFull: (FocusLabError,),
+    ClientClosed: (FocusLabError,),
+    ConnectionFailed: (FocusLabError,),
+    AnswerError: (FocusLabError,),
+    BadRequest: (AnswerError,),
+    BadAPIKey: (AnswerError,),
+    ResourceNotFound: (AnswerError,),
+    ServerError: (AnswerError,),
+    UnknownError: (AnswerError,),
+}
+SAMPLES = [
+    FocusLabError("trouble"),
+    ConfigurationError("gzip is 3; it should be a flag"),
+    InvalidTrigger("action: None should be a str"),
+    BufferFull("no room"),
+    ClientClosed("closed"),
+    ConnectionFailed("refused"),
+    ConnectionFailed("reset", stale=True),
+    *(from_status(status, "its words") for status in (301, 400, 401, 403, 404, 409, 500, 503)),
+]
+
+
+def test_the_tree_is_the_documented_one():
+    """Every error has the documented parents, and there is none beside the documented ones."""
+    defined = {kind for kind in vars(exceptions).values() if isinstance(kind, type)}
+    assert {kind: kind.__bases__ for kind in defined} == PARENTS
+
+
+def test_the_documentation_names_every_error():
+    """Who reads the module's own words learns of every error."""
+    for kind in PARENTS:
+        assert kind.__name__ in exceptions.__doc__
+
+
+def test_every_status_that_is_no_success_has_its_error():
+    """400, 401 and 403, 404 and every 5xx have an error of their own; whatever else came is an UnknownError."""
+    expected = {400: BadRequest, 401: BadAPIKey, 403: BadAPIKey, 404: ResourceNotFound}
+    expected.update(dict.fromkeys(range(500, 600), ServerError))
+    for status in [0, 42, *range(100, 200), *range(300, 700), 999]:
+        error = from_status(status, "no")
+        assert type(error) is expected.get(status, UnknownError)
+        assert (error.status, error.words) == (status, "no")
+
+
+def test_the_text_says_the_status_and_the_words():
+    """`str` of an answer's error holds what the server said, or that it said nothing."""
+    assert str(from_status(400, "no such action")) == "the server answered 400: no such action"
+    assert str(from_status(503, "")) == "the server answered 503: (no text)"
+    assert str(AnswerError(418)) == "the server answered 418: (no text)"
+
+
+@pytest.mark.parametrize("error", SAMPLES, ids=repr)
+def test_an_error_survives_a_pickle_and_a_copy(error):
+    """A task queue that carries an error on loses neither its type, its text nor its attributes."""
+    pickles = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
+    for again in [copy.copy(error), *map(pickle.loads, pickles)]:
+        assert type(again) is type(error)
+        assert str(again) == str(error)
+        assert again.args == error.args
+        assert vars(again) == vars(error)
+
+
+def test_a_failed_connection_says_whether_it_was_stale():
+    """Only the reset of an idle connection is marked as such; a failure is not, unless said."""
+    assert ConnectionFailed("reset", stale=True).stale is True
+    assert ConnectionFailed("refused").stale is False
+    assert str(ConnectionFailed("reset", stale=True)) == "reset"
+
+
+def test_the_repr_shows_status_and_words():
+    """What a debugger shows is enough to know what happened."""
+    assert repr(from_status(403, "unknown key")) == "BadAPIKey(403, 'unknown key')"

@@ -1,0 +1,328 @@
+"""The rooms of the package: who may know whom, which library is used where, and what an import does not do."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import brockman
+
+PACKAGE = Path(brockman.__file__).parent
+# From pure to leaf. A module imports only what stands on a line above its own, or its own room (no cycles there).
+ROOMS: list[tuple[str, ...]] = [
+    ("brockman",),  # the package itself: its version
+    ("brockman.exceptions",),
+    ("brockman.clock",),
+    ("brockman.secret",),
+    ("brockman.options",),
+    ("brockman.fitting",),
+    ("brockman.trigger",),
+    ("brockman.stamp",),
+    ("brockman.batch",),
+    ("brockman.retry",),
+    ("brockman.stats",),
+    ("brockman.callbacks",),
+    ("brockman.ledger",),
+    ("brockman.lessons",),
+    ("brockman.report",),
+    ("brockman.lifecycle",),
+    ("brockman.buffer", "brockman.transport"),
+    ("brockman.delivery",),
+    ("brockman.flusher",),
+    ("brockman.pipeline",),
+    ("brockman.client",),
+    ("brockman.collector", "brockman.testing", "brockman.celery"),
+    ("brockman.pytest_plugin", "brockman.django", "brockman.cli"),
+    ("brockman.__main__",),
+]
+LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
+VALUES = {room for rooms in ROOMS[: LEVELS["brockman.stats"] + 1] for room in rooms} | {"brockman.lessons"}
+# What no module of a room may import, although it stands above.
+FORBIDDEN = {
+    "brockman.collector": {room for room in LEVELS if room not in VALUES and room != "brockman.collector"},
+    "brockman.transport": {"brockman.callbacks", "brockman.ledger", "brockman.report", "brockman.lessons"},
+    "brockman.delivery": {"brockman.buffer"},
+}
+# A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
+LIBRARIES = {
+    "requests": ("brockman.transport.http",),
+    "urllib3": ("brockman.transport.deadline", "brockman.transport.http"),
+    "orjson": ("brockman.trigger", "brockman.collector"),
+    "sqlite3": ("brockman.collector",),
+    "starlette": ("brockman.collector",),
+    "uvicorn": ("brockman.collector",),
+    "tqdm": ("brockman.cli",),
+    "django": ("brockman.django",),
+    "celery": ("brockman.celery", "brockman.django.celery"),
+    "pytest": ("brockman.pytest_plugin",),
+}
+TYPES_ONLY = {("brockman.client", "requests"), ("brockman.pipeline", "requests")}  # under TYPE_CHECKING
+IMPURE = {
+    *("asyncio", "atexit", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
+    *("random", "secrets", "select", "shutil", "signal", "socket", "sqlite3", "ssl", "subprocess", "tempfile"),
+    *("threading", "time", "urllib3", "requests", "_thread"),
+}
+NAMES_THAT_SAY_NOTHING = {"utils", "util", "helpers", "helper", "common", "manager", "managers", "misc", "tools"}
+MAX_LINES = 300
+
+
+class Import(NamedTuple):
+    """One imported name, and whether only a type checker sees it."""
+
+    name: str
+    types_only: bool
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+@lru_cache(None)
+def imports_of(module: str) -> tuple[Import, ...]:
+    """Return all that a module imports, in functions too."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for_types = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for statement in node.body
+        for inner in ast.walk(statement)
+    }
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, node in for_types) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} line {node.lineno}: imports are absolute"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                found.append(Import(submodule if submodule in MODULES else node.module, node in for_types))
+    return tuple(found)
+
+
+def own_imports(module: str) -> Iterator[str]:
+    return (found.name for found in imports_of(module) if is_within(found.name, "brockman"))
+
+
+def is_within(module: str, room: str) -> bool:
+    return module == room or module.startswith(f"{room}.")
+
+
+def room_of(module: str) -> str:
+    """Return the room that a module belongs to: the longest name in the table that it is within."""
+    rooms = [room for room in LEVELS if room != "brockman" and is_within(module, room)]
+    return max(rooms, key=len, default="brockman" if module == "brockman" else "")
+
+
+def test_every_module_has_its_room():
+    """A new module gets its line in the table above: whom may it know?"""
+    assert [module for module in MODULES if not room_of(module)] == []
+
+
+def test_the_rooms_that_must_exist_do():
+    """The table is held against the package, not against nothing."""
+    rooms = {room_of(module) for module in MODULES}
+    assert rooms >= {room for rooms in ROOMS[: LEVELS["brockman.client"] + 1] for room in rooms}
+    assert sum(len(list(own_imports(module))) for module in MODULES) > 50
+
+
+def test_a_module_imports_only_what_stands_above_it():
+    """The pure rules know nothing of threads, buffers or sockets; nothing knows a leaf."""
+    wrong = []
+    for module in MODULES:
+        room = room_of(module)
+        for name in own_imports(module):
+            other = room_of(name)
+            above = other == room or LEVELS.get(other, math.inf) < LEVELS[room]
+            if not above or other in FORBIDDEN.get(room, ()):
+                wrong.append(f"{module} imports {name}")
+    assert wrong == []
+
+
+def test_no_import_leads_back():
+    """There is no cycle of imports, not even inside functions or for types."""
+    done: set[str] = set()
+    trail: list[str] = []
+
+    def visit(module: str) -> None:
+        assert module not in trail, " -> ".join([*trail[trail.index(module) :], module])
+        if module in done or module not in MODULES:
+            return
+        trail.append(module)
+        for name in own_imports(module):
+            visit(name)
+        done.add(trail.pop())
+
+    for module in MODULES:
+        visit(module)
+    assert done == set(MODULES)
+
+
+def test_a_library_is_imported_in_its_place_only():
+    """Who looks for the HTTP, or for the SQL, finds it in one place."""
+    wrong = []
+    for library, rooms in LIBRARIES.items():
+        for module in MODULES:
+            uses = [found for found in imports_of(module) if is_within(found.name, library)]
+            if (module, library) in TYPES_ONLY:
+                uses = [found for found in uses if not found.types_only]
+            if uses and not any(is_within(module, room) for room in rooms):
+                wrong.append(f"{module} imports {library}")
+    assert wrong == []
+
+
+def test_one_module_speaks_http_and_one_sql():
+    """`requests` and `sqlite3` are each imported in a single module."""
+    for library in ("requests", "sqlite3"):
+        places = [
+            module
+            for module in MODULES
+            if any(found.name.split(".")[0] == library and not found.types_only for found in imports_of(module))
+        ]
+        assert len(places) <= 1, places
+    assert any(found.name == "requests" for found in imports_of("brockman.transport.http"))
+
+
+def test_no_other_library_is_needed():
+    """What is not Python's own stands in the table above."""
+    known = {*sys.stdlib_module_names, "brockman", *LIBRARIES}
+    unknown = {
+        (module, found.name)
+        for module in MODULES
+        for found in imports_of(module)
+        if found.name.split(".")[0] not in known
+    }
+    assert unknown == set()
+
+
+def test_values_and_rules_do_no_io():
+    """Clock, random and environment are passed in; no thread, file or socket is within reach."""
+    reached = {
+        module: {found.name.split(".")[0] for found in imports_of(module)} & IMPURE
+        for module in VALUES - {"brockman.clock"}
+    }
+    assert {module: names for module, names in reached.items() if names} == {}
+
+
+def test_every_module_has_a_name_that_says_what_it_is():
+    """There is no drawer for everything."""
+    parts = {part for module in MODULES for part in module.split(".")}
+    assert parts & NAMES_THAT_SAY_NOTHING == set()
+
+
+def test_no_module_is_long():
+    """A module can be read in one sitting."""
+    lengths = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: length for module, length in lengths.items() if length > MAX_LINES} == {}
+
+
+IMPORT_AND_WATCH = """
+import os, sys, threading, _thread
+import collections.abc, traceback
+
+reads, events = [], []
+
+class Watched(collections.abc.MutableMapping):
+    def __init__(self, inner):
+        self.inner = inner
+    def __getitem__(self, name):
+        reads.append((name, "".join(traceback.format_stack(limit=8))))
+        return self.inner[name]
+    def __setitem__(self, name, value):
+        events.append(f"environment set: {name}")
+    def __delitem__(self, name):
+        events.append(f"environment deleted: {name}")
+    def __iter__(self):
+        reads.append(("all", ""))
+        return iter(self.inner)
+    def __len__(self):
+        return len(self.inner)
+
+NOTED = ("socket.", "subprocess.", "os.fork", "os.system", "os.mkdir", "os.remove", "signal.", "sqlite3.")
+
+def note_threads(start):
+    def noted(*arguments, **keywords):
+        events.append("thread started")
+        return start(*arguments, **keywords)
+    return noted
+
+threading.Thread.start = note_threads(threading.Thread.start)
+_thread.start_new_thread = note_threads(_thread.start_new_thread)
+
+def hook(event, arguments):
+    if event.startswith(NOTED):
+        events.append(event)
+    elif event == "open" and arguments[1] and set(arguments[1]) & set("wax+"):
+        events.append(f"open {arguments[0]}")
+
+os.environ = Watched(os.environ)
+before = set(sys.modules)
+sys.addaudithook(hook)
+__import__(sys.argv[1])
+loaded = set(sys.modules) - before
+import json
+print(json.dumps({
+    "reads": reads,
+    "events": events,
+    "loaded": sorted(loaded),
+}))
+"""
+
+
+@lru_cache(None)
+def watched_import(module: str) -> dict:
+    result = subprocess.run(
+        [sys.executable, "-B", "-c", IMPORT_AND_WATCH, module],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    return json.loads(result.stdout)
+
+
+@pytest.mark.parametrize("module", ["brockman", "brockman.exceptions", "brockman.options", "brockman.client"])
+def test_an_import_starts_nothing_and_reads_nothing(module):
+    """No thread, socket, process, signal handler or written file; no look at the environment; no HTTP library."""
+    seen = watched_import(module)
+    assert module in seen["loaded"]
+    assert seen["events"] == []
+    assert seen["reads"] == []
+    libraries = {name.split(".")[0] for name in seen["loaded"]}
+    assert (
+        libraries & {"requests", "urllib3", "sqlite3", "ssl", "asyncio", "django", "celery", "starlette"} == set()
+    )
+
+
+def test_the_package_itself_loads_nothing_else():
+    """`import brockman` costs next to nothing."""
+    assert watched_import("brockman")["loaded"] == ["brockman"]
+
+
+def test_the_watch_would_see_it():
+    """The test above is no test unless it sees a thread, a read of the environment and a file."""
+    script = IMPORT_AND_WATCH.replace(
+        "__import__(sys.argv[1])",
+        "os.getenv('FL_API_KEY'); threading.Thread(target=print).start(); open(os.devnull, 'w').close()",
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", timeout=60, check=True
+    )
+    for trace in ("FL_API_KEY", "thread started", "open "):
+        assert trace in result.stdout

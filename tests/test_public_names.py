@@ -1,0 +1,132 @@
+"""The public names: importable from where they are promised, typed, documented, with the promised signatures."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import brockman
+from brockman import exceptions
+from brockman.client import FocusLabClient
+from brockman.stats import FlushResult, Stats
+
+PACKAGE = Path(brockman.__file__).parent
+NAMES = [
+    ("brockman", "__version__", None),
+    ("brockman.client", "FocusLabClient", None),
+    ("brockman.django.client", "DjangoFocusLabClient", "django"),
+    ("brockman.django.celery.tasks", "record_trigger", "celery"),
+    ("brockman.celery", "record_trigger", "celery"),
+    ("brockman.testing", None, None),
+    ("brockman.cli", "main", None),
+    ("brockman.transport.memory", "MemoryTransport", None),
+    ("brockman.options", "Options", None),
+    ("brockman.stats", "Stats", None),
+    *(("brockman.exceptions", name, None) for name in exceptions.__dict__ if name[0].isupper()),
+]
+TRIGGER = "actor_id, action, obj, identities=None, attributes=None, variables=None"
+
+
+@pytest.mark.parametrize(("module", "name", "library"), NAMES, ids=lambda part: part or "-")
+def test_a_public_name_is_importable_from_where_it_is_promised(module, name, library):
+    """What the documentation imports can be imported."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    if not (path.with_suffix(".py").exists() or (path / "__init__.py").exists()):
+        pytest.skip(f"{module} is not written yet")
+    if library is not None:
+        pytest.importorskip(library, reason=f"{library} is not installed")
+    imported = importlib.import_module(module)
+    assert name is None or getattr(imported, name) is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("record_trigger", TRIGGER),
+        ("send_trigger", TRIGGER),
+        ("flush", "timeout=10.0"),
+        ("close", "timeout=5.0"),
+        ("stats", ""),
+    ],
+)
+def test_a_method_takes_what_was_promised(method, parameters):
+    """Names, order and defaults of the arguments are part of the API."""
+    signature = inspect.signature(getattr(FocusLabClient, method))
+    taken = [
+        name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
+        for name, parameter in signature.parameters.items()
+        if name != "self"
+    ]
+    assert ", ".join(taken) == parameters
+    assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in signature.parameters.values())
+
+
+def test_the_key_is_the_only_setting_without_a_name():
+    """`FocusLabClient("key")` works; every other setting is a keyword."""
+    parameters = list(inspect.signature(FocusLabClient).parameters.values())
+    assert parameters[0].name == "api_key"
+    assert all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in parameters[1:])
+
+
+def test_the_counts_have_their_names():
+    """`Stats` and `FlushResult` have at least the promised fields, and do not change."""
+    promised = {
+        *("recorded", "queued", "in_flight", "delivered", "rejected", "dropped", "retries", "batches"),
+        *("queued_bytes", "oldest_age", "last_error"),
+    }
+    assert {field.name for field in dataclasses.fields(Stats)} >= promised
+    assert {field.name for field in dataclasses.fields(FlushResult)} >= {
+        "delivered",
+        "rejected",
+        "dropped",
+        "pending",
+    }
+    for snapshot, name in ((Stats(), "recorded"), (FlushResult(), "pending")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(snapshot, name, 1)
+
+
+def test_a_flush_is_true_when_nothing_is_pending():
+    """`if not client.flush(): ...` asks whether something is still to be settled, not what became of it."""
+    assert FlushResult()
+    assert FlushResult(rejected=1, dropped=2)
+    assert not FlushResult(delivered=5, pending=1)
+
+
+def test_the_package_is_typed():
+    """Type checkers read the annotations: the marker is there, and is shipped."""
+    assert (PACKAGE / "py.typed").is_file()
+    assert "py.typed" in (PACKAGE.parent / "setup.cfg").read_text(encoding="utf-8")
+
+
+def undocumented(body: list[ast.stmt], where: str) -> Iterator[str]:
+    """Yield the public classes, functions and methods that say nothing of themselves."""
+    for node in body:
+        if isinstance(node, (ast.If, ast.Try)):
+            yield from undocumented([*node.body, *node.orelse], where)
+        if not isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) or node.name.startswith(
+            "_"
+        ):
+            continue
+        if ast.get_docstring(node) is None and not any("overload" in ast.unparse(d) for d in node.decorator_list):
+            yield f"{where}.{node.name}"
+        if isinstance(node, ast.ClassDef):
+            yield from undocumented(node.body, f"{where}.{node.name}")
+
+
+def test_everything_public_says_what_it_is():
+    """`help()` of every module, class, function and method has something to say."""
+    silent = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        if ast.get_docstring(tree) is None:
+            silent.append(name)
+        silent += undocumented(tree.body, name)
+    assert silent == []
