@@ -161,12 +161,12 @@ class Pipeline:
         deadline = monotonic() + timeout
         before = self.stats()
         self.begin_close(timeout)
-        result = self.flush(timeout)
-        if self._flusher.is_me:
-            return result  # a callback closes: the thread ends by itself when the callback has returned
+        if self._flusher.is_me:  # a callback closes: the thread ends by itself after it, and what it could not
+            self.refusal = self.refusal or "closed"  # deliver by then is counted at the end of the process
+            return self.flush(timeout)
+        self.flush(timeout)
         self._flusher.join(deadline - monotonic())
-        if self.refusal is None:
-            self.refusal = "closed"
+        self.refusal = self.refusal or "closed"
         left = self.buffer.abandon("shutdown")
         self._report.farewell(left)
         self.transport.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
 import pytest
 
+from brockman.buffer.memory import MemoryBuffer
+from brockman.callbacks import Callbacks
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
+from brockman.ledger import Ledger
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually, law_holds, record
@@ -168,3 +172,36 @@ def test_many_threads_at_a_small_buffer_lose_nothing_uncounted(overflow):
         assert returned.count(True) == stats.delivered
     assert deepest <= 50 + 16
     assert len({trigger["id"] for trigger in transport.triggers}) == stats.delivered
+
+
+def test_the_bytes_that_wait_are_counted_exactly_under_threads():
+    """While threads put and the flusher takes, no size is lost: or the bound in bytes would drift away."""
+    callbacks = Callbacks(None, None)
+    buffer = MemoryBuffer(
+        Ledger(callbacks),
+        max_count=10**7,
+        max_bytes=10**10,
+        overflow="drop_newest",
+        block_timeout=0,
+        wake=lambda: None,
+        may_wait=lambda: True,
+    )
+    for _ in range(5000):  # never empty: an empty buffer sets itself right
+        buffer.put(b"x" * 100)
+    threads = [
+        threading.Thread(target=lambda: [buffer.put(b"y" * (50 + n % 100)) for n in range(30_000)]) for _ in range(4)
+    ]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            if len(buffer) > 1000:
+                buffer.settle(len(buffer.take(500, 10**9)), delivered=True)
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert len(buffer) > 0
+    assert buffer.waiting_bytes == sum(map(len, buffer._waiting))

@@ -147,6 +147,8 @@ class MemoryBuffer:
             size
         ):
             self._ledger.drop("overflow", body)
+            if self._due_count < NEVER:  # it sleeps, and is to tell of the drop
+                self._wake()
             if self._overflow == "raise":
                 raise BufferFull(f"{len(self._waiting)} triggers of {self._bytes} bytes wait; there is no room")
             return False
@@ -232,7 +234,8 @@ class MemoryBuffer:
                 self._waiting.extendleft(reversed(taken[fitting:]))
                 for _ in range(len(taken) - fitting):
                     self._in_flight.pop()
-                self._bytes -= sum(map(len, taken[:fitting]))
+                size = sum(map(len, taken[:fitting]))  # not in the next line: no call between its read and store
+                self._bytes -= size
                 if not self._waiting:
                     self._bytes = 0  # an exception between append and += left it wrong: mended here
             batch = list(self._in_flight)
