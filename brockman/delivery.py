@@ -56,6 +56,7 @@ class Delivery:
         callbacks: Callbacks,
         report: Report,
         pause: Pause,
+        time_left: Callable[[], float | None],
         *,
         clock: Callable[[], float] = monotonic,
         rand: Callable[[], float] = random.random,
@@ -70,6 +71,7 @@ class Delivery:
             callbacks: Told of what the server refuses.
             report: Told of outages.
             pause: Waits between attempts.
+            time_left: Returns the seconds that an attempt may take; None leaves it to the transport.
             clock: Seconds that only move forward.
             rand: A number from 0 up to 1, for the jitter.
         """
@@ -80,6 +82,7 @@ class Delivery:
         self._callbacks = callbacks
         self._report = report
         self._pause = pause
+        self._time_left = time_left
         self._rand = rand
         self._lessons = Lessons(options.max_batch_bytes, clock)
         self._part_accepted = False  # of the batch at hand: then a 500 is the fault of what was sent
@@ -164,13 +167,13 @@ class Delivery:
 
     def _send(self, body: bytes) -> Answer | ConnectionFailed:
         try:
-            return self._transport.send(body)
+            return self._transport.send(body, self._time_left())
         except ConnectionFailed as error:
             if not error.stale:
                 return error
         self._ledger.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
         try:
-            return self._transport.send(body)
+            return self._transport.send(body, self._time_left())
         except ConnectionFailed as error:
             return error
 

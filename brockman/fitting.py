@@ -144,7 +144,7 @@ def _int_text(value: int, path: str) -> str:
 
 
 def _is(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Return whether a value is of a kind, by its type alone: `isinstance` also believes a `__class__` that lies."""
+    """Return whether a value is of a kind, by its type alone: `isinstance` also believes a lying `__class__`."""
     return issubclass(type(value), kinds)
 
 

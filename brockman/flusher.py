@@ -9,6 +9,7 @@ Sleeping is measured by durations in C, which a test that froze the clock does n
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import logging
 import math
@@ -23,17 +24,24 @@ from brockman.delivery import Delivery, GivenUp
 from brockman.report import LINE_EVERY, Report
 
 _AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
+_START_GRACE = 1.0  # seconds that a thread has to come up before another one is started
 
 
-def spawn_daemon(target: Callable[[], None]) -> threading.Thread:
-    """Start a daemon thread: it never keeps a process alive.
+def spawn_daemon(target: Callable[[], None]) -> None:
+    """Start a daemon thread: it never keeps a process alive. One call into C, which does not wait for the thread.
+
+    `Thread.start` is not for a caller whom an exception may strike at any point: CPython 3.13 then takes back a
+    thread that has begun, and raises KeyError. So a bare thread, which nothing strikes, starts the real one.
 
     Raises:
         RuntimeError: When no thread can be had.
     """
-    thread = threading.Thread(target=target, name="brockman-flusher", daemon=True)
-    thread.start()
-    return thread
+    _thread.start_new_thread(_launch, (target,))
+
+
+def _launch(target: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # no second thread to be had: tried again later
+        threading.Thread(target=target, name="brockman-flusher", daemon=True).start()
 
 
 class Flusher:
@@ -51,7 +59,7 @@ class Flusher:
         interval: float,
         max_count: int,
         max_bytes: int,
-        spawn: Callable[[Callable[[], None]], threading.Thread],
+        spawn: Callable[[Callable[[], None]], None],
     ) -> None:
         """Make a flusher that does not run yet; `delivery` must be set before the first `wake`.
 
@@ -72,7 +80,7 @@ class Flusher:
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._role = threading.Lock()
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
-        self._thread: threading.Thread | None = None
+        self._asked = -math.inf  # when a thread was last asked for
         self._waiters: deque[tuple[int, queue.SimpleQueue[None]]] = deque()  # one for each flush that waits
         self._since = monotonic()  # no trigger waits for longer than since then
         self._hurried = False  # a flush asked for an attempt now
@@ -83,7 +91,7 @@ class Flusher:
 
     def wake(self) -> None:
         """Ring the bell; start the thread if it does not run. Does not block."""
-        if not self._role.locked():
+        if not self._is_running:
             self._start()
         if self._bell.empty():
             self._bell.put(None)
@@ -91,8 +99,9 @@ class Flusher:
     def _start(self) -> bool:
         try:
             self._spawn(self._run)
-        except RuntimeError:  # no more threads, or the interpreter is ending; tried again at the next ring
+        except RuntimeError:  # no more threads, or the interpreter is ending
             return False
+        self._asked = monotonic()
         return True
 
     @property
@@ -104,22 +113,28 @@ class Flusher:
         """Wait until so many triggers have left the buffer, or `timeout` seconds; None is for ever."""
         if self._buffer.removed >= removed or self.is_me:
             return
+        until = math.inf if timeout is None else monotonic() + timeout
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         waiter = (removed, bell)
         self._waiters.append(waiter)
         try:
             self._hurried = True
-            if self._role.locked() or self._start():
+            while self._buffer.removed < removed and not self._nothing_left:
+                if not (self._is_running or self._start()):
+                    self._work_here(removed, until)
+                    return
                 self._bell.put(None)
-                if self._buffer.removed < removed:
-                    bell.get(timeout=None if timeout is None else max(0.0, timeout))
-            else:
-                self._work_here(removed, timeout)
-        except queue.Empty:
-            pass
+                # Now and then a look whether the thread is still there.
+                if _wait_on(bell, min(until - monotonic(), _START_GRACE)) or monotonic() >= until:
+                    return
         finally:
             with contextlib.suppress(ValueError):  # let go already
                 self._waiters.remove(waiter)
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether there is a thread, or one was asked for and may be about to come up."""
+        return self._role.locked() or monotonic() - self._asked <= _START_GRACE
 
     def stop(self, timeout: float) -> None:
         """Ask the thread to make one more attempt at what waits, and to end within `timeout` seconds."""
@@ -135,10 +150,9 @@ class Flusher:
             self._bell.put(None)
 
     def join(self, timeout: float) -> None:
-        """Wait until the thread has ended, or `timeout` seconds."""
-        thread = self._thread
-        if thread is not None and not self.is_me:
-            thread.join(max(0.0, timeout))
+        """Wait until the thread has given its role back, or `timeout` seconds."""
+        if not self.is_me and self._role.acquire(timeout=max(0.0, timeout)):
+            self._role.release()
 
     # --- holding the role ---
 
@@ -146,7 +160,6 @@ class Flusher:
         if not self._role.acquire(blocking=False):
             return  # two threads rang at once, and the other one was first
         self._holder = threading.get_ident()
-        self._thread = threading.current_thread()
         try:
             self._since = monotonic()
             while not (self._stopping and self._nothing_left):
@@ -164,13 +177,13 @@ class Flusher:
         self._holder = 0  # before the release: idents are used again, and the next holder sets its own
         self._role.release()
 
-    def _work_here(self, removed: int, timeout: float | None) -> None:
+    def _work_here(self, removed: int, until: float) -> None:
         """Do the thread's work in the caller's, for there is no thread."""
         if not self._role.acquire(blocking=False):
             return
         self._holder = threading.get_ident()
         before = self._give_up_at
-        self._give_up_at = min(before, monotonic() + (math.inf if timeout is None else timeout))
+        self._give_up_at = min(before, until)
         try:
             while self._buffer.removed < removed and not self._nothing_left and monotonic() < self._give_up_at:
                 self._round()
@@ -211,12 +224,9 @@ class Flusher:
     def _listen(self, seconds: float | None) -> None:
         """Sleep until the bell rings or the time is over, or there is something to say; None is for ever."""
         times = [time for time in (seconds, self._report.due_in()) if time is not None]
-        try:
-            self._bell.get(timeout=min(times) if times else None)
-            while True:
-                self._bell.get_nowait()
-        except queue.Empty:
-            pass
+        if _wait_on(self._bell, min(times) if times else None):
+            while not self._bell.empty():
+                self._bell.get()
         self._report.speak()
         self._release_waiters()
 
@@ -241,6 +251,10 @@ class Flusher:
             # Not longer than a minute at once: triggers may be dropped meanwhile, and that is to be told.
             self._listen(min(until - now, self._give_up_at - now, LINE_EVERY))
 
+    def time_left(self) -> float | None:
+        """Return the seconds that an attempt may take, or None when nobody waits for the end."""
+        return None if self._give_up_at == math.inf else max(0.01, self._give_up_at - monotonic())
+
     def settled(self) -> None:
         """Let go of those who waited for what has just been settled."""
         self._release_waiters()
@@ -263,3 +277,12 @@ class Flusher:
             self.pause(_AFTER_A_FAULT, asked_for=False)
         except GivenUp:
             self._stopping = True
+
+
+def _wait_on(bell: queue.SimpleQueue[None], seconds: float | None) -> bool:
+    """Return whether a bell rang within so many seconds; None waits for ever, and infinity too."""
+    try:
+        bell.get(timeout=None if seconds is None or seconds == math.inf else max(0.0, seconds))
+    except queue.Empty:
+        return False
+    return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -40,7 +39,7 @@ class Pipeline:
         transport: Transport | None = None,
         session: requests.Session | None = None,
         *,
-        spawn: Callable[[Callable[[], None]], threading.Thread] = spawn_daemon,
+        spawn: Callable[[Callable[[], None]], None] = spawn_daemon,
     ) -> None:
         """Wire the parts; open nothing, start nothing.
 
@@ -80,6 +79,7 @@ class Pipeline:
             self.callbacks,
             self._report,
             self._flusher.pause,
+            self._flusher.time_left,
         )
         self._watched = False
         self._warned = False

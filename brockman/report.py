@@ -76,7 +76,7 @@ class Report:
             self._write([])
 
     def farewell(self, lost: int) -> None:
-        """Write the last line, whenever the one before was: what was not delivered, and what else is to be said."""
+        """Write the last line, whenever the one before was: what was not delivered, and what else there is."""
         cause = self._ledger.last_error or "no answer yet"
         parts = [f"closed with {lost} triggers not delivered ({cause})"] if lost else []
         if parts or self._has_news():

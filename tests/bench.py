@@ -35,7 +35,9 @@ class Bench:
         self.refused: list[tuple[Exception, list[int]]] = []
         self.transport = MemoryTransport(replies)
         self.options = Options(api_key="k", **options)
-        callbacks = Callbacks(None, lambda error, bodies: self.refused.append((error, [number(b) for b in bodies])))
+        callbacks = Callbacks(
+            None, lambda error, bodies: self.refused.append((error, [number(b) for b in bodies]))
+        )
         self.ledger = Ledger(callbacks)
         self.buffer = MemoryBuffer(
             self.ledger,
@@ -49,12 +51,13 @@ class Bench:
         report = Report(self.ledger, callbacks, lambda: self.now)
         self.delivery = Delivery(
             self.options,
-            lambda: self.transport,
+            self.transport,
             lambda count, delivered: self.buffer.settle(count, delivered=delivered),
             self.ledger,
             callbacks,
             report,
             self._pause,
+            lambda: None,
             clock=lambda: self.now,
             rand=lambda: 1.0,
         )

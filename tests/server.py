@@ -46,7 +46,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """What goes out. `act` is called with the connection instead of all the rest; then the connection is closed."""
+    """What goes out. `act` is called with the connection instead of all the rest; then that is closed."""
 
     status: int = 201
     body: bytes = b""

@@ -39,8 +39,8 @@ grown = rss() - before - 200_000 * 40  # a list of ints is the test's own
 stats = client.stats()
 begun = time.monotonic()
 result = client.close(0.5)
-print(json.dumps({"grown": grown, "slow": sorted(calls)[-10], "slowest": max(calls), "lines": lines, "queued": stats.queued,
-                  "bytes": stats.queued_bytes, "recorded": client.stats().recorded,
+print(json.dumps({"grown": grown, "slow": sorted(calls)[-10], "slowest": max(calls), "lines": lines,
+                  "queued": stats.queued, "bytes": stats.queued_bytes, "recorded": client.stats().recorded,
                   "dropped": sum(client.stats().dropped.values()), "close": time.monotonic() - begun}))
 """
 

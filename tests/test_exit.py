@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -32,26 +33,33 @@ def tell():
 
 
 def run(endpoint: str, timeout: float, count: int, more: str = "") -> tuple[float, str, str, int]:
-    """Run the script; return the seconds from its last line to its end, what it printed, its log and its status."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.replace("client =", REPORT + "atexit.register(tell)\nclient =", 1) + more]
-        + [KEY, endpoint, str(timeout), str(count)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "stop\n"
-    started = time.monotonic()
-    out, err = process.communicate(timeout=60)
-    return time.monotonic() - started, out.strip(), err, process.returncode
+    """Run the script; return the seconds from its last line to its end, its output, its log and its status."""
+    script = SCRIPT.replace("client =", REPORT + "atexit.register(tell)\nclient =", 1) + more
+    return run_script(script, KEY, endpoint, str(timeout), str(count))
+
+
+def run_script(script: str, *arguments: str) -> tuple[float, str, str, int]:
+    """Run a script that prints "stop" at its end; return as `run` does."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=log, text=True
+        )
+        assert process.stdout is not None
+        with process.stdout as printed:
+            assert printed.readline() == "stop\n"
+            started = time.monotonic()
+            rest = printed.read()
+        process.wait(60)
+        took = time.monotonic() - started
+        log.seek(0)
+        return took, rest.strip(), log.read(), process.returncode
 
 
 @pytest.mark.parametrize(
     ("more", "status"), [("", 0), ("sys.exit(3)", 3), ("raise ZeroDivisionError", 1)], ids=["end", "exit", "error"]
 )
 def test_a_script_that_just_ends_delivers_everything(server, more, status):
-    """No flush, no close: what the script recorded is received once, whatever way it ends, and its status stays."""
+    """No flush, no close: everything is received once, however the script ends, and its status stays."""
     _, out, _, code = run(server.endpoint, 20, 5000, more)
     assert code == status
     assert out == "5000 5000 {} 0 0"
@@ -81,22 +89,13 @@ def test_all_clients_share_one_deadline(server):
     """Five clients with dead endpoints take no longer than one."""
     server.respond = lambda request: Reply(act=silence)
     more = (
-        "\nclients = [FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], flush_interval=n, shutdown_timeout=1.5)"
-        " for n in range(1, 6)]\n"
+        "\nclients = [FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], flush_interval=n,"
+        " shutdown_timeout=1.5) for n in range(1, 6)]\n"
         "for c in clients: c.record_trigger('a', 'b', 'c')\n"
     )
     script = SCRIPT.replace('print("stop", flush=True)', "") + more + 'print("stop", flush=True)'
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, KEY, server.endpoint, "1.5", "10"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "stop\n"
-    started = time.monotonic()
-    process.communicate(timeout=60)
-    assert time.monotonic() - started < 1.5 + 1
+    took, _, _, _ = run_script(script, KEY, server.endpoint, "1.5", "10")
+    assert took < 1.5 + 1
 
 
 def test_an_idle_client_leaves_at_once(server):

@@ -35,8 +35,12 @@ class Answer:
 class Transport(Protocol):
     """What the client needs of a transport. A class with these two methods is one."""
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt to hand a request body over, and return the answer. Blocks.
+
+        Args:
+            body: JSON: an object, or an array of objects.
+            timeout: Seconds that the attempt may take at the most; None leaves it to the transport.
 
         Raises:
             ConnectionFailed: When no answer came back. Nothing else.

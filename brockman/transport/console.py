@@ -16,7 +16,7 @@ class ConsoleTransport:
         """Make a transport that prints to a stream; None means standard output as it is at each print."""
         self._stream = stream
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Print the triggers. Blocks as long as the stream does."""
         content = json.loads(body)
         stream = self._stream or sys.stdout

@@ -76,13 +76,18 @@ class HttpTransport:
             "Content-Type": "application/json",
         }
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
+
+        Args:
+            body: JSON.
+            timeout: Seconds that the attempt may take if that is less; None for no less.
 
         Raises:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
         """
-        attempt.begin(sum(self._timeouts), self._timeouts[1])
+        whole = sum(self._timeouts)
+        attempt.begin(whole if timeout is None else min(whole, timeout), self._timeouts[1])
         try:
             return self._exchange(self._request(body))
         except Exception as error:  # also OSError, ValueError, urllib3's own: none may end the flusher

@@ -30,7 +30,7 @@ class MemoryTransport:
         self._function = replies if callable(replies) else None
         self._script: Iterator[Reply] = iter(()) if callable(replies) else iter(replies)
 
-    def send(self, body: bytes) -> Answer:
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Keep the body and answer. Does not block."""
         self.bodies.append(body)
         reply = self._function(body) if self._function else next(self._script, Answer(201))
