@@ -1,0 +1,230 @@
+"""The store: nothing is acknowledged that is not on disk, and no file is harmed that is not its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+import stat
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from brockman.collector.query import Query
+from brockman.collector.refusal import InvalidSetting, StoreUnavailable
+from brockman.collector.store import Store
+from brockman.collector.verdict import Row
+from tests.collector.running import Running, trigger
+
+Start = Callable[..., Running]
+
+
+def row(name: str) -> Row:
+    return (name, "7", "viewed", "page", 0, 0, f'"{name}"')
+
+
+def bodies(store: Store) -> list[str]:
+    return store.page(Query(limit=1000)).bodies
+
+
+def wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def test_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        with closing(Store(tmp_path / "t.sqlite3")) as store:
+            store.add([row("a")])
+            modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
+            assert len(list(tmp_path.iterdir())) == 3
+    finally:
+        os.umask(old)
+
+    assert modes == {0o600}
+
+
+def test_a_file_name_may_hold_anything(tmp_path: Path) -> None:
+    path = tmp_path / "a?b#c%20 é.db"
+    for expected in (1, 2):
+        with closing(Store(path)) as store:
+            store.add([row(str(expected))])
+            assert store.tally().triggers == expected
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_failure_within_a_request_stores_nothing_of_it(store: Store) -> None:
+    with pytest.raises(StoreUnavailable):
+        store.add([row("a"), (None, "7", "viewed", "page", 0, 0, "x")])  # type: ignore[list-item]
+
+    assert bodies(store) == []
+    assert store.stored == 0
+    assert store.add([row("a")]) == 0
+    assert bodies(store) == ['"a"']
+
+
+def test_while_another_process_writes_the_sender_is_asked_to_wait(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "brockman.collector")
+    with closing(sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="database is locked") as caught:
+                store.add([row("a")])
+        assert caught.value.retry_after == 1
+        assert bodies(store) == []  # reading needs no turn
+        other.execute("ROLLBACK")
+
+    store.add([row("a")])
+
+    assert bodies(store) == ['"a"']
+    assert [record.levelname for record in caplog.records] == ["ERROR", "INFO"]  # once each, not for each request
+
+
+def test_a_reader_does_not_wait_for_a_writer_in_this_process(store: Store) -> None:
+    store.add([row("a")])
+    with store._locked(), store._transaction() as connection:
+        connection.execute("DELETE FROM triggers")
+        assert bodies(store) == ['"a"']
+        with pytest.raises(StoreUnavailable, match="other requests are being stored"):
+            store.add([row("b")])
+        connection.execute("ROLLBACK")
+        connection.execute("BEGIN")
+
+
+@pytest.mark.parametrize("reason", ["removed", "replaced"])
+@pytest.mark.parametrize("victim", ["store.sqlite3-wal", "store.sqlite3"])
+def test_a_file_that_was_removed_takes_no_acknowledged_trigger_along(
+    store: Store, tmp_path: Path, victim: str, reason: str
+) -> None:
+    """SQLite would go on writing into the removed file, and all of it would be gone with the process."""
+    store.add([row("before")])
+    if reason == "replaced":
+        shutil.copyfile(tmp_path / victim, tmp_path / "copy")
+        (tmp_path / "copy").rename(tmp_path / victim)
+    else:
+        (tmp_path / victim).unlink()
+
+    with pytest.raises(StoreUnavailable, match=reason):
+        store.add([row("refused")])
+    store.add([row("after")])
+
+    store.close()
+    with closing(Store(tmp_path / "store.sqlite3")) as again:
+        assert '"after"' in bodies(again)
+        assert '"refused"' not in bodies(again) or '"before"' in bodies(again)
+
+
+def test_a_file_that_became_garbage_is_not_acknowledged(store: Store, tmp_path: Path) -> None:
+    store.add([row("a")])
+    path = tmp_path / "store.sqlite3"
+    wal(path).unlink()
+    path.write_bytes(b"garbage" * 1000)
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.add([row("b")])
+    with pytest.raises(StoreUnavailable):
+        bodies(store)
+
+
+def test_after_closing_nothing_is_taken(store: Store) -> None:
+    store.close()
+    store.close()
+
+    with pytest.raises(StoreUnavailable, match="shutting down"):
+        store.add([row("a")])
+
+
+def test_many_threads_lose_nothing(tmp_path: Path) -> None:
+    with closing(Store(tmp_path / "t.sqlite3", busy_timeout=20)) as store:
+        threads = [
+            threading.Thread(target=lambda n=n: [store.add([row(f"{n} {m}"), row(f"{m}")]) for m in range(20)])
+            for n in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        tally = store.tally()
+        assert (tally.triggers, tally.duplicates, tally.requests) == (8 * 20 + 20, 7 * 20, 160)
+        assert store.stored == len(bodies(store)) == tally.triggers
+
+
+def make_foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE precious (x)")
+
+
+def make_newer(path: Path) -> None:
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+def make_trapped(path: Path) -> None:
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TRIGGER trap AFTER INSERT ON triggers BEGIN DELETE FROM triggers; END")
+
+
+def make_altered(path: Path) -> None:
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE triggers ADD COLUMN more TEXT DEFAULT (upper('x'))")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (make_foreign, "something else"),
+        (make_newer, "newer brockman"),
+        (make_trapped, "not as brockman made them"),
+        (make_altered, "not as brockman made them"),
+        (lambda path: path.write_bytes(b"not a database" * 100), "not a database"),
+        (lambda path: path.mkdir(), "cannot be used"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(
+    tmp_path: Path, make: Callable[[Path], None], reason: str
+) -> None:
+    path = tmp_path / "given.sqlite3"
+    make(path)
+    before = path.read_bytes() if path.is_file() else b""
+
+    with pytest.raises(InvalidSetting, match=f"^database: .*{reason}"):
+        Store(path)
+
+    assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_folder_that_is_not_there_is_said_at_the_start(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match=r"^database: .*No such file"):
+        Store(tmp_path / "nowhere" / "t.sqlite3")
+
+
+def test_an_index_that_somebody_added_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "t.sqlite3"
+    Store(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE INDEX mine ON triggers (actor_id)")
+
+    Store(path).close()
+
+
+def test_a_locked_database_is_answered_with_503_and_a_time(start: Start) -> None:
+    collector, sent = start(), trigger()
+    with closing(sqlite3.connect(collector.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        answer = collector.post(sent)
+        other.execute("ROLLBACK")
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json() == {"error": "triggers cannot be stored: database is locked"}
+    assert collector.stored() == []
+    assert collector.post(sent).status_code == 201
