@@ -55,7 +55,9 @@ def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
             if type(index) is not int:
                 return None
             if 0 <= index < count:
-                verdicts.setdefault(index, str(entry.get("error", "")))
+                # A lone surrogate in the words would stop a log that is written as UTF-8.
+                words = str(entry.get("error") or "").encode("utf-8", "replace").decode()
+                verdicts.setdefault(index, words[:300])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return verdicts

@@ -78,9 +78,9 @@ def fit_mapping(value: Any, field: str) -> dict[str, Scalar | list[Scalar]]:
 def _items(value: Mapping[Any, Any], field: str) -> list[tuple[Any, Any]]:
     try:
         return [(key, item) for key, item in value.items()]
-    except RuntimeError:  # another thread changed it meanwhile: once more, from a copy made in one step
-        return _read(lambda mapping: list(dict(mapping).items()), value, field)
     except Exception as error:
+        if type(value) is dict:  # another thread changed it meanwhile: once more, from a copy made in one step
+            return list(value.copy().items())
         raise _foreign(field, error) from None
 
 
@@ -168,7 +168,10 @@ def _resolve(value: Any, path: str) -> Any:
             return _read(str, value, path)
     scalar = getattr(sys.modules.get("numpy"), "generic", None)
     if scalar is not None and _is(value, scalar):
-        return _read(lambda number: number.item(), value, path)
+        item = _read(lambda number: number.item(), value, path)
+        if _is(item, int) and value.dtype.kind in "mM":  # nanoseconds, which no datetime holds
+            raise InvalidTrigger(f"{path}: a numpy time in nanoseconds should be in microseconds")
+        return item
     return value
 
 

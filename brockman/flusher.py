@@ -151,7 +151,7 @@ class Flusher:
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has given its role back, or `timeout` seconds."""
-        if not self.is_me and self._role.acquire(timeout=max(0.0, timeout)):
+        if not self.is_me and self._role.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
             self._role.release()
 
     # --- holding the role ---

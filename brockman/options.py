@@ -6,7 +6,8 @@ No I/O, no threads: the environment is passed in.
 from __future__ import annotations
 
 import difflib
-import math
+import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -19,13 +20,14 @@ ENVIRONMENT_PREFIX = "FL_"
 DEFAULT_ENDPOINT = "https://api.focuslab.io/api/v1/"
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LONGEST = 1e6  # seconds; beyond some 24 days the system's calls count milliseconds past 31 bits
 
 Check = Callable[[Any], Any]  # returns the value to keep, or raises ValueError(what would be right)
 
 
-def _number(low: float, *, whole: bool, above: bool = False) -> Check:
-    expected = f"a {'whole ' if whole else ''}number {'above' if above else 'of at least'} {low:g}"
+def _number(low: float, high: float, *, whole: bool, above: bool = False) -> Check:
+    bound = "above" if above else "of at least"
+    expected = f"a {'whole ' if whole else ''}number {bound} {low:g} and at most {high:_.0f}"
 
     def check(value: Any) -> Any:
         if isinstance(value, str):
@@ -34,9 +36,9 @@ def _number(low: float, *, whole: bool, above: bool = False) -> Check:
             except ValueError:
                 raise ValueError(expected) from None
         kinds = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, kinds):
             raise ValueError(expected)
-        if value < low or (above and value == low):
+        if not low <= value <= high or (above and value == low):  # nan is in no order
             raise ValueError(expected)
         return value if whole else float(value)
 
@@ -75,6 +77,13 @@ def _endpoint(value: Any) -> str:
     return value if value.endswith("/") else value + "/"
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
 def _api_key(value: Any) -> Secret | None:
     if value is None or isinstance(value, Secret):
         return value
@@ -91,8 +100,9 @@ def _option(default: Any, check: Check, unit: str, doc: str, *, secret: bool = F
     return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
 
 
-_SECONDS = _number(0, whole=False, above=True)
-_COUNT = _number(1, whole=True)
+_SECONDS = _number(0, _LONGEST, whole=False, above=True)
+_WAIT = _number(0, _LONGEST, whole=False)
+_COUNT = _number(1, 10**12, whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +132,7 @@ class Options:
     )
     block_timeout: float = _option(
         1.0,
-        _number(0, whole=False),
+        _WAIT,
         "seconds",
         "The longest `overflow='block'` waits; then the trigger is dropped.",
     )
@@ -143,7 +153,7 @@ class Options:
     )
     shutdown_timeout: float = _option(
         5.0,
-        _number(0, whole=False),
+        _WAIT,
         "seconds",
         "The longest the exit of the process waits, for all clients together.",
     )
@@ -181,8 +191,9 @@ class Options:
                 "api_key is missing; pass api_key=... or set FL_API_KEY in the environment"
                 " (enabled=False needs none)"
             )
-        host = urlsplit(self.endpoint).hostname
-        if self.endpoint.startswith("http:") and host not in _LOOPBACK and not self.allow_insecure:
+        parts = urlsplit(self.endpoint)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and not _is_loopback(host) and not self.allow_insecure:
             raise ConfigurationError(
                 f"endpoint is {self.endpoint!r}: the API key would travel in clear to {host};"
                 " use https://, or set allow_insecure=True"
@@ -192,7 +203,8 @@ class Options:
         try:
             object.__setattr__(self, name, metadata["check"](value))
         except ValueError as error:
-            shown = "not usable" if metadata["secret"] else repr(value)[:200]
+            # A password in a URL is no business of a log either.
+            shown = "not usable" if metadata["secret"] else re.sub("//[^/]*@", "//...@", repr(value)[:200])
             problem = f"{name} is {shown}; it should be {error}"
         else:
             return

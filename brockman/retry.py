@@ -45,8 +45,8 @@ _BY_CLASS = {2: Ruling.ACCEPTED, 4: Ruling.REFUSED, 5: Ruling.FAULTY}
 def classify(status: int, content_type: str = "", body: bytes = b"") -> Ruling:
     """Return what an answer means.
 
-    A success that carries an HTML page is a captive portal or a proxy speaking, not the API. An empty body is
-    believed whatever its content type: frameworks label an empty 201 `text/html`.
+    A success that carries an HTML page is a captive portal or a proxy speaking, not the API. A body that is empty,
+    or a word such as "created", is believed whatever its content type: frameworks label all answers `text/html`.
     """
     ruling = _LISTED.get(status) or _BY_CLASS.get(status // 100, Ruling.SETUP)
     if ruling in (Ruling.ACCEPTED, Ruling.MIXED) and _is_html(content_type, body):
@@ -56,9 +56,9 @@ def classify(status: int, content_type: str = "", body: bytes = b"") -> Ruling:
 
 def _is_html(content_type: str, body: bytes) -> bool:
     start = body[:512].lstrip().lower()
-    if not start:
-        return False
-    return content_type.lower().startswith("text/html") or start.startswith((b"<!doctype html", b"<html"))
+    if content_type.lower().startswith(("text/html", "application/xhtml")):
+        return start.startswith(b"<")
+    return start.startswith((b"<!doctype html", b"<html"))
 
 
 def backoff(failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:

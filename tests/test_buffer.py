@@ -189,7 +189,8 @@ def test_the_bytes_that_wait_are_counted_exactly_under_threads():
     for _ in range(5000):  # never empty: an empty buffer sets itself right
         buffer.put(b"x" * 100)
     threads = [
-        threading.Thread(target=lambda: [buffer.put(b"y" * (50 + n % 100)) for n in range(30_000)]) for _ in range(4)
+        threading.Thread(target=lambda: [buffer.put(b"y" * (50 + n % 100)) for n in range(30_000)])
+        for _ in range(4)
     ]
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
