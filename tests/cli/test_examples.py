@@ -1,0 +1,67 @@
+"""The examples run as their READMEs say."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.cli.conftest import ROOT, environment, ran, recorded, started
+from tests.collector.running import KEY, Running
+
+EXAMPLES = ROOT / "examples"
+
+
+def test_the_script_delivers_and_says_so(collector: Running) -> None:
+    ended = ran(
+        [sys.executable, "-W", "error", str(EXAMPLES / "script" / "reminders.py")],
+        env=environment(FL_ENDPOINT=collector.endpoint, FL_API_KEY=KEY),
+    )
+    assert (ended.status, ended.err) == (0, "")
+    assert ended.out == "3 delivered, 0 rejected, 0 still on their way\n"
+    assert ended.out in (EXAMPLES / "script" / "README.rst").read_text()
+    assert recorded(collector)[0] == {
+        "actor_id": "17",
+        "action": "received",
+        "object": "payment reminder",
+        "captured_identities": {"email": "ada@example.com"},
+        "captured_attributes": {"plan": "team"},
+        "variables": {"invoices": ["2025-031", "2025-044"]},
+    }
+
+
+def test_the_web_application_records_a_trigger_for_each_request(collector: Running) -> None:
+    with started(
+        [sys.executable, "-W", "error", str(EXAMPLES / "web" / "app.py"), "0"],
+        env=environment(FL_ENDPOINT=collector.endpoint, FL_API_KEY=KEY),
+    ) as process:
+        assert process.stdout is not None
+        port = urlsplit(process.stdout.readline().removeprefix("serving on ").strip()).port
+        assert port is not None
+        for path in ("/pricing", "/blog", "/pricing"):
+            assert b" 200 OK\r\n" in get(port, path)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out) == (0, "recorded 3\n"), err
+    assert "Traceback" not in err
+    assert [trigger["object"] for trigger in recorded(collector)] == ["/pricing", "/blog", "/pricing"]
+
+
+def get(port: int, path: str) -> bytes:
+    """Return an answer, once the server has hung up: wsgiref takes a Ctrl-C that comes before for a fault."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.parametrize("folder", sorted(EXAMPLES.glob("[a-z]*")), ids=lambda path: path.name)
+def test_an_example_is_one_short_file_with_a_readme(folder: Path) -> None:
+    (program,) = folder.glob("*.py")
+    assert len(program.read_text().splitlines()) <= 60
+    readme = (folder / "README.rst").read_text()
+    assert f"python examples/{folder.name}/{program.name}" in readme
+    assert all(title in readme for title in ("What you learn", "Run it\n------", "What you should see\n-------"))
