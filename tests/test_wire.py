@@ -138,3 +138,34 @@ def test_send_trigger_reads_the_verdict_of_a_207(server, make_client):
     server.respond = lambda request: Reply(207, b'{"rejected": [{"index": 0, "error": "no such plan"}]}')
     with pytest.raises(exceptions.BadRequest, match="no such plan"):
         make_client().send_trigger("1", "viewed", "page")
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_server_of_single_triggers_only_gets_them_all(server, make_client, status):
+    """It answers 400 or 500 to arrays and an empty text/html 201 to objects: all arrive, with no wait in between."""
+    server.respond = lambda request: (
+        Reply(status) if request.is_array else Reply(201, headers={"Content-Type": "text/html"})
+    )
+    client = make_client(backoff_base=600, backoff_cap=600)  # one wait would be too long for the flush
+    record(client, 1000)
+    assert client.flush(60)
+    stats = client.stats()
+    assert (stats.delivered, stats.rejected, stats.retries) == (1000, 0, 0)
+    objects = [request.content for request in server.requests if not request.is_array]
+    assert [trigger["variables"]["n"] for trigger in objects] == list(range(1000))
+    assert len({request.connection for request in server.requests}) == 1
+
+
+def test_one_poison_trigger_among_1000_is_rejected_alone(server, make_client):
+    """The server answers 400 whenever it is in the body: about 2 log2 extra requests, the words in on_error."""
+    told = []
+    client = make_client(flush_interval=60, on_error=lambda error, bodies: told.append((str(error), bodies)))
+    server.respond = lambda request: Reply(400, b"no such plan") if b'"n":617}' in request.body else Reply()
+    record(client, 1000)
+    assert client.flush(60)
+    stats = client.stats()
+    assert (stats.delivered, stats.rejected) == (999, 1)
+    assert len(server.requests) <= 2 + 2 * 10
+    ((words, bodies),) = told
+    assert "no such plan" in words
+    assert [json.loads(body)["variables"]["n"] for body in bodies] == [617]

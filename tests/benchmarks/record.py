@@ -169,7 +169,8 @@ def main() -> int:
     print(f"{'ratio':24}{ratios['new']:11.2f} x {ratios['used']:11.2f} x   (bound {MAX_RATIO} x with new memory)")
     print(f"one id: make_ids {median('ids', 'make_ids'):.2f} us, uuid4 {median('ids', 'uuid4'):.2f} us")
     overhead = median("memory brockman", "overhead")
-    print(f"resident memory of one that waits, over {WAITING}: its {median('memory brockman', 'encoded'):.0f} bytes")
+    encoded = median("memory brockman", "encoded")
+    print(f"resident memory of one that waits, over {WAITING}: its {encoded:.0f} bytes")
     print(f"  and {overhead:.0f} bytes beside (bound {MAX_OVERHEAD})")
     print(f"  an orjson result kept as it is: {median('memory floor', 'overhead'):.0f} bytes beside")
     return 0 if ratios["new"] <= MAX_RATIO and overhead <= MAX_OVERHEAD else 1

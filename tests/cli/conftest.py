@@ -128,3 +128,15 @@ def recorded(collector: Running) -> list[dict[str, Any]]:
         {name: value for name, value in trigger.items() if name not in ("id", "recorded_at")}
         for trigger in collector.stored()
     ]
+
+
+def read_terminal(number: int) -> str:
+    """Return what a process has written to a terminal, once it has ended."""
+    shown = b""
+    with os.fdopen(number, "rb", buffering=0) as terminal:
+        try:
+            while part := terminal.read(65536):
+                shown += part
+        except OSError:  # the other side has closed it
+            pass
+    return shown.decode()

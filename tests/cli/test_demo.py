@@ -18,8 +18,7 @@ from brockman.cli.proof import examine
 from brockman.cli.scenario import compose
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
-from tests.cli.conftest import Ended, command, environment, ran, served, started
-from tests.cli.test_import import read_terminal
+from tests.cli.conftest import Ended, command, environment, ran, read_terminal, served, started
 from tests.collector.running import KEY
 
 COUNT = 500

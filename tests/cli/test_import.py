@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Import, command, environment, ran, started
+from tests.cli.conftest import Import, command, environment, ran, read_terminal, started
 from tests.collector.running import KEY, Running
 from tests.server import RecordingServer, Reply, Request
 
@@ -156,6 +156,13 @@ def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: 
         assert ended.err.count("\n") == 1
 
 
+def test_a_wrong_key_is_told_while_it_waits(server: RecordingServer, run_import: Import, tmp_path: Path) -> None:
+    server.respond = lambda request: Reply(401)
+    ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 10), "--timeout", "0.2")
+    assert (ended.status, ended.row("not delivered")) == (1, "10")
+    assert "answers 401: check api_key (FL_API_KEY)" in ended.err
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [({}, "api_key is missing"), ({"FL_API_KEY": KEY, "FL_ENABLED": "0"}, "enabled is off (FL_ENABLED)")],
@@ -198,15 +205,18 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is_and_reports_stand_on_lines_of_t
     assert report == "line 2: not a line of a common or combined log: 'broken'"
 
 
-def read_terminal(number: int) -> str:
-    shown = b""
-    with os.fdopen(number, "rb", buffering=0) as terminal:
-        try:
-            while part := terminal.read(65536):
-                shown += part
-        except OSError:  # the other side has closed it
-            pass
-    return shown.decode()
+def test_without_tqdm_there_is_no_bar_and_no_complaint(server: RecordingServer, tmp_path: Path) -> None:
+    (tmp_path / "tqdm.py").write_text("raise ImportError")
+    paths = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
+    ours, theirs = pty.openpty()
+    with started(
+        command("import", str(write_log(tmp_path / "access.log", 10)), "--endpoint", server.endpoint),
+        env=environment(FL_API_KEY=KEY) | {"PYTHONPATH": paths},
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        assert read_terminal(ours) == ""
+    assert process.returncode == 0
 
 
 def test_who_closes_the_pipe_sees_no_traceback(server: RecordingServer, tmp_path: Path) -> None:
