@@ -142,7 +142,7 @@ def test_send_trigger_reads_the_verdict_of_a_207(server, make_client):
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_a_server_of_single_triggers_only_gets_them_all(server, make_client, status):
-    """It answers 400 or 500 to arrays and an empty text/html 201 to objects: all arrive, with no wait in between."""
+    """It answers 400 or 500 to arrays, an empty text/html 201 to objects: all arrive, with no wait between."""
     server.respond = lambda request: (
         Reply(status) if request.is_array else Reply(201, headers={"Content-Type": "text/html"})
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 
-from brockman.cli.lines import Arguments, BadLine, Line, Reading, shown
+from brockman.cli.arguments import Arguments
+from brockman.cli.lines import BadLine, Line, Reading, shown
 from brockman.cli.ndjson import IGNORED
 from brockman.exceptions import ConfigurationError
 

@@ -160,7 +160,7 @@ class _Import:
     @property
     def _undelivered(self) -> int:
         stats = self.client.stats()
-        return stats.recorded - stats.delivered - stats.rejected
+        return stats.queued + stats.in_flight + sum(stats.dropped.values())
 
     def _count_settled(self) -> int:
         stats = self.client.stats()

@@ -13,7 +13,9 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
+
+from brockman.cli.arguments import Arguments
 
 MAX_LINE_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -25,17 +27,6 @@ class BadLine(NamedTuple):
 
     reason: str
     text: str = ""
-
-
-class Arguments(NamedTuple):
-    """What a line gives to `record_trigger`. Checked there, not here."""
-
-    actor_id: Any
-    action: Any
-    obj: Any
-    identities: Any
-    attributes: Any
-    variables: Any
 
 
 Line = tuple[int, "str | BadLine"]  # its number, counted from 1, and its text without the line break

@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from brockman.cli.lines import Arguments, BadLine, Line, Reading, shown
+from brockman.cli.arguments import Arguments
+from brockman.cli.lines import BadLine, Line, Reading, shown
 
 # Each argument of `record_trigger`, and what it may be called on a line.
 SPELLINGS = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from brockman.cli.lines import Arguments
+from brockman.cli.arguments import Arguments
 from brockman.cli.scenario import NUMBER, compose
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter_ns
 
-from brockman.cli.lines import Arguments
+from brockman.cli.arguments import Arguments
 from brockman.client import FocusLabClient
 
 THREADS = 8

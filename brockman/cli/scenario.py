@@ -6,7 +6,7 @@ from functools import lru_cache
 from random import Random
 from typing import Any
 
-from brockman.cli.lines import Arguments
+from brockman.cli.arguments import Arguments
 
 NUMBER = "number"  # the variable that tells each trigger from every other, counted from 1
 _PEOPLE = 2000
