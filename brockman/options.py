@@ -77,7 +77,8 @@ def _endpoint(value: Any) -> str:
     return value if value.endswith("/") else value + "/"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
@@ -193,7 +194,7 @@ class Options:
             )
         parts = urlsplit(self.endpoint)
         host = parts.hostname or ""
-        if parts.scheme == "http" and not _is_loopback(host) and not self.allow_insecure:
+        if parts.scheme == "http" and not is_loopback(host) and not self.allow_insecure:
             raise ConfigurationError(
                 f"endpoint is {self.endpoint!r}: the API key would travel in clear to {host};"
                 " use https://, or set allow_insecure=True"

@@ -206,3 +206,26 @@ def test_the_bytes_that_wait_are_counted_exactly_under_threads():
         sys.setswitchinterval(interval)
     assert len(buffer) > 0
     assert buffer.waiting_bytes == sum(map(len, buffer._waiting))
+
+
+def test_close_while_others_wait_for_room_raises_nothing():
+    """close gives up what waits while the flusher takes: each thread that waits for room is let go once."""
+    for _ in range(200):
+        client = FocusLabClient(
+            api_key=KEY,
+            transport=MemoryTransport(),
+            overflow="block",
+            block_timeout=20,
+            max_queue_size=2,
+            max_batch_size=1,
+            flush_interval=0.001,
+        )
+        threads = [threading.Thread(target=record, args=(client, 10)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        client.close(0)
+        for thread in threads:
+            thread.join(20)
+            assert not thread.is_alive()
+        assert client.stats().recorded == 60
+        assert law_holds(client)

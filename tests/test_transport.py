@@ -81,9 +81,19 @@ def test_a_proxy_from_the_environment_is_used_and_resolved_once(server, monkeypa
 
 
 def test_no_proxy_from_the_environment_is_respected(server, monkeypatch):
-    """NO_PROXY keeps the proxy out."""
+    """NO_PROXY keeps the proxy out: the name is looked up here, which fails, and not by the proxy."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
+    monkeypatch.setenv("no_proxy", "focuslab.invalid")
+    transport = HttpTransport("http://focuslab.invalid/", Secret(KEY), connect_timeout=1, read_timeout=1)
+    with pytest.raises(ConnectionFailed):
+        transport.send(b"{}")
+    transport.close()
+    assert server.connections == 0
+
+
+def test_a_server_on_this_machine_needs_no_no_proxy(server, monkeypatch):
+    """A proxy in the environment is not asked for what is on loopback."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
     transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=1, read_timeout=1)
     assert transport.send(b"{}").status == 201
     transport.close()

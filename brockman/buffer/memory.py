@@ -208,8 +208,11 @@ class MemoryBuffer:
         return True
 
     def _ring_blocked(self) -> None:
-        for _ in range(len(self._blocked)):
-            self._blocked.popleft().put(None)
+        try:
+            for _ in range(len(self._blocked)):
+                self._blocked.popleft().put(None)
+        except IndexError:  # `take` and `abandon` ring at the same time, and the other one was first
+            pass
 
     @contextmanager
     def _move_under_way(self) -> Iterator[None]:

@@ -75,21 +75,24 @@ def examine(database: Path, seed: int, count: int) -> Proof:
 
     store = Store(database)
     try:
-        ids, numbers, altered = set(), Counter[int](), []
-        rows = strangers = 0
-        for trigger in _read_all(store):
-            rows += 1
-            ids.add(trigger.get("id"))
-            number = trigger.get("variables", {}).get(NUMBER)
-            if type(number) is not int or not 1 <= number <= count:
-                strangers += 1
-                continue
-            numbers[number] += 1
-            if not _is_same(trigger, compose(seed, number)):
-                altered.append(number)
-        duplicates = store.tally().duplicates
+        return _compare(_read_all(store), store.tally().duplicates, seed, count)
     finally:
         store.close()
+
+
+def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, count: int) -> Proof:
+    ids, numbers, altered = set(), Counter[int](), []
+    rows = strangers = 0
+    for trigger in triggers:
+        rows += 1
+        ids.add(trigger.get("id"))
+        number = trigger.get("variables", {}).get(NUMBER)
+        if type(number) is not int or not 1 <= number <= count:
+            strangers += 1
+            continue
+        numbers[number] += 1
+        if not _is_same(trigger, compose(seed, number)):
+            altered.append(number)
     return Proof(
         expected=count,
         rows=rows,

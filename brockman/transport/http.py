@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import os
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -17,6 +18,7 @@ from requests.utils import get_environ_proxies
 
 import brockman
 from brockman.exceptions import ConnectionFailed
+from brockman.options import is_loopback
 from brockman.secret import Secret
 from brockman.transport import Answer
 from brockman.transport.deadline import POOLS, attempt
@@ -138,7 +140,8 @@ def _new_session(url: str) -> requests.Session:
     session.mount("http://", _DeadlineAdapter())
     session.mount("https://", _DeadlineAdapter())
     session.headers.clear()
-    session.proxies = get_environ_proxies(url)
+    # No proxy reaches this machine's own loopback; a collector there is meant to be spoken to directly.
+    session.proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.trust_env = False
     return session
