@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 import weakref
 from types import TracebackType
@@ -196,10 +197,10 @@ class FocusLabClient:
         Returns:
             What happened meanwhile; true when nothing that was recorded before is pending.
         """
-        return self._pipeline.flush(timeout)
+        return self._pipeline.flush(_seconds(timeout))
 
-    def close(self, timeout: float = 5.0) -> FlushResult:
-        """Flush, stop the thread, release the connections. Blocks for at most `timeout` seconds.
+    def close(self, timeout: float | None = 5.0) -> FlushResult:
+        """Flush, stop the thread, release the connections. Blocks for at most `timeout` seconds; None is for ever.
 
         What could not be delivered by then is counted as dropped under `shutdown`, and one line on the log says
         how many that were. Later triggers are dropped under `closed`. Closing again does nothing.
@@ -207,7 +208,7 @@ class FocusLabClient:
         Returns:
             What happened meanwhile; `pending` is how many were given up.
         """
-        return self._pipeline.close(timeout)
+        return self._pipeline.close(_seconds(timeout))
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts. Does not block."""
@@ -232,3 +233,10 @@ class FocusLabClient:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a FocusLabClient cannot be pickled; make one in the process that uses it")
+
+
+def _seconds(timeout: float | None) -> float:
+    """Return a timeout as seconds to wait: None is infinite; less than nothing, or nan, is nothing."""
+    if timeout is None:
+        return math.inf
+    return timeout if timeout > 0 else 0.0

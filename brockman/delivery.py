@@ -167,15 +167,21 @@ class Delivery:
 
     def _send(self, body: bytes) -> Answer | ConnectionFailed:
         try:
-            return self._transport.send(body, self._time_left())
+            return self._attempt(body)
         except ConnectionFailed as error:
             if not error.stale:
                 return error
         self._ledger.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
         try:
-            return self._transport.send(body, self._time_left())
+            return self._attempt(body)
         except ConnectionFailed as error:
             return error
+
+    def _attempt(self, body: bytes) -> Answer:
+        left = self._time_left()
+        if left is not None and left <= 0:
+            raise GivenUp
+        return self._transport.send(body, left)
 
     def _delay(self, answer: Answer | ConnectionFailed, failures: int) -> tuple[float, bool]:
         """Return the seconds to wait, and whether the server asked for them."""
@@ -211,8 +217,8 @@ class Delivery:
     def _accepted(self, bodies: Sequence[bytes]) -> None:
         self._part_accepted = True
         self._lessons.arrays_work = self._lessons.arrays_work or len(bodies) > 1
-        self._ledger.batches += 1
         self._settle(len(bodies), True)
+        self._ledger.batches += 1
 
     def _settle_each(self, bodies: Sequence[bytes], verdicts: dict[int, str], answer: Answer) -> None:
         """Settle by the verdicts of a 207, in order, in runs of the same verdict."""

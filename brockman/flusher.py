@@ -40,8 +40,10 @@ def spawn_daemon(target: Callable[[], None]) -> None:
 
 
 def _launch(target: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # no second thread to be had: tried again later
+    try:
         threading.Thread(target=target, name="brockman-flusher", daemon=True).start()
+    except RuntimeError:  # no second thread to be had, as while the interpreter ends: then this one does it
+        target()
 
 
 class Flusher:
@@ -60,6 +62,7 @@ class Flusher:
         max_count: int,
         max_bytes: int,
         spawn: Callable[[Callable[[], None]], None],
+        ended: Callable[[], None],
     ) -> None:
         """Make a flusher that does not run yet; `delivery` must be set before the first `wake`.
 
@@ -70,6 +73,7 @@ class Flusher:
             max_count: A batch of so many triggers goes at once.
             max_bytes: A batch of so many bytes goes at once.
             spawn: Starts a thread; raises RuntimeError when none can be had.
+            ended: Called by the thread when it has been stopped or retired and goes.
         """
         self.delivery: Delivery | None = None
         self._buffer = buffer
@@ -77,6 +81,7 @@ class Flusher:
         self._interval = interval
         self._full = (max_count, max_bytes)
         self._spawn = spawn
+        self._ended = ended
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._role = threading.Lock()
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
@@ -109,11 +114,11 @@ class Flusher:
         """Whether the caller holds the role, as a callback does, and must not wait for itself."""
         return self._holder == threading.get_ident()
 
-    def wait_for(self, removed: int, timeout: float | None) -> None:
-        """Wait until so many triggers have left the buffer, or `timeout` seconds; None is for ever."""
+    def wait_for(self, removed: int, timeout: float) -> None:
+        """Wait until so many triggers have left the buffer, or `timeout` seconds, which may be infinite."""
         if self._buffer.removed >= removed or self.is_me:
             return
-        until = math.inf if timeout is None else monotonic() + timeout
+        until = monotonic() + timeout
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         waiter = (removed, bell)
         self._waiters.append(waiter)
@@ -143,11 +148,11 @@ class Flusher:
         self._hurried = True
         self._bell.put(None)
 
-    def retire(self) -> None:
-        """Let the thread end, without haste, when nothing is left."""
+    def retire(self) -> bool:
+        """Let the thread end, without haste, when nothing is left; return whether there is one."""
         self._stopping = True
-        if self._role.locked():
-            self._bell.put(None)
+        self._bell.put(None)
+        return self._is_running
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has given its role back, or `timeout` seconds."""
@@ -166,14 +171,17 @@ class Flusher:
                 try:
                     self._round()
                 except GivenUp:
-                    return
+                    break
                 except BaseException as error:  # whatever a transport or an empty memory brings: go on
-                    self._survive(error)
+                    if not self._survive(error):
+                        break
         finally:
             self._release_waiters()
             self._give_back_role()
+        self._ended()
 
     def _give_back_role(self) -> None:
+        self._buffer.due_at(1, NEVER)  # the next trigger rings, and starts a thread
         self._holder = 0  # before the release: idents are used again, and the next holder sets its own
         self._role.release()
 
@@ -252,8 +260,8 @@ class Flusher:
             self._listen(min(until - now, self._give_up_at - now, LINE_EVERY))
 
     def time_left(self) -> float | None:
-        """Return the seconds that an attempt may take, or None when nobody waits for the end."""
-        return None if self._give_up_at == math.inf else max(0.01, self._give_up_at - monotonic())
+        """Return the seconds that an attempt may take, 0 for no more; None when nobody waits for the end."""
+        return None if self._give_up_at == math.inf else max(0.0, self._give_up_at - monotonic())
 
     def settled(self) -> None:
         """Let go of those who waited for what has just been settled."""
@@ -270,13 +278,15 @@ class Flusher:
     def _nothing_left(self) -> bool:
         return not self._buffer and not self._buffer.in_flight
 
-    def _survive(self, error: BaseException) -> None:
+    def _survive(self, error: BaseException) -> bool:
+        """Wait a little after an error that should not be; return whether to go on."""
         text = f"the flusher met {type(error).__name__} (a fault of the transport or of brockman) and goes on"
         self._report.trouble(logging.ERROR, text)
         try:
             self.pause(_AFTER_A_FAULT, asked_for=False)
         except GivenUp:
-            self._stopping = True
+            return False
+        return True
 
 
 def _wait_on(bell: queue.SimpleQueue[None], seconds: float | None) -> bool:

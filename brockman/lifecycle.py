@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import atexit
-import weakref
+import threading
 from typing import Protocol
 
 from brockman.clock import monotonic
@@ -23,29 +23,45 @@ class Closeable(Protocol):
         """Wait until closed, or for so many seconds."""
 
 
-_watched: weakref.WeakSet[Closeable] = weakref.WeakSet()
+# Those that may hold triggers, by their id. Held strongly: a client may be gone before its triggers are. Each
+# change and each look is one call into C, so that threads need no lock.
+_watched: dict[int, Closeable] = {}
 _registered = False
+_ended = False
 
 
-def watch(part: Closeable) -> None:
-    """Have a part closed when the process ends, unless it is forgotten or collected before."""
-    global _registered
-    if part not in _watched:
-        _watched.add(part)
+def prepare() -> None:
+    """Have `close_all` called when the process ends. Called when a client is made."""
+    global _registered, _ended
     if not _registered:
         _registered = True
         atexit.register(close_all)
+        # The main thread counts as ended while the hooks run: then ours comes too late to be called. Asked here
+        # and not for every trigger: CPython before 3.13 counts it as ended for good if an exception strikes here.
+        _ended = not threading.main_thread().is_alive()
+
+
+def is_ending() -> bool:
+    """Return whether the exit has begun: no hook may come any more that closes."""
+    return _ended
+
+
+def watch(part: Closeable) -> None:
+    """Have a part closed when the process ends, unless it is forgotten before."""
+    _watched[id(part)] = part
 
 
 def forget(part: Closeable) -> None:
-    """Stop watching a part: it is closed."""
-    _watched.discard(part)
+    """Stop watching a part: it is closed, or holds nothing."""
+    _watched.pop(id(part), None)
 
 
 def close_all() -> None:
     """Close every part, all at the same time, within the longest of their timeouts."""
-    parts = list(_watched)
+    global _ended
+    _ended = True
     started = monotonic()
+    parts = list(_watched.values())
     for part in parts:
         part.begin_close(part.shutdown_timeout)
     for part in parts:

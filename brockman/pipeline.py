@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import logging
+import math
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from brockman import lifecycle
@@ -15,10 +16,11 @@ from brockman.callbacks import Callbacks
 from brockman.clock import monotonic, wall
 from brockman.delivery import Delivery, GivenUp
 from brockman.exceptions import BadRequest, ConnectionFailed, from_status
+from brockman.fitting import class_name
 from brockman.flusher import Flusher, spawn_daemon
 from brockman.ledger import Ledger
 from brockman.options import Options
-from brockman.report import Report
+from brockman.report import Report, say
 from brockman.retry import Ruling, classify
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
@@ -27,7 +29,7 @@ from brockman.transport.memory import MemoryTransport
 if TYPE_CHECKING:
     import requests
 
-_log = logging.getLogger("brockman")
+_TELLING = 0.25  # seconds beyond its deadline that close spends on telling `on_drop`
 
 
 class Pipeline:
@@ -62,7 +64,7 @@ class Pipeline:
             may_wait=lambda: not self._flusher.is_me,
         )
         self._report = Report(self.ledger, self.callbacks, monotonic)
-        self.transport = transport or _make_transport(options, session)
+        self.transport = _make_transport(options, session) if transport is None else transport
         self._flusher = Flusher(
             self.buffer,
             self._report,
@@ -70,6 +72,7 @@ class Pipeline:
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
             spawn=spawn,
+            ended=self._thread_ended,
         )
         self._flusher.delivery = Delivery(
             options,
@@ -83,6 +86,8 @@ class Pipeline:
         )
         self._watched = False
         self._warned = False
+        self._ends_by_itself = False  # nobody waits for the thread: it cleans up
+        lifecycle.prepare()
         self.refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
 
     @property
@@ -92,12 +97,28 @@ class Pipeline:
 
     def _wake(self) -> None:
         if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
-            self.buffer.abandon("closed")
+            self._tell("closed", self.buffer.abandon("closed"), math.inf)
+            return
+        if lifecycle.is_ending() and not self._flusher.is_me:
+            self._leave_at_once()
             return
         if not self._watched:
             lifecycle.watch(self)
             self._watched = True
         self._flusher.wake()
+
+    def _leave_at_once(self) -> None:
+        """Deliver in the caller's thread: the process ends, and no hook may come after."""
+        if not self.flush(self.shutdown_timeout):
+            self.close(0.0)
+
+    def _tell(self, reason: str, bodies: list[bytes], until: float) -> int:
+        """Tell `on_drop` of what was dropped, while there is time; return of how many there was none."""
+        for number, body in enumerate(bodies):
+            if monotonic() > until:
+                return len(bodies) - number
+            self.ledger.tell(reason, body)
+        return 0
 
     def _settle(self, count: int, delivered: bool) -> None:
         if not self.buffer.settle(count, delivered=delivered):
@@ -116,7 +137,8 @@ class Pipeline:
         self.ledger.drop(self.refusal)
         if self.refusal == "closed" and not self._warned:
             self._warned = True
-            _log.warning("a trigger was recorded on a closed client and is dropped; later ones are only counted")
+            text = "a trigger was recorded on a closed client and is dropped; later ones are only counted"
+            say(logging.WARNING, text)
         return False
 
     def send(self, body: bytes) -> None:
@@ -134,8 +156,8 @@ class Pipeline:
         elif ruling is not Ruling.ACCEPTED:
             raise from_status(answer.status, answer.words)
 
-    def flush(self, timeout: float | None) -> FlushResult:
-        """Wait until all that was recorded before is settled; see `FocusLabClient.flush`."""
+    def flush(self, timeout: float) -> FlushResult:
+        """Wait until all that was recorded before is settled, or so many seconds, which may be infinite."""
         before = self.stats()
         watermark = self.buffer.admitted
         self._flusher.wait_for(watermark, timeout)
@@ -160,33 +182,60 @@ class Pipeline:
         """Flush, stop the thread, release the connections; see `FocusLabClient.close`."""
         deadline = monotonic() + timeout
         before = self.stats()
+        if self._flusher.is_me:  # a callback closes: the thread goes on after it, and cleans up when it ends
+            self.refusal = self.refusal or "closed"
+            self._ends_by_itself = True
+            self.begin_close(timeout)
+            return self.flush(0.0)
         self.begin_close(timeout)
-        if self._flusher.is_me:  # a callback closes: the thread ends by itself after it, and what it could not
-            self.refusal = self.refusal or "closed"  # deliver by then is counted at the end of the process
-            return self.flush(timeout)
-        self.flush(timeout)
-        self._flusher.join(deadline - monotonic())
-        self.refusal = self.refusal or "closed"
-        left = self.buffer.abandon("shutdown")
-        self._report.farewell(left)
-        self.transport.close()
-        lifecycle.forget(self)
+        try:
+            self.flush(timeout)
+            self._flusher.join(deadline - monotonic())
+        finally:  # also when a Ctrl-C cuts it short
+            left = self._finish(deadline)
         return self._since(before, pending=left, counted=left)
 
+    def _finish(self, deadline: float) -> int:
+        """Give up what is left, and return how many that was. Doing it twice does no harm."""
+        self.refusal = self.refusal or "closed"
+        lifecycle.forget(self)
+        self._flusher.stop(0.0)
+        dropped = self.buffer.abandon("shutdown")
+        untold = self._tell("shutdown", dropped, max(deadline, monotonic()) + _TELLING)
+        self._report.farewell(len(dropped), untold)
+        self._release()
+        return len(dropped)
+
+    def _release(self) -> None:
+        try:
+            self.transport.close()
+        except Exception as error:
+            say(logging.WARNING, f"closing the transport raised {class_name(error)}")
+
+    def _thread_ended(self) -> None:
+        """Called by the flusher's thread when it goes for good."""
+        if self._ends_by_itself:
+            self._finish(monotonic())
+        elif self.buffer.is_abandoned:  # close did not wait for it, and its last attempt opened a connection
+            self._release()
+
     def retire(self) -> None:
-        """Let the thread end when all is delivered: nobody holds the client any more."""
-        self._flusher.retire()
+        """Deliver what is left, however long it takes, and end: nobody holds the client any more."""
+        self._ends_by_itself = True
+        if not self._flusher.retire() and not len(self.buffer) and not self.buffer.in_flight:
+            self._finish(monotonic())
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts. Does not block."""
         buffer, ledger = self.buffer, self.ledger
         for _ in range(READ_TRIES):
-            version = buffer.version
+            version, removed = buffer.version, buffer.removed
             queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
             delivered, rejected = ledger.delivered, ledger.rejected
             dropped = dict(ledger.dropped)
             dropped["overflow"] += buffer.evicted
-            if version % 2 == 0 and version == buffer.version:
+            still = version == buffer.version and removed == buffer.removed
+            if still and version % 2 == 0 and not buffer.evicted:
                 break
         return Stats(
             recorded=delivered + rejected + sum(dropped.values()) + queued + in_flight,
@@ -206,8 +255,10 @@ class Pipeline:
         oldest = self.buffer.oldest
         if oldest is None:
             return None
-        recorded_at = datetime.fromisoformat(json.loads(oldest)["recorded_at"].replace("Z", "+00:00"))
-        return max(0.0, wall() - recorded_at.timestamp())
+        text = json.loads(oldest)["recorded_at"]  # "2026-11-23T17:22:32.123456Z"
+        # By hand: CPython 3.13.0 crashes on an aware datetime in a finalizer at the end of the process.
+        moment = tuple(map(int, (text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])))
+        return max(0.0, wall() - calendar.timegm(moment) - float("0" + text[19:-1]))
 
 
 def _make_transport(options: Options, session: requests.Session | None) -> Transport:

@@ -17,6 +17,14 @@ _UNSAID = ("closed", "disabled", "shutdown")  # told where they happen; `disable
 _log = logging.getLogger("brockman")
 
 
+def say(level: int, text: str) -> None:
+    """Write a line on the log. A filter or handler of the user's that raises harms nothing."""
+    try:
+        _log.log(level, "%s", text)
+    except Exception:
+        return
+
+
 class Report:
     """Collects what is to be said. Belongs to the flusher's role, except `note`, which any thread may call."""
 
@@ -51,7 +59,7 @@ class Report:
     def over(self) -> None:
         """Say that the trouble has ended, if it was told."""
         if self._trouble is not None and self._told_trouble:
-            _log.info("the service answers again after %.0f s", self._clock() - self._since)
+            say(logging.INFO, f"the service answers again after {self._clock() - self._since:.0f} s")
         self._trouble = None
         self._told_trouble = False
 
@@ -75,10 +83,17 @@ class Report:
         if self._has_news() and self._clock() >= self._next_line:
             self._write([])
 
-    def farewell(self, lost: int) -> None:
-        """Write the last line, whenever the one before was: what was not delivered, and what else there is."""
+    def farewell(self, lost: int, untold: int) -> None:
+        """Write the last line, whenever the one before was.
+
+        Args:
+            lost: How many triggers were not delivered.
+            untold: Of how many of these there was no time to tell `on_drop`.
+        """
         cause = self._ledger.last_error or "no answer yet"
         parts = [f"closed with {lost} triggers not delivered ({cause})"] if lost else []
+        if untold:
+            parts.append(f"on_drop was too slow to be told of {untold} of them")
         if parts or self._has_news():
             self._write(parts)
 
@@ -100,4 +115,4 @@ class Report:
             parts.append(f"{self._callbacks.last_failure} ({failures - self._said_failures} times)")
             self._said_failures = failures
         self._next_line = self._clock() + LINE_EVERY
-        _log.log(level, "%s", "; ".join(parts))
+        say(level, "; ".join(parts))

@@ -61,8 +61,8 @@ def reset(server: RecordingServer, connection: socket.socket) -> None:
 
 
 def cut(server: RecordingServer, connection: socket.socket) -> None:
-    """Hang up in the middle of an answer."""
-    connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 100\r\n\r\n{")
+    """Hang up in the middle of the first line of an answer."""
+    connection.sendall(b"HTTP/1.")
 
 
 def silence(server: RecordingServer, connection: socket.socket) -> None:

@@ -229,3 +229,66 @@ def test_close_while_others_wait_for_room_raises_nothing():
             assert not thread.is_alive()
         assert client.stats().recorded == 60
         assert law_holds(client)
+
+
+def test_a_small_bound_in_bytes_never_shuts_for_good():
+    """An empty buffer takes whatever fits it, also when the flusher took the last trigger in mid-put."""
+    buffer = MemoryBuffer(
+        Ledger(Callbacks(None, None)),
+        max_count=10,
+        max_bytes=200,
+        overflow="drop_newest",
+        block_timeout=0,
+        wake=lambda: None,
+        may_wait=lambda: True,
+    )
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    stop = threading.Event()
+
+    def put() -> None:
+        while not stop.is_set():
+            buffer.put(b"x" * 90)
+
+    threads = [threading.Thread(target=put) for _ in range(4)]
+    try:
+        for thread in threads:
+            thread.start()
+        deadline = time.monotonic() + 1
+        while time.monotonic() < deadline:
+            buffer.settle(len(buffer.take(10, 10**6)), delivered=True)
+        stop.set()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    while len(buffer):
+        buffer.settle(len(buffer.take(10, 10**6)), delivered=True)
+    buffer._bytes = 10_000  # what a thread switch at the one bad moment leaves behind
+    assert buffer.put(b"x" * 200)
+
+
+def test_blocked_callers_leave_nothing_behind(held):
+    """However many waited in vain, the buffer holds nothing of them."""
+    client = held(max_queue_size=1, overflow="block", block_timeout=0.001)
+    fill(client, 1)
+    for _ in range(50):
+        assert client.record_trigger("x", "viewed", "page") is False
+    assert len(client._pipeline.buffer._blocked) == 0
+
+
+def test_a_take_never_holds_more_than_its_batch():
+    """What does not fit a batch stays where it waits, so that the bound in count holds."""
+    buffer = MemoryBuffer(
+        Ledger(Callbacks(None, None)),
+        max_count=10,
+        max_bytes=10**6,
+        overflow="drop_newest",
+        block_timeout=0,
+        wake=lambda: None,
+        may_wait=lambda: True,
+    )
+    for n in range(10):
+        buffer.put(b"%d" % n * 100)
+    assert [body[:1] for body in buffer.take(500, 250)] == [b"0", b"1"]
+    assert (len(buffer), buffer.in_flight) == (8, 2)

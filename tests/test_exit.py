@@ -104,3 +104,72 @@ def test_an_idle_client_leaves_at_once(server):
         took, out, err, code = run(server.endpoint, 30, count, "client.flush()")
         assert took < 10
         assert (out, err, code) == (f"{count} {count} {{}} 0 0", "", 0)
+
+
+def test_the_first_trigger_of_a_process_may_come_in_its_last_hook(server):
+    """A client used for the first time while the process ends, before or after our own hook, still delivers."""
+    script = (
+        "import atexit, sys\n"
+        "from brockman.client import FocusLabClient\n"
+        "@atexit.register\n"
+        "def last():\n"
+        "    client = FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2])\n"
+        "    print(client.record_trigger('a', 'made', 'hook'), early.record_trigger('a', 'kept', 'hook'))\n"
+        "early = FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2])\n"
+        'print("stop", flush=True)'
+    )
+    _, out, err, _ = run_script(script, KEY, server.endpoint)
+    assert (out, err) == ("True True", "")
+    assert sorted(trigger["action"] for trigger in server.triggers) == ["kept", "made"]
+
+
+def test_one_client_that_cannot_be_closed_does_not_take_the_others_with_it(server):
+    """A transport that raises on close is told in the log; every other client delivers."""
+    script = (
+        "import sys\n"
+        "from brockman.client import FocusLabClient\n"
+        "from brockman.transport.memory import MemoryTransport\n"
+        "class Bad(MemoryTransport):\n"
+        "    def close(self): raise OSError('bad close')\n"
+        "clients = []\n"
+        "for n in range(6):\n"
+        "    clients.append(FocusLabClient(api_key=sys.argv[1], transport=Bad()))\n"
+        "    clients.append(FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2]))\n"
+        "for client in clients: client.record_trigger('a', 'viewed', 'page')\n"
+        'print("stop", flush=True)'
+    )
+    _, _, err, code = run_script(script, KEY, server.endpoint)
+    assert len(server.triggers) == 6
+    assert code == 0
+    assert "Traceback" not in err
+    assert "closing the transport raised OSError" in err
+
+
+@pytest.mark.parametrize("timeout", ["0.5", "0.9"])
+def test_a_short_shutdown_timeout_is_enough_for_a_healthy_server(server, timeout):
+    """A script that records and ends delivers also when it may take only half a second for it."""
+    delivered = 0
+    for _ in range(5):
+        _, out, _, _ = run(server.endpoint, float(timeout), 1)
+        delivered += out == "1 1 {} 0 0"
+    assert delivered == 5
+
+
+def test_a_finalizer_at_the_very_end_crashes_nothing():
+    """record_trigger, stats, flush and close in a __del__ that runs last: the exit status stays."""
+    script = (
+        "import sys, builtins\n"
+        "from brockman.client import FocusLabClient\n"
+        "from brockman.transport.memory import MemoryTransport\n"
+        "client = FocusLabClient(api_key='k', transport=MemoryTransport())\n"
+        "class Last:\n"
+        "    def __init__(self): self.client = client\n"
+        "    def __del__(self):\n"
+        "        self.client.record_trigger(1, 'a', 'b'); self.client.stats(); repr(self.client)\n"
+        "        self.client.flush(1); self.client.close(1)\n"
+        "builtins.last = Last()\n"
+        'print("stop", flush=True)'
+    )
+    _, _, err, code = run_script(script)
+    assert code == 0
+    assert "Traceback" not in err

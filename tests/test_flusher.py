@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import threading
 import time
 import weakref
@@ -15,7 +16,7 @@ from brockman.exceptions import ConnectionFailed
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually, law_holds, record
-from tests.server import Reply, silence
+from tests.server import Reply, reset, silence
 
 
 def flusher_threads() -> list[threading.Thread]:
@@ -351,3 +352,188 @@ def test_oldest_age_says_how_long_the_oldest_trigger_waits():
         assert client.stats().oldest_age == 90
     assert client.close()
     assert client.stats().oldest_age is None
+
+
+def test_a_thread_is_started_again_when_one_can_be_had(monkeypatch):
+    """After a flush in the caller's thread, for want of another, the interval holds again."""
+    import _thread
+
+    real = _thread.start_new_thread
+
+    def none(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    client = FocusLabClient(api_key=KEY, transport=MemoryTransport(), flush_interval=0.05)
+    monkeypatch.setattr(_thread, "start_new_thread", none)
+    record(client, 1)
+    assert client.flush(10)
+    monkeypatch.setattr(_thread, "start_new_thread", real)
+    record(client, 1)
+    assert eventually(lambda: client.stats().delivered == 2)
+    assert client.close(10)
+
+
+def test_what_a_client_without_a_thread_recorded_is_not_forgotten_with_it(monkeypatch):
+    """No thread could be had and the client is gone: the end of the process still delivers."""
+    import _thread
+
+    from brockman import lifecycle
+
+    def none(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", none)
+    monkeypatch.setattr(lifecycle, "_ended", False)
+    transport = MemoryTransport()
+    client = FocusLabClient(api_key=KEY, transport=transport)
+    record(client, 3)
+    del client
+    gc.collect()
+    lifecycle.close_all()
+    assert len(transport.triggers) == 3
+
+
+def test_close_cut_short_by_ctrl_c_leaves_everything_counted():
+    """The exception comes out at once; what was not delivered is counted, and the client is closed."""
+    import signal
+
+    client = FocusLabClient(
+        api_key=KEY, transport=MemoryTransport(lambda body: ConnectionFailed("x")), flush_interval=0.01
+    )
+    record(client, 5)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(KeyboardInterrupt):
+            client.close(60)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert client.stats().dropped == {"shutdown": 5}
+    assert client.record_trigger("x", "viewed", "page") is False
+    assert law_holds(client)
+
+
+def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
+    """close from a callback, and a transport with a fault: the thread ends when its time is over, all counted."""
+
+    class Faulty:
+        sends = 0
+
+        def send(self, body, timeout=None):
+            Faulty.sends += 1
+            if Faulty.sends == 1:
+                return Answer(400)
+            raise RuntimeError("a fault")
+
+        def close(self):
+            pass
+
+    client = FocusLabClient(
+        api_key=KEY,
+        transport=Faulty(),
+        max_batch_size=1,
+        flush_interval=0.01,
+        on_error=lambda error, bodies: client.close(0.1),
+    )
+    record(client, 3)
+    assert eventually(lambda: sum(client.stats().dropped.values()) == 2)
+    assert eventually(lambda: flusher_threads() == [])
+    assert (client.stats().rejected, client.stats().dropped) == (1, {"shutdown": 2})
+    assert Faulty.sends < 10
+
+
+def test_nothing_is_sent_after_close_has_returned(server):
+    """A stale connection found out too late is not sent over again, and no connection stays open."""
+
+    def reset_later(server, connection):
+        server.late.wait(20)
+        reset(server, connection)
+
+    server.late = threading.Event()
+    server.respond = lambda request: Reply(act=reset_later) if len(server.requests) == 1 else Reply()
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.01)
+    record(client, 1)
+    assert client.flush(10)
+    record(client, 1)
+    server.wait_until(lambda s: len(s.requests) == 2)
+    assert not client.close(0.1)
+    after = client.stats()
+    server.late.set()
+    assert eventually(lambda: flusher_threads() == [])
+    assert len(server.requests) == 2
+    assert client.stats().batches == after.batches == 1
+    assert eventually(lambda: not server._open)
+
+
+def test_a_slow_on_drop_does_not_hold_close():
+    """All are counted; those that there was no time to tell of are told in the log."""
+    client = FocusLabClient(
+        api_key=KEY,
+        transport=MemoryTransport(lambda body: ConnectionFailed("x")),
+        on_drop=lambda reason, body: threading.Event().wait(0.05),
+    )
+    record(client, 200)
+    started = time.monotonic()
+    assert client.close(0.1).pending == 200
+    assert time.monotonic() - started < 5  # 200 calls would take 10 s
+    assert client.stats().dropped == {"shutdown": 200}
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1, 0])
+def test_a_timeout_that_is_no_time_does_not_wait(timeout, server):
+    """nan and less than nothing are nothing; None is for ever, for close as for flush."""
+    server.respond = lambda request: Reply(act=silence)
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint)
+    record(client, 1)
+    assert client.flush(timeout).pending == 1
+    assert client.close(timeout).pending == 1
+    assert FocusLabClient(api_key=KEY, endpoint=server.endpoint).close(None)
+    server.hang_up()
+
+
+def test_recorded_never_goes_back():
+    """Polled from other threads while triggers are evicted and delivered, the count of all only grows."""
+    import sys
+
+    client = FocusLabClient(
+        api_key=KEY, transport=MemoryTransport(), overflow="drop_oldest", max_queue_size=3, flush_interval=0.001
+    )
+    stop, seen = threading.Event(), []
+
+    def produce() -> None:
+        while not stop.is_set():
+            client.record_trigger("x", "viewed", "page")
+
+    def poll() -> None:
+        counts = [client.stats().recorded for _ in range(5000)]
+        seen.append(all(first <= second for first, second in itertools.pairwise(counts)))
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        threads = [threading.Thread(target=target) for target in (produce, produce, poll, poll)]
+        for thread in threads:
+            thread.start()
+        for thread in threads[2:]:
+            thread.join(60)
+        stop.set()
+        for thread in threads[:2]:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert seen == [True, True]
+    assert client.close(20)
+
+
+def test_connections_of_a_client_that_is_gone_are_closed_at_once(server):
+    """Without waiting for the collector of cycles: the thread that ends closes them."""
+    gc.disable()
+    try:
+        for _ in range(20):
+            client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.001)
+            record(client, 1)
+            assert client.flush(10)
+            del client
+        assert eventually(lambda: not server._open)
+    finally:
+        gc.enable()

@@ -50,15 +50,15 @@ MUTANTS = {
         'self._ledger.tell("overflow", body)',
         "pass",
     ),
-    "what does not fit a batch is forgotten": (
+    "a batch takes more than it says": (
         "buffer/memory.py",
-        "self._waiting.extendleft(reversed(taken[fitting:]))",
-        "pass",
+        "batch = list(self._in_flight)",
+        "batch = list(self._in_flight)[:-1] or list(self._in_flight)",
     ),
-    "what does not fit a batch is put back in the wrong place, twice": (
+    "what is taken stays where it waited": (
         "buffer/memory.py",
-        "self._in_flight.pop()",
-        "pass",
+        "_move(self._waiting, self._in_flight, fitting)",
+        "self._in_flight.extend(islice(self._waiting, fitting))",
     ),
     "a lost answer counts as delivered": (
         "delivery.py",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import logging
 import pickle
+import signal
+import socket
 import time
 import traceback
 
@@ -14,6 +16,7 @@ import requests
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, ConnectionFailed
 from brockman.secret import Secret
+from brockman.transport import Answer
 from brockman.transport.console import ConsoleTransport
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
@@ -128,6 +131,99 @@ def test_a_server_that_never_answers_is_cut_off(server):
     transport.close()
 
 
+def broken_body(status: int, body: bytes = b"{"):
+    """Answer with a status and all headers, and hang up in the middle of the body."""
+
+    def act(server, connection) -> None:
+        connection.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 100\r\n\r\n%s" % (status, body))
+
+    return act
+
+
+def test_a_body_that_breaks_only_cuts_the_words_short(server, transport):
+    """The status of a 201 has said it: nothing is sent again for the sake of a body nobody needs."""
+    server.respond = lambda request: Reply(act=broken_body(201))
+    answer = transport.send(b"{}")
+    assert (answer.status, answer.body) == (201, b"{")
+
+
+def test_a_207_whose_body_breaks_is_no_answer(server, transport):
+    """The verdicts are in the body: without them nobody knows what was accepted."""
+    server.respond = lambda request: Reply(act=broken_body(207))
+    with pytest.raises(ConnectionFailed):
+        transport.send(b"{}")
+
+
+@pytest.mark.parametrize("status", [102, 103])
+def test_an_interim_answer_is_read_past(server, transport, status):
+    """A 103 before the answer is not the answer, and the next request gets its own."""
+
+    def early(server, connection) -> None:
+        connection.sendall(b"HTTP/1.1 %d Early\r\nLink: </x>\r\n\r\n" % status)
+        connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    server.respond = lambda request: Reply(act=early) if not server.requests else Reply(400)
+    assert transport.send(b"{}").status == 201
+    assert transport.send(b"{}").status == 400
+
+
+def test_the_addresses_of_a_host_share_one_deadline(monkeypatch):
+    """Five addresses that answer nothing take no longer than one attempt may."""
+    listeners, fillers = [], []
+    real = socket.getaddrinfo
+    try:
+        port = 0
+        for n in range(5):
+            listener = socket.socket()
+            listener.bind((f"127.0.0.{10 + n}", port))
+            listener.listen(0)
+            port = listener.getsockname()[1]
+            listeners.append(listener)
+            for _ in range(3):  # fill the backlog: the next connection gets no answer
+                filler = socket.socket()
+                filler.setblocking(False)
+                fillers.append(filler)
+                filler.connect_ex((f"127.0.0.{10 + n}", port))
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{10 + n}", port)) for n in range(5)]
+        monkeypatch.setattr(
+            socket,
+            "getaddrinfo",
+            lambda host, *rest, **more: answers if host == "many.test" else real(host, *rest, **more),
+        )
+        transport = HttpTransport(f"http://many.test:{port}/", Secret(KEY), connect_timeout=0.5, read_timeout=0.2)
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailed, match="in time"):
+            transport.send(b"{}")
+        assert time.monotonic() - started < 0.7 + 1.5  # 2.5 s, if each had the whole connect_timeout
+        transport.close()
+    finally:
+        for open_socket in (*listeners, *fillers):
+            open_socket.close()
+
+
+def test_an_exception_from_elsewhere_passes_through_send_trigger(server):
+    """A time limit that strikes in the middle of send_trigger ends it; nothing is sent a second time."""
+
+    class TimeLimit(Exception):
+        pass
+
+    def strike(number, frame):
+        raise TimeLimit
+
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, read_timeout=20)
+    client.send_trigger("1", "viewed", "page")  # opens the connection that is kept alive
+    server.respond = lambda request: Reply(act=silence)
+    before = signal.signal(signal.SIGALRM, strike)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(TimeLimit):
+            client.send_trigger("2", "viewed", "page")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        client.close()
+    assert len(server.requests) == 2
+
+
 @pytest.mark.parametrize("act", [reset, cut])
 def test_a_connection_that_breaks_on_its_first_request_is_not_stale(server, transport, act):
     """Only the reset of a kept-alive connection, before any answer, says nothing about the server."""
@@ -188,14 +284,46 @@ def test_the_key_is_shown_nowhere(server, caplog):
     assert not [text for text in shown if KEY in text]
 
 
+def test_a_redirect_that_echoes_the_key_does_not_bring_it_into_the_log(server, caplog):
+    """The target of a redirect is told without the key in it, and not at any length."""
+    server.respond = lambda request: Reply(302, headers={"Location": f"https://login/?next={KEY}&" + "x" * 5000})
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint)
+    record(client, 1)
+    client.flush(0.2)
+    assert eventually(lambda: "redirects" in caplog.text)
+    assert KEY not in caplog.text
+    assert len(caplog.text) < 2000
+    client.close(0.1)
+
+
+def test_a_transport_that_is_empty_is_still_the_one_to_use(server):
+    """A transport that happens to be false, such as a list, is not replaced by HTTP."""
+
+    class Kept(list):
+        def send(self, body, timeout=None):
+            self.append(body)
+            return Answer(201)
+
+        def close(self):
+            pass
+
+    kept = Kept()
+    client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, transport=kept)
+    record(client, 1)
+    assert client.close()
+    assert (len(kept), server.connections) == (1, 0)
+
+
 def test_a_session_of_ones_own_is_used(server):
     """A given session brings its headers; the key and the body are ours."""
     session = requests.Session()
-    session.headers["X-Team"] = "blue"
+    session.headers["X-Team"] = b"blue"
+    session.headers["Connection"] = None
     client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, session=session)
     client.send_trigger("1", "viewed", "page")
     client.close()
     assert server.requests[0].headers["x-team"] == "blue"
+    assert "connection" not in server.requests[0].headers
     assert server.requests[0].headers["x-fl-api-key"] == KEY
 
 

@@ -17,7 +17,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 
 from brockman.batch import count_fitting
@@ -159,9 +159,11 @@ class MemoryBuffer:
         return True
 
     def _has_room(self, size: int) -> bool:
-        return len(self._waiting) < self._max_count and self._bytes + size <= self._max_bytes
+        return len(self._waiting) < self._max_count and self.waiting_bytes + size <= self._max_bytes
 
     def _make_room(self, size: int) -> bool:
+        if self._has_room(size):  # `_bytes` is a little ahead when the last one was taken at once
+            return True
         self._pressed = True
         if self._due_count < NEVER:  # the flusher sleeps: the bounds are below a full batch
             self._wake()
@@ -205,6 +207,9 @@ class MemoryBuffer:
                 bell.get(timeout=remaining)
             except queue.Empty:
                 return self._has_room(size)
+            finally:
+                with suppress(ValueError):  # it was rung
+                    self._blocked.remove(bell)
         return True
 
     def _ring_blocked(self) -> None:
@@ -231,19 +236,25 @@ class MemoryBuffer:
         self._pressed = False
         with self._move_under_way():
             if not self._in_flight and not self._abandoned:
-                _move(self._waiting, self._in_flight, max_count)
-                taken = list(self._in_flight)
-                fitting = count_fitting(taken, max_bytes)
-                self._waiting.extendleft(reversed(taken[fitting:]))
-                for _ in range(len(taken) - fitting):
-                    self._in_flight.pop()
-                size = sum(map(len, taken[:fitting]))  # not in the next line: no call between its read and store
+                # What a thread evicts between these two lines makes the batch another one, and at worst too large
+                # for one request, which delivery then cuts.
+                fitting = count_fitting(self._peek(max_count), max_bytes)
+                _move(self._waiting, self._in_flight, fitting)
+                size = sum(map(len, self._in_flight))  # not in the next line: no call between its read and store
                 self._bytes -= size
                 if not self._waiting:
                     self._bytes = 0  # an exception between append and += left it wrong: mended here
             batch = list(self._in_flight)
         self._ring_blocked()
         return batch
+
+    def _peek(self, count: int) -> list[bytes]:
+        for _ in range(READ_TRIES):
+            try:
+                return list(islice(self._waiting, count))
+            except RuntimeError:  # a thread put between the two calls
+                continue
+        return list(self._waiting.copy())[:count]
 
     def settle(self, count: int, *, delivered: bool) -> bool:
         """Count the oldest of those in flight as delivered, or as rejected; after `abandon` only return False."""
@@ -259,8 +270,8 @@ class MemoryBuffer:
                 self._ledger.rejected += count
         return True
 
-    def abandon(self, reason: str) -> int:
-        """Drop all that waits and all in flight, and return how many."""
+    def abandon(self, reason: str) -> list[bytes]:
+        """Drop all that waits and all in flight, and return it: the caller tells `on_drop`."""
         self._abandoned = True
         dropped: list[bytes] = []
         with self._move_under_way():
@@ -273,9 +284,7 @@ class MemoryBuffer:
             self._bytes = 0
             self.due_at(1, NEVER)  # a put that comes after this rings
         self._ring_blocked()
-        for body in dropped:
-            self._ledger.tell(reason, body)
-        return len(dropped)
+        return dropped
 
 
 def _move(source: deque[bytes], target: deque[bytes], count: int) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 
 import urllib3.connection
 import urllib3.connectionpool
+import urllib3.exceptions
 
 from brockman.clock import monotonic
 
@@ -102,6 +103,14 @@ class _DeadlineResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(_SocketView(sock), *args, **kwargs)  # type: ignore[arg-type]
 
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read past interim answers such as 103 (RFC 9110, 15.2); http.client knows only 100."""
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 101 < status < 200:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+
 
 class _DeadlineConnection:
     """Mixed into urllib3's connections."""
@@ -109,12 +118,32 @@ class _DeadlineConnection:
     response_class: Any = _DeadlineResponse
     sock: socket.socket | None
     timeout: Any
+    port: int
+    _dns_host: str
 
     def connect(self) -> None:
         attempt.reused = False
-        if isinstance(self.timeout, (int, float)):
-            self.timeout = min(self.timeout, attempt.remaining())
         super().connect()  # type: ignore[misc]
+
+    def _new_conn(self) -> Any:
+        """Try the addresses of the host one by one, each for what is left; urllib3 gives each the whole time."""
+        host, timeout = self._dns_host, self.timeout
+        try:
+            addresses = [entry[4][0] for entry in socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)]
+        except OSError:
+            addresses = [host]  # urllib3 looks it up again, and says what is wrong
+        failure: Exception | None = None
+        for address in addresses:
+            self._dns_host = str(address)
+            self.timeout = min(timeout, attempt.remaining())
+            try:
+                return super()._new_conn()  # type: ignore[misc]
+            except urllib3.exceptions.HTTPError as error:
+                failure = error
+            finally:
+                self._dns_host, self.timeout = host, timeout
+        assert failure is not None
+        raise failure
 
     def send(self, data: Any) -> None:
         if self.sock is not None:

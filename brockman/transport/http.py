@@ -8,11 +8,13 @@ through the environment for proxies and certificates).
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 from requests.utils import get_environ_proxies
 
@@ -24,6 +26,10 @@ from brockman.transport import Answer
 from brockman.transport.deadline import POOLS, attempt
 
 MAX_ANSWER_BYTES = 64 * 1024
+# What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
+# task's time limit say, is not for us to take.
+_FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+_VERDICTS = 207
 _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
@@ -71,7 +77,7 @@ class HttpTransport:
         self._bounded = session is None  # only our own connections tell `attempt` what happens on them
         self._session = session or _new_session(self._url)
         self._headers = {
-            **{str(name): str(value) for name, value in self._session.headers.items()},
+            **{name: _text(value) for name, value in self._session.headers.items() if value is not None},
             "User-Agent": f"brockman/{brockman.__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
@@ -92,9 +98,10 @@ class HttpTransport:
         attempt.begin(whole if timeout is None else min(whole, timeout), self._timeouts[1])
         try:
             return self._exchange(self._request(body))
-        except Exception as error:  # also OSError, ValueError, urllib3's own: none may end the flusher
+        except _FAILURES as error:
             failure = self._api_key.hide_in(_describe(error))
-            stale = self._bounded and attempt.reused and not attempt.heard and not _is_timeout(error)
+            hung_up = any(isinstance(cause, ConnectionError) for cause in _causes(error))
+            stale = self._bounded and attempt.reused and not attempt.heard and hung_up
         # Raised outside the handler: requests' exceptions carry the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale)
 
@@ -116,23 +123,30 @@ class HttpTransport:
             proxies=session.proxies,
         )
         try:
-            body = _read_start(response.raw)
+            body = _read_start(response.raw, must_end=response.status_code == _VERDICTS)
         finally:
             response.close()  # gives the connection back if the body was read to its end
+        if response.status_code < 200:
+            session.close()  # the real answer is still to come, and must not be taken for that to the next request
         headers = response.headers
-        key = self._api_key.reveal().encode("latin-1")
+        key = self._api_key.reveal()
+        location = headers.get("Location")
         return Answer(
             status=response.status_code,
-            body=body[:MAX_ANSWER_BYTES].replace(key, b"<api key>"),
+            body=body[:MAX_ANSWER_BYTES].replace(key.encode("latin-1"), b"<api key>"),
             content_type=headers.get("Content-Type", ""),
             retry_after=headers.get("Retry-After"),
             date=headers.get("Date"),
-            location=headers.get("Location"),
+            location=None if location is None else self._api_key.hide_in(location)[:300],
         )
 
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""
         self._session.close()
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _new_session(url: str) -> requests.Session:
@@ -147,17 +161,22 @@ def _new_session(url: str) -> requests.Session:
     return session
 
 
-def _read_start(raw: Any) -> bytes:
+def _read_start(raw: Any, *, must_end: bool) -> bytes:
     """Return the first bytes of an answer's body, to its end or to what is read at the most.
 
-    One read returns what is there; only the next one tells an end from a connection that broke.
+    One read returns what is there; only the next one tells an end from a connection that broke. The status has
+    said what became of the triggers, so a body that breaks only cuts the words short, unless it holds verdicts.
     """
     body = b""
-    while len(body) <= MAX_ANSWER_BYTES:
-        chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
-        if not chunk:
-            break
-        body += chunk
+    try:
+        while len(body) <= MAX_ANSWER_BYTES:
+            chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
+            if not chunk:
+                break
+            body += chunk
+    except _FAILURES:
+        if must_end:
+            raise
     return body
 
 
