@@ -9,7 +9,6 @@ Sleeping is measured by durations in C, which a test that froze the clock does n
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import logging
 import math
@@ -25,25 +24,6 @@ from brockman.report import LINE_EVERY, Report
 
 _AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
 _START_GRACE = 1.0  # seconds that a thread has to come up before another one is started
-
-
-def spawn_daemon(target: Callable[[], None]) -> None:
-    """Start a daemon thread: it never keeps a process alive. One call into C, which does not wait for the thread.
-
-    `Thread.start` is not for a caller whom an exception may strike at any point: CPython 3.13 then takes back a
-    thread that has begun, and raises KeyError. So a bare thread, which nothing strikes, starts the real one.
-
-    Raises:
-        RuntimeError: When no thread can be had.
-    """
-    _thread.start_new_thread(_launch, (target,))
-
-
-def _launch(target: Callable[[], None]) -> None:
-    try:
-        threading.Thread(target=target, name="brockman-flusher", daemon=True).start()
-    except RuntimeError:  # no second thread to be had, as while the interpreter ends: then this one does it
-        target()
 
 
 class Flusher:

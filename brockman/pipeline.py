@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -11,17 +9,19 @@ from typing import TYPE_CHECKING
 
 from brockman import lifecycle
 from brockman.batch import parse_verdicts
-from brockman.buffer.memory import READ_TRIES, MemoryBuffer
+from brockman.buffer.memory import MemoryBuffer
 from brockman.callbacks import Callbacks
-from brockman.clock import monotonic, wall
+from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
 from brockman.exceptions import BadRequest, ConnectionFailed, from_status
 from brockman.fitting import class_name
-from brockman.flusher import Flusher, spawn_daemon
+from brockman.flusher import Flusher
 from brockman.ledger import Ledger
 from brockman.options import Options
 from brockman.report import Report, say
 from brockman.retry import Ruling, classify
+from brockman.snapshot import read_stats
+from brockman.spawn import spawn_daemon
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
 from brockman.transport.memory import MemoryTransport
@@ -227,38 +227,7 @@ class Pipeline:
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts. Does not block."""
-        buffer, ledger = self.buffer, self.ledger
-        for _ in range(READ_TRIES):
-            version, removed = buffer.version, buffer.removed
-            queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
-            delivered, rejected = ledger.delivered, ledger.rejected
-            dropped = dict(ledger.dropped)
-            dropped["overflow"] += buffer.evicted
-            still = version == buffer.version and removed == buffer.removed
-            if still and version % 2 == 0 and not buffer.evicted:
-                break
-        return Stats(
-            recorded=delivered + rejected + sum(dropped.values()) + queued + in_flight,
-            queued=queued,
-            in_flight=in_flight,
-            delivered=delivered,
-            rejected=rejected,
-            dropped={reason: count for reason, count in dropped.items() if count},
-            retries=ledger.retries,
-            batches=ledger.batches,
-            queued_bytes=size,
-            oldest_age=self._oldest_age(),
-            last_error=ledger.last_error,
-        )
-
-    def _oldest_age(self) -> float | None:
-        oldest = self.buffer.oldest
-        if oldest is None:
-            return None
-        text = json.loads(oldest)["recorded_at"]  # "2026-11-23T17:22:32.123456Z"
-        # By hand: CPython 3.13.0 crashes on an aware datetime in a finalizer at the end of the process.
-        moment = tuple(map(int, (text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])))
-        return max(0.0, wall() - calendar.timegm(moment) - float("0" + text[19:-1]))
+        return read_stats(self.buffer, self.ledger)
 
 
 def _make_transport(options: Options, session: requests.Session | None) -> Transport:

@@ -50,10 +50,10 @@ MUTANTS = {
         'self._ledger.tell("overflow", body)',
         "pass",
     ),
-    "a batch takes more than it says": (
+    "the last of a batch is forgotten on the way": (
         "buffer/memory.py",
         "batch = list(self._in_flight)",
-        "batch = list(self._in_flight)[:-1] or list(self._in_flight)",
+        "batch = self._in_flight and self._in_flight.pop() and list(self._in_flight)",
     ),
     "what is taken stays where it waited": (
         "buffer/memory.py",

@@ -13,15 +13,14 @@ straight lines of code, see `ledger`.
 
 from __future__ import annotations
 
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice
 
 from brockman.batch import count_fitting
-from brockman.clock import monotonic
+from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
 from brockman.ledger import Ledger
 
@@ -72,7 +71,7 @@ class MemoryBuffer:
         self._block_timeout = block_timeout
         self._wake = wake
         self._may_wait = may_wait
-        self._blocked: deque[queue.SimpleQueue[None]] = deque()  # one for each thread that waits for room
+        self._blocked = WaitingRoom()
         self._abandoned = False
         # Between take, settle and abandon, and never taken by put. A reader does not take it either: it reads
         # again when `version` was odd (a move is under way) or has changed meanwhile.
@@ -173,7 +172,9 @@ class MemoryBuffer:
             while not self._has_room(size) and _move(self._waiting, self._evicted, 1):
                 self._bury()
             return True
-        return self._overflow == "block" and self._may_wait() and self._wait_for_room(size)
+        if self._overflow != "block" or not self._may_wait():
+            return False
+        return self._blocked.wait(lambda: self._has_room(size), self._block_timeout, lambda: self._abandoned)
 
     def _bury(self) -> None:
         """Count what was evicted. A signal handler may do the same in the middle: each is counted once."""
@@ -192,32 +193,6 @@ class MemoryBuffer:
                 mine = True
             if mine:
                 self._ledger.tell("overflow", body)
-
-    def _wait_for_room(self, size: int) -> bool:
-        deadline = monotonic() + self._block_timeout
-        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        while not self._has_room(size):
-            remaining = deadline - monotonic()
-            if remaining <= 0 or self._abandoned:
-                return False
-            self._blocked.append(bell)
-            if self._has_room(size):  # made between the look above and the append
-                return True
-            try:
-                bell.get(timeout=remaining)
-            except queue.Empty:
-                return self._has_room(size)
-            finally:
-                with suppress(ValueError):  # it was rung
-                    self._blocked.remove(bell)
-        return True
-
-    def _ring_blocked(self) -> None:
-        try:
-            for _ in range(len(self._blocked)):
-                self._blocked.popleft().put(None)
-        except IndexError:  # `take` and `abandon` ring at the same time, and the other one was first
-            pass
 
     @contextmanager
     def _move_under_way(self) -> Iterator[None]:
@@ -245,7 +220,7 @@ class MemoryBuffer:
                 if not self._waiting:
                     self._bytes = 0  # an exception between append and += left it wrong: mended here
             batch = list(self._in_flight)
-        self._ring_blocked()
+        self._blocked.ring()
         return batch
 
     def _peek(self, count: int) -> list[bytes]:
@@ -283,7 +258,7 @@ class MemoryBuffer:
                 del self._in_flight[0]
             self._bytes = 0
             self.due_at(1, NEVER)  # a put that comes after this rings
-        self._ring_blocked()
+        self._blocked.ring()
         return dropped
 
 
