@@ -9,6 +9,7 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from brockman import lifecycle
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.pipeline import Pipeline
@@ -62,6 +63,9 @@ class FocusLabClient:
         self._pipeline = Pipeline(self.options, transport, session)
         self._put = self._pipeline.buffer.put
         weakref.finalize(self, self._pipeline.retire).atexit = False
+        # After the first `finalize`, which has an exit hook of its own: hooks run from the last to the first, and
+        # once that one has run, urllib3 does not close the connections that a last delivery opens.
+        lifecycle.prepare()
 
     def record_trigger(
         self,

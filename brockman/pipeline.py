@@ -87,7 +87,6 @@ class Pipeline:
         self._watched = False
         self._warned = False
         self._ends_by_itself = False  # nobody waits for the thread: it cleans up
-        lifecycle.prepare()
         self.refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
 
     @property
