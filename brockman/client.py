@@ -66,6 +66,7 @@ class FocusLabClient:
         # After the first `finalize`, which has an exit hook of its own: hooks run from the last to the first, and
         # once that one has run, urllib3 does not close the connections that a last delivery opens.
         lifecycle.prepare()
+        lifecycle.watch(self._pipeline)
 
     def record_trigger(
         self,

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import math
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -82,6 +83,8 @@ class Flusher:
             self._bell.put(None)
 
     def _start(self) -> bool:
+        if sys.is_finalizing():  # before Python 3.12 a thread could still be made, and would never run
+            return False
         try:
             self._spawn(self._run)
         except RuntimeError:  # no more threads, or the interpreter is ending

@@ -16,6 +16,10 @@ class Closeable(Protocol):
     def shutdown_timeout(self) -> float:
         """Seconds that closing may take."""
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is anything to close."""
+
     def begin_close(self, timeout: float) -> None:
         """Start closing, without waiting."""
 
@@ -23,7 +27,7 @@ class Closeable(Protocol):
         """Wait until closed, or for so many seconds."""
 
 
-# Those that may hold triggers, by their id. Held strongly: a client may be gone before its triggers are. Each
+# The pipelines of all clients, by their id. Held strongly: a client may be gone before its triggers are. Each
 # change and each look is one call into C, so that threads need no lock.
 _watched: dict[int, Closeable] = {}
 _registered = False
@@ -57,11 +61,14 @@ def forget(part: Closeable) -> None:
 
 
 def close_all() -> None:
-    """Close every part, all at the same time, within the longest of their timeouts."""
+    """Close every part that was used, all at the same time, within the longest of their timeouts.
+
+    One that was not stays open: a hook that comes later may record its first trigger, which then leaves at once.
+    """
     global _ended
     _ended = True
     started = monotonic()
-    parts = list(_watched.values())
+    parts = [part for part in list(_watched.values()) if part.is_used]
     for part in parts:
         part.begin_close(part.shutdown_timeout)
     for part in parts:

@@ -84,7 +84,6 @@ class Pipeline:
             self._flusher.pause,
             self._flusher.time_left,
         )
-        self._watched = False
         self._warned = False
         self._ends_by_itself = False  # nobody waits for the thread: it cleans up
         self.refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
@@ -94,6 +93,11 @@ class Pipeline:
         """Seconds that closing at exit may take."""
         return self.options.shutdown_timeout
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any trigger came."""
+        return self.buffer.admitted > 0 or any(self.ledger.dropped.values())
+
     def _wake(self) -> None:
         if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
             self._tell("closed", self.buffer.abandon("closed"), math.inf)
@@ -101,9 +105,6 @@ class Pipeline:
         if lifecycle.is_ending() and not self._flusher.is_me:
             self._leave_at_once()
             return
-        if not self._watched:
-            lifecycle.watch(self)
-            self._watched = True
         self._flusher.wake()
 
     def _leave_at_once(self) -> None:

@@ -23,6 +23,7 @@ for n in range(int(sys.argv[4])):
     client.record_trigger("actor", "viewed", "page", variables={"n": n})
 print("stop", flush=True)
 """
+WATCHDOG = "import faulthandler; faulthandler.dump_traceback_later(45, exit=True)\n"
 REPORT = """
 import atexit
 def tell():
@@ -42,7 +43,7 @@ def run_script(script: str, *arguments: str) -> tuple[float, str, str, int]:
     """Run a script that prints "stop" at its end; return as `run` does."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE, stderr=log, text=True
+            [sys.executable, "-c", WATCHDOG + script, *arguments], stdout=subprocess.PIPE, stderr=log, text=True
         )
         assert process.stdout is not None
         with process.stdout as printed:

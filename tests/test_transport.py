@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import pickle
@@ -164,12 +165,10 @@ def test_an_interim_answer_is_read_past(server, transport, status):
 
     server.respond = lambda request: Reply(act=early) if not server.requests else Reply(400)
     assert transport.send(b"{}").status == 201
-    try:
-        answer = transport.send(b"{}")
-    except ConnectionFailed as error:  # the server has hung up meanwhile
-        assert error.stale
-        answer = transport.send(b"{}")
-    assert answer.status == 400
+    with contextlib.suppress(ConnectionFailed):  # the server may have hung up meanwhile: then once more
+        assert transport.send(b"{}").status == 400
+        return
+    assert transport.send(b"{}").status == 400
 
 
 def test_the_addresses_of_a_host_share_one_deadline(monkeypatch):

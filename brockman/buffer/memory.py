@@ -196,12 +196,15 @@ class MemoryBuffer:
 
     @contextmanager
     def _move_under_way(self) -> Iterator[None]:
-        with self._moving:
+        # A move takes microseconds. Who waits longer waits for a thread that has died with the interpreter.
+        held = self._moving.acquire(timeout=1.0)
+        self.version += 1
+        try:
+            yield
+        finally:
             self.version += 1
-            try:
-                yield
-            finally:
-                self.version += 1
+            if held:
+                self._moving.release()
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Move the oldest triggers in flight and return them: as many as the limits allow, at least one.
