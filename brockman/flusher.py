@@ -1,8 +1,8 @@
 """The thread that empties the buffer: when to take, start, wake, wait and stop.
 
-It sleeps on a bell (a `SimpleQueue`, whose `put` is one C call that signal handlers survive) and tells the buffer
-at how many triggers it wants to hear it: at the first one while it is idle, at a full batch while the interval
-runs, never while it is at work. So most calls of `record_trigger` ring nothing.
+It sleeps on a bell and tells the buffer at how many triggers it wants to hear it: at the first one while it is
+idle, at a full batch while the interval runs, never while it is at work. So most calls of `record_trigger` ring
+nothing.
 
 Sleeping is measured by durations in C, which a test that froze the clock does not freeze.
 """
@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import queue
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 
+from brockman.bell import Bell
 from brockman.buffer.memory import NEVER, MemoryBuffer
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
@@ -63,11 +63,11 @@ class Flusher:
         self._full = (max_count, max_bytes)
         self._spawn = spawn
         self._ended = ended
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._bell = Bell()
         self._role = threading.Lock()
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._asked = -math.inf  # when a thread was last asked for
-        self._waiters: deque[tuple[int, queue.SimpleQueue[None]]] = deque()  # one for each flush that waits
+        self._waiters: deque[tuple[int, Bell]] = deque()  # one for each flush that waits
         self._since = monotonic()  # no trigger waits for longer than since then
         self._hurried = False  # a flush asked for an attempt now
         self._stopping = False
@@ -79,8 +79,7 @@ class Flusher:
         """Ring the bell; start the thread if it does not run. Does not block."""
         if not self._is_running:
             self._start()
-        if self._bell.empty():
-            self._bell.put(None)
+        self._bell.ring()
 
     def _start(self) -> bool:
         if sys.is_finalizing():  # before Python 3.12 a thread could still be made, and would never run
@@ -102,7 +101,7 @@ class Flusher:
         if self._buffer.removed >= removed or self.is_me:
             return
         until = monotonic() + timeout
-        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        bell = Bell()
         waiter = (removed, bell)
         self._waiters.append(waiter)
         try:
@@ -111,9 +110,9 @@ class Flusher:
                 if not (self._is_running or self._start()):
                     self._work_here(removed, until)
                     return
-                self._bell.put(None)
+                self._bell.ring()
                 # Now and then a look whether the thread is still there.
-                if _wait_on(bell, min(until - monotonic(), _START_GRACE)) or monotonic() >= until:
+                if bell.wait(min(until - monotonic(), _START_GRACE)) or monotonic() >= until:
                     return
         finally:
             with contextlib.suppress(ValueError):  # let go already
@@ -129,12 +128,12 @@ class Flusher:
         self._give_up_at = min(self._give_up_at, monotonic() + timeout)
         self._stopping = True
         self._hurried = True
-        self._bell.put(None)
+        self._bell.ring()
 
     def retire(self) -> bool:
         """Let the thread end, without haste, when nothing is left; return whether there is one."""
         self._stopping = True
-        self._bell.put(None)
+        self._bell.ring()
         return self._is_running
 
     def join(self, timeout: float) -> None:
@@ -215,9 +214,7 @@ class Flusher:
     def _listen(self, seconds: float | None) -> None:
         """Sleep until the bell rings or the time is over, or there is something to say; None is for ever."""
         times = [time for time in (seconds, self._report.due_in()) if time is not None]
-        if _wait_on(self._bell, min(times) if times else None):
-            while not self._bell.empty():
-                self._bell.get()
+        self._bell.wait(min(times, default=math.inf))
         self._report.speak()
         self._release_waiters()
 
@@ -255,7 +252,7 @@ class Flusher:
             if self._buffer.removed >= waiter[0] or self._nothing_left:
                 with contextlib.suppress(ValueError):  # it went away by itself
                     self._waiters.remove(waiter)
-                waiter[1].put(None)
+                waiter[1].ring()
 
     @property
     def _nothing_left(self) -> bool:
@@ -270,12 +267,3 @@ class Flusher:
         except GivenUp:
             return False
         return True
-
-
-def _wait_on(bell: queue.SimpleQueue[None], seconds: float | None) -> bool:
-    """Return whether a bell rang within so many seconds; None waits for ever, and infinity too."""
-    try:
-        bell.get(timeout=None if seconds is None or seconds == math.inf else max(0.0, seconds))
-    except queue.Empty:
-        return False
-    return True

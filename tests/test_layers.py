@@ -35,7 +35,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.lessons",),
     ("brockman.report",),
     ("brockman.lifecycle",),
-    ("brockman.spawn",),
+    ("brockman.spawn", "brockman.bell"),
     ("brockman.buffer", "brockman.transport"),
     ("brockman.snapshot", "brockman.delivery"),
     ("brockman.flusher",),
