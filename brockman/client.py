@@ -99,19 +99,18 @@ class FocusLabClient:
         if self._pipeline.refusal is not None:
             return self._pipeline.refuse()
         try:
-            if self._before_record is None:
-                body: bytes | None = (
-                    encode_trigger(  # written out: `_encode` would be one more call on the way of every trigger
-                        actor_id,
-                        action,
-                        obj,
-                        identities,
-                        attributes,
-                        variables,
-                        self._next_id(),
-                        datetime.datetime.now(datetime.timezone.utc),
-                        self._max_trigger_bytes,
-                    )
+            body: bytes | None
+            if self._before_record is None:  # written out: `_encode` would be one more call for every trigger
+                body = encode_trigger(
+                    actor_id,
+                    action,
+                    obj,
+                    identities,
+                    attributes,
+                    variables,
+                    self._next_id(),
+                    datetime.datetime.now(datetime.timezone.utc),
+                    self._max_trigger_bytes,
                 )
             else:
                 body = self._encode(actor_id, action, obj, identities, attributes, variables)

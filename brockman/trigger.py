@@ -125,8 +125,8 @@ def _encode(
 ) -> bytes:
     """Return the JSON object as the API spells it, in a bytes object of its own size. Empty fields are left out.
 
-    What `orjson.dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy that
-    keeps 65 bytes beside its text (tests/benchmarks/record.py prints both).
+    What `orjson.dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy of
+    its own size (tests/benchmarks/record.py prints what each keeps).
 
     Raises:
         TypeError: For a key that is not str, an int beyond 64 bits, a lone surrogate, as far as orjson is there.

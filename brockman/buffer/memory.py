@@ -149,7 +149,10 @@ class MemoryBuffer:
             if self._due_count < NEVER:  # it sleeps, and is to tell of the drop
                 self._wake()
             if self._overflow == "raise":
-                raise BufferFull(f"{len(self._waiting)} triggers of {self._bytes} bytes wait; there is no room")
+                raise BufferFull(
+                    f"{len(self._waiting)} triggers of {self._bytes} bytes wait; there is no room:"
+                    " raise max_queue_size or max_queue_bytes, or choose another overflow policy"
+                )
             return False
         self._waiting.append(body)
         self._bytes += size
