@@ -7,7 +7,7 @@ import threading
 
 
 class Bell:
-    """Rings are not counted: one wait takes them all. `ring` is one call into C, which signal handlers survive.
+    """Rings are not counted: one wait takes them all. `ring` takes nothing, so signal handlers survive it.
 
     A lock, and not a `SimpleQueue`: the `get` of CPython 3.10 and 3.11 waits for ever when its timeout runs out
     at the wrong moment.
@@ -20,8 +20,9 @@ class Bell:
     def ring(self) -> None:
         """Wake the thread that waits, or the next one that will. Does not block."""
         try:
-            self._lock.release()
-        except RuntimeError:  # it was rung already
+            if self._lock.locked():  # eventlet's lock counts a release that nothing waits for
+                self._lock.release()
+        except RuntimeError:  # another thread has just rung
             pass
 
     def wait(self, seconds: float) -> bool:

@@ -4,12 +4,13 @@ Invariant: each trigger that leaves the buffer, or is refused before it, is coun
 
 No lock. Every count changes in one straight line of code, from the read to the store without a call in it: CPython
 looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps, so nothing
-can come in between.
+can come in between. Without the global lock `guard` is a lock, and is held around such a line.
 """
 
 from __future__ import annotations
 
 from brockman.callbacks import Callbacks
+from brockman.gil import make_guard
 
 REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "shutdown")
 
@@ -24,11 +25,13 @@ class Ledger:
         self.batches = 0
         self.last_error: str | None = None
         self.dropped = dict.fromkeys(REASONS, 0)
+        self.guard = make_guard()
         self._callbacks = callbacks
 
     def drop(self, reason: str, body: bytes | None = None) -> None:
         """Count a trigger that is lost, then tell `on_drop`. The body is None when it was not encoded yet."""
-        self.dropped[reason] += 1
+        with self.guard:
+            self.dropped[reason] += 1
         self.tell(reason, body)
 
     def tell(self, reason: str, body: bytes | None) -> None:

@@ -22,6 +22,7 @@ from itertools import islice
 from brockman.batch import count_fitting
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
+from brockman.gil import HAS_GIL
 from brockman.ledger import Ledger
 
 NEVER = 2**62  # a threshold that no buffer reaches
@@ -65,6 +66,7 @@ class MemoryBuffer:
         self._due_bytes = NEVER
         self._pressed = False  # there was no room for a trigger since the last take
         self._ledger = ledger
+        self._guard = ledger.guard
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._overflow = overflow
@@ -87,6 +89,11 @@ class MemoryBuffer:
     def in_flight(self) -> int:
         """How many are taken and not settled."""
         return len(self._in_flight)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return not self._waiting and not self._in_flight
 
     @property
     def waiting_bytes(self) -> int:
@@ -129,6 +136,10 @@ class MemoryBuffer:
         """Whether as much waits as `due_at` was told, or there was no room for a trigger."""
         return self._pressed or len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes
 
+    def holds(self, count: int, size: int) -> bool:
+        """Return whether at least so many triggers, or bytes, wait."""
+        return len(self._waiting) >= count or self.waiting_bytes >= size
+
     def due_at(self, count: int, size: int) -> None:
         """Set how many triggers, or bytes, make `put` call `wake`. Only the flusher's role sets it."""
         self._due_count, self._due_bytes = count, size
@@ -155,7 +166,11 @@ class MemoryBuffer:
                 )
             return False
         self._waiting.append(body)
-        self._bytes += size
+        if HAS_GIL:
+            self._bytes += size
+        else:
+            with self._guard:
+                self._bytes += size
         if len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes:
             self._wake()
         return True
@@ -188,12 +203,13 @@ class MemoryBuffer:
                 return
             size = len(body)
             mine = False
-            if self._evicted and self._evicted[0] is body:  # from here to the `del`, no call: see `ledger`
-                self._bytes -= size
-                self.removed += 1
-                self._ledger.dropped["overflow"] += 1
-                del self._evicted[0]
-                mine = True
+            with self._guard:
+                if self._evicted and self._evicted[0] is body:  # from here to the `del`, no call: see `ledger`
+                    self._bytes -= size
+                    self.removed += 1
+                    self._ledger.dropped["overflow"] += 1
+                    del self._evicted[0]
+                    mine = True
             if mine:
                 self._ledger.tell("overflow", body)
 
@@ -222,8 +238,9 @@ class MemoryBuffer:
                 fitting = count_fitting(self._peek(max_count), max_bytes)
                 _move(self._waiting, self._in_flight, fitting)
                 size = sum(map(len, self._in_flight))  # not in the next line: no call between its read and store
-                self._bytes -= size
-                if not self._waiting:
+                with self._guard:
+                    self._bytes -= size
+                if HAS_GIL and not self._waiting:
                     self._bytes = 0  # an exception between append and += left it wrong: mended here
             batch = list(self._in_flight)
         self._blocked.ring()
@@ -244,11 +261,12 @@ class MemoryBuffer:
                 return False
             for _ in range(count):
                 self._in_flight.popleft()
-            self.removed += count
-            if delivered:
-                self._ledger.delivered += count
-            else:
-                self._ledger.rejected += count
+            with self._guard:
+                self.removed += count
+                if delivered:
+                    self._ledger.delivered += count
+                else:
+                    self._ledger.rejected += count
         return True
 
     def abandon(self, reason: str) -> list[bytes]:
@@ -259,9 +277,10 @@ class MemoryBuffer:
             _move(self._waiting, self._in_flight, NEVER)
             while self._in_flight:
                 dropped.append(self._in_flight[0])
-                self.removed += 1  # from here to the `del`, no call: see `ledger`
-                self._ledger.dropped[reason] += 1
-                del self._in_flight[0]
+                with self._guard:
+                    self.removed += 1  # from here to the `del`, no call: see `ledger`
+                    self._ledger.dropped[reason] += 1
+                    del self._in_flight[0]
             self._bytes = 0
             self.due_at(1, NEVER)  # a put that comes after this rings
         self._blocked.ring()
