@@ -10,9 +10,12 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import os
 import socket
-import threading
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import urllib3.connection
@@ -22,22 +25,16 @@ import urllib3.exceptions
 from brockman.clock import monotonic
 
 
-class Attempt(threading.local):
-    """The attempt that this thread is making.
+class Attempt:
+    """One attempt to send.
 
     Attributes:
         reused: Whether it went over a connection that was open before.
         heard: Whether any byte of an answer came back.
     """
 
-    def __init__(self) -> None:
-        self._until = math.inf
-        self._longest_read = math.inf
-        self.reused = False
-        self.heard = False
-
-    def begin(self, seconds: float, read_timeout: float) -> None:
-        """Start the clock of a new attempt.
+    def __init__(self, seconds: float = math.inf, read_timeout: float = math.inf) -> None:
+        """Start the clock.
 
         Args:
             seconds: What the whole attempt may take.
@@ -64,7 +61,34 @@ class Attempt(threading.local):
         return min(self.remaining(), self._longest_read)
 
 
-attempt = Attempt()
+# A context variable and not a `threading.local`, which this module would take from before gevent's patching: then
+# all greenlets would share one attempt.
+_attempt: ContextVar[Attempt] = ContextVar("attempt")
+
+# Those that are open, for a forked child to close: else the server would not see the parent hang up.
+_sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+
+
+def begin_attempt(seconds: float, read_timeout: float) -> Attempt:
+    """Begin the attempt of this thread, or greenlet; see `Attempt`."""
+    attempt = Attempt(seconds, read_timeout)
+    _attempt.set(attempt)
+    return attempt
+
+
+def _close_inherited() -> None:
+    """Close the parent's connections in a forked child, without a word to the server.
+
+    Only in the fork hook: later, the numbers of the descriptors may be those of other files.
+    """
+    for sock in list(_sockets):
+        with suppress(OSError):
+            os.close(sock.detach())
+    _sockets.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -78,6 +102,7 @@ class _DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        attempt = _attempt.get()
         self._sock.settimeout(attempt.read_time())
         count = self._raw.readinto(buffer)
         attempt.heard = attempt.heard or bool(count)
@@ -122,8 +147,10 @@ class _DeadlineConnection:
     _dns_host: str
 
     def connect(self) -> None:
-        attempt.reused = False
+        _attempt.get().reused = False
         super().connect()  # type: ignore[misc]
+        if self.sock is not None:
+            _sockets.add(self.sock)
 
     def _new_conn(self) -> Any:
         """Try the addresses of the host one by one, each for what is left; urllib3 gives each the whole time."""
@@ -135,7 +162,7 @@ class _DeadlineConnection:
         failure: Exception | None = None
         for address in addresses:
             self._dns_host = str(address)
-            self.timeout = min(timeout, attempt.remaining())
+            self.timeout = min(timeout, _attempt.get().remaining())
             try:
                 return super()._new_conn()  # type: ignore[misc]
             except urllib3.exceptions.HTTPError as error:
@@ -147,7 +174,7 @@ class _DeadlineConnection:
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
-            self.sock.settimeout(attempt.remaining())
+            self.sock.settimeout(_attempt.get().remaining())
         super().send(data)  # type: ignore[misc]
 
 

@@ -23,7 +23,7 @@ from brockman.exceptions import ConnectionFailed
 from brockman.options import is_loopback
 from brockman.secret import Secret
 from brockman.transport import Answer
-from brockman.transport.deadline import POOLS, attempt
+from brockman.transport.deadline import POOLS, begin_attempt
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
@@ -70,6 +70,7 @@ class HttpTransport:
             session: Gives its own adapters, headers, proxies and certificates instead; the one deadline for
                 an attempt then holds only between socket operations.
         """
+        self._pid = os.getpid()
         self._url = endpoint + "trigger/"
         self._api_key = api_key
         self._timeouts = (connect_timeout, read_timeout)
@@ -95,7 +96,7 @@ class HttpTransport:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
         """
         whole = sum(self._timeouts)
-        attempt.begin(whole if timeout is None else min(whole, timeout), self._timeouts[1])
+        attempt = begin_attempt(whole if timeout is None else min(whole, timeout), self._timeouts[1])
         try:
             return self._exchange(self._request(body))
         except _FAILURES as error:
@@ -142,7 +143,35 @@ class HttpTransport:
 
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""
+        for pool in self._pools():
+            pool.close()  # urllib3 leaves that to a finalizer, which at the end of a process does not run any more
         self._session.close()
+
+    def after_fork(self) -> None:
+        """Have new connections from now on: this is a forked child. Takes no lock that was there before.
+
+        The threads that hold those are gone. urllib3 would take one more at the end of the process, to close what
+        is in a pool: that is made anew in place.
+        """
+        if self._pid == os.getpid():  # two threads noticed; from here to the next line, no call
+            return
+        self._pid = os.getpid()
+        for pool in self._pools():
+            if pool.pool is None:  # closed
+                continue
+            for connection in filter(None, list(pool.pool.queue)):
+                connection.close()  # this end of it: the server is told nothing
+            pool.pool.__init__(pool.pool.maxsize)
+        for adapter in self._adapters():
+            adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
+
+    def _adapters(self) -> list[HTTPAdapter]:
+        return [adapter for adapter in set(self._session.adapters.values()) if isinstance(adapter, HTTPAdapter)]
+
+    def _pools(self) -> list[Any]:
+        """Return the pools of connections. Takes no lock."""
+        managers = [(adapter.poolmanager, *adapter.proxy_manager.values()) for adapter in self._adapters()]
+        return [pool for manager in sum(managers, ()) for pool in list(manager.pools._container.values())]
 
 
 def _text(value: str | bytes) -> str:
