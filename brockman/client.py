@@ -6,14 +6,19 @@ import datetime
 import math
 import os
 import weakref
+from os import getpid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from brockman import lifecycle
+from brockman import lifecycle, sigterm
+from brockman.before_record import call_before_record
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
+from brockman.flushing import Flushing
+from brockman.host import HOST
 from brockman.options import Options
+from brockman.part import Hold
 from brockman.pipeline import Pipeline
-from brockman.stamp import make_ids
+from brockman.sending import send_now
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
 from brockman.trigger import encode_trigger
@@ -21,14 +26,14 @@ from brockman.trigger import encode_trigger
 if TYPE_CHECKING:
     import requests
 
-_ARGUMENTS = ("actor_id", "action", "obj", "identities", "attributes", "variables")
-
 
 class FocusLabClient:
     """Record triggers without waiting for the network.
 
     `record_trigger` puts a trigger into a buffer; a daemon thread, started by the first one, sends what waits in
-    batches and retries. All methods may be called from any thread, signal handler or finalizer.
+    batches and retries. All methods may be called from any thread, signal handler or finalizer, and in a forked
+    child, which starts with an empty buffer. Clients with the same settings share one buffer, thread and
+    connection, so making one where it is needed costs little.
 
         client = FocusLabClient(api_key="...")
         client.record_trigger(actor_id=user.id, action="viewed", obj="blog post")
@@ -52,21 +57,36 @@ class FocusLabClient:
                 the environment (`FL_FLUSH_INTERVAL` for `flush_interval`), then the default holds.
 
         Raises:
-            ConfigurationError: Naming the setting, its value (never the key's), and what would be right.
+            ConfigurationError: Naming the setting, its value (never the key's), and what would be right; and for
+                `handle_sigterm` outside the main thread.
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
         self.options = Options.read({"api_key": api_key, **options}, os.environ)
+        if self.options.handle_sigterm:
+            sigterm.install()
         self._before_record = self.options.before_record
         self._max_trigger_bytes = self.options.max_trigger_bytes
-        self._next_id = make_ids(os.urandom).__next__
-        self._pipeline = Pipeline(self.options, transport, session)
-        self._put = self._pipeline.buffer.put
-        weakref.finalize(self, self._pipeline.retire).atexit = False
-        # After the first `finalize`, which has an exit hook of its own: hooks run from the last to the first, and
-        # once that one has run, urllib3 does not close the connections that a last delivery opens.
-        lifecycle.prepare()
-        lifecycle.watch(self._pipeline)
+        self._refusal = None if self.options.enabled else "disabled"  # the reason why no trigger is taken
+        HOST.prepare(lifecycle.after_request)
+        self._hold = Hold()
+        weakref.finalize(self, lifecycle.release, self._hold).atexit = False
+        is_own = transport is not None or session is not None
+        self._key = self._hold if is_own else self.options.identity
+        self._pipeline = lifecycle.join(
+            self._key, self._hold, lambda: Pipeline(self.options, transport, session, key=self._key)
+        )
+
+    def _current(self) -> Pipeline:
+        """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
+        pipeline = self._pipeline
+        if pipeline.home == getpid() or (self._refusal is not None and not pipeline.is_foreign):
+            return pipeline
+        if self._refusal is None:
+            self._pipeline = lifecycle.join(self._key, self._hold, pipeline.succeed)
+        else:
+            self._pipeline = pipeline.succeed()
+        return self._pipeline
 
     def record_trigger(
         self,
@@ -96,8 +116,11 @@ class FocusLabClient:
             InvalidTrigger: For a mistake in the arguments, unless `on_invalid="drop"`.
             BufferFull: When there is no room and `overflow="raise"`.
         """
-        if self._pipeline.refusal is not None:
-            return self._pipeline.refuse()
+        if self._refusal is not None:
+            return self._current().refuse(self._refusal)
+        pipeline = self._pipeline
+        if pipeline.home != getpid():
+            pipeline = self._current()
         try:
             body: bytes | None
             if self._before_record is None:  # written out: `_encode` would be one more call for every trigger
@@ -108,7 +131,7 @@ class FocusLabClient:
                     identities,
                     attributes,
                     variables,
-                    self._next_id(),
+                    pipeline.next_id(),
                     datetime.datetime.now(datetime.timezone.utc),
                     self._max_trigger_bytes,
                 )
@@ -117,9 +140,9 @@ class FocusLabClient:
         except InvalidTrigger:
             if self.options.on_invalid == "raise":
                 raise
-            self._pipeline.drop("invalid")
+            pipeline.drop("invalid")
             return False
-        return body is not None and self._put(body)
+        return body is not None and pipeline.buffer.put(body)
 
     def send_trigger(
         self,
@@ -141,20 +164,21 @@ class FocusLabClient:
             ConnectionFailed: When no answer came back.
             ClientClosed: After `close`.
         """
-        if self._pipeline.refusal == "disabled":
+        if self._refusal == "disabled":
             return
-        if self._pipeline.refusal is not None:
+        if self._refusal is not None:
             raise ClientClosed("the client is closed; make a new one")
         body = self._encode(actor_id, action, obj, identities, attributes, variables)
         if body is not None:
-            self._pipeline.send(body)
+            send_now(self._current().transport, body)
 
     def _encode(
         self, actor_id: Any, action: Any, obj: Any, identities: Any, attributes: Any, variables: Any
     ) -> bytes | None:
         """Return the trigger's JSON, or None when `before_record` kept it back."""
         if self._before_record is not None:
-            arguments = self._after_hook(actor_id, action, obj, identities, attributes, variables)
+            values = (actor_id, action, obj, identities, attributes, variables)
+            arguments = call_before_record(self._before_record, values, self._current())
             if arguments is None:
                 return None
             actor_id, action, obj, identities, attributes, variables = arguments
@@ -165,29 +189,10 @@ class FocusLabClient:
             identities,
             attributes,
             variables,
-            self._next_id(),
+            self._current().next_id(),
             datetime.datetime.now(datetime.timezone.utc),
             self._max_trigger_bytes,
         )
-
-    def _after_hook(self, *values: Any) -> tuple[Any, ...] | None:
-        """Return the arguments as `before_record` wants them, or None when the trigger is not to be recorded.
-
-        A hook that raises drops the trigger: it may be there to take personal data out.
-        """
-        assert self._before_record is not None
-        try:
-            changed = self._before_record(dict(zip(_ARGUMENTS, values, strict=True)))
-            if changed is not None and set(changed) <= set(_ARGUMENTS):
-                return tuple(changed.get(name) for name in _ARGUMENTS)
-            if changed is not None:
-                raise ConfigurationError(f"before_record should return a dict with the keys {_ARGUMENTS}, or None")
-        except Exception as error:
-            self._pipeline.callbacks.failed("before_record", error)
-            self._pipeline.drop("hook_failed")
-            return None
-        self._pipeline.drop("filtered")
-        return None
 
     def flush(self, timeout: float | None = 10.0) -> FlushResult:
         """Block until everything recorded before the call is settled, or the timeout.
@@ -201,22 +206,59 @@ class FocusLabClient:
         Returns:
             What happened meanwhile; true when nothing that was recorded before is pending.
         """
-        return self._pipeline.flush(_seconds(timeout))
+        return self._current().flush(_seconds(timeout))
+
+    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Do as `flush`, without blocking the event loop of `asyncio`."""
+        from brockman import asynchronous
+
+        return await asynchronous.flush(self._current(), _seconds(timeout))
+
+    def flushing(self, timeout: float | None = 2.0) -> Flushing:
+        """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.
+
+        Both work for coroutines too (`async with`, `async def`). The client stays open.
+
+            @client.flushing(timeout=2)
+            def handler(event, context): ...
+
+        Args:
+            timeout: Seconds that the flush may take; None waits for as long as it takes.
+        """
+        return Flushing(self, timeout)
 
     def close(self, timeout: float | None = 5.0) -> FlushResult:
         """Flush, stop the thread, release the connections. Blocks for at most `timeout` seconds; None is for ever.
 
         What could not be delivered by then is counted as dropped under `shutdown`, and one line on the log says
-        how many that were. Later triggers are dropped under `closed`. Closing again does nothing.
+        how many that were. Later triggers are dropped under `closed`. Closing again does nothing. While other
+        clients with the same settings are open, only the flush is done, and nothing is given up.
 
         Returns:
-            What happened meanwhile; `pending` is how many were given up.
+            What happened meanwhile; `pending` is how many were not delivered.
         """
-        return self._pipeline.close(_seconds(timeout))
+        pipeline = self._current()
+        if self._is_last_to_close():
+            return pipeline.close(_seconds(timeout))
+        return pipeline.flush(_seconds(timeout))
+
+    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
+        """Do as `close`, without blocking the event loop of `asyncio`."""
+        from brockman import asynchronous
+
+        pipeline = self._current()
+        if self._is_last_to_close():
+            return await asynchronous.close(pipeline, _seconds(timeout))
+        return await asynchronous.flush(pipeline, _seconds(timeout))
+
+    def _is_last_to_close(self) -> bool:
+        self._refusal = self._refusal or "closed"
+        return lifecycle.leave(self._hold)
 
     def stats(self) -> Stats:
-        """Return a snapshot of the counts. Does not block."""
-        return self._pipeline.stats()
+        """Return a snapshot of the counts of this process and these settings. Does not block."""
+        pipeline = self._pipeline
+        return (self._current() if pipeline.is_foreign else pipeline).stats()
 
     def __enter__(self) -> FocusLabClient:
         return self
@@ -226,6 +268,15 @@ class FocusLabClient:
     ) -> None:
         """Close within `shutdown_timeout`."""
         self.close(self.options.shutdown_timeout)
+
+    async def __aenter__(self) -> FocusLabClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close within `shutdown_timeout`, without blocking the event loop."""
+        await self.aclose(self.options.shutdown_timeout)
 
     def __repr__(self) -> str:
         stats = self.stats()

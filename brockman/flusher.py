@@ -14,17 +14,18 @@ import logging
 import math
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from brockman.bell import Bell
 from brockman.buffer.memory import NEVER, MemoryBuffer
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
 from brockman.report import LINE_EVERY, Report
+from brockman.waiters import Rings, Waiters
 
 _AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
 _START_GRACE = 1.0  # seconds that a thread has to come up before another one is started
+_LINGER = 1.0  # seconds that the thread of clients that are gone stays for the next one
 
 
 class Flusher:
@@ -43,6 +44,8 @@ class Flusher:
         max_count: int,
         max_bytes: int,
         spawn: Callable[[Callable[[], None]], None],
+        is_held: Callable[[], bool],
+        retire: Callable[[], bool],
         ended: Callable[[], None],
     ) -> None:
         """Make a flusher that does not run yet; `delivery` must be set before the first `wake`.
@@ -54,6 +57,9 @@ class Flusher:
             max_count: A batch of so many triggers goes at once.
             max_bytes: A batch of so many bytes goes at once.
             spawn: Starts a thread; raises RuntimeError when none can be had.
+            is_held: Whether any client can still record.
+            retire: Called by the thread when nobody has held it for a while and nothing waits; returns whether
+                that is still so and the thread is to end.
             ended: Called by the thread when it has been stopped or retired and goes.
         """
         self.delivery: Delivery | None = None
@@ -62,24 +68,27 @@ class Flusher:
         self._interval = interval
         self._full = (max_count, max_bytes)
         self._spawn = spawn
+        self._is_held = is_held
+        self._retire = retire
         self._ended = ended
         self._bell = Bell()
         self._role = threading.Lock()
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._asked = -math.inf  # when a thread was last asked for
-        self._waiters: deque[tuple[int, Bell]] = deque()  # one for each flush that waits
+        self._waiters = Waiters(buffer)
         self._since = monotonic()  # no trigger waits for longer than since then
         self._hurried = False  # a flush asked for an attempt now
         self._stopping = False
+        self._retired = False
         self._give_up_at = math.inf
 
     # --- from any thread ---
 
-    def wake(self) -> None:
-        """Ring the bell; start the thread if it does not run. Does not block."""
-        if not self._is_running:
-            self._start()
+    def wake(self) -> bool:
+        """Ring the bell; start the thread if it does not run. Does not block; False when no thread can be had."""
+        runs = self._is_running or self._start()
         self._bell.ring()
+        return runs
 
     def _start(self) -> bool:
         if sys.is_finalizing():  # before Python 3.12 a thread could still be made, and would never run
@@ -96,27 +105,39 @@ class Flusher:
         """Whether the caller holds the role, as a callback does, and must not wait for itself."""
         return self._holder == threading.get_ident()
 
+    def hurry(self) -> None:
+        """Ask for an attempt now. Does not block."""
+        self._hurried = True
+        self._bell.ring()
+
     def wait_for(self, removed: int, timeout: float) -> None:
         """Wait until so many triggers have left the buffer, or `timeout` seconds, which may be infinite."""
+        bell = Bell()
+        with contextlib.closing(self.waits(removed, timeout, bell)) as waits:
+            for seconds in waits:
+                bell.wait(seconds)
+
+    def waits(self, removed: int, timeout: float, bell: Rings) -> Generator[float, None, None]:
+        """Yield the seconds to wait for the bell, again and again until `wait_for` is over. To be closed then.
+
+        Blocks only where no thread can be had: then it does the work.
+        """
         if self._buffer.removed >= removed or self.is_me:
             return
         until = monotonic() + timeout
-        bell = Bell()
-        waiter = (removed, bell)
-        self._waiters.append(waiter)
-        try:
+        with self._waiters.waiting(removed, bell) as waiter:
             self._hurried = True
-            while self._buffer.removed < removed and not self._nothing_left:
+            while not self._waiters.is_over(removed):
                 if not (self._is_running or self._start()):
                     self._work_here(removed, until)
                     return
                 self._bell.ring()
-                # Now and then a look whether the thread is still there.
-                if bell.wait(min(until - monotonic(), _START_GRACE)) or monotonic() >= until:
+                left = until - monotonic()
+                if left <= 0:
                     return
-        finally:
-            with contextlib.suppress(ValueError):  # let go already
-                self._waiters.remove(waiter)
+                yield min(left, _START_GRACE)  # now and then a look whether the thread is still there
+                if waiter not in self._waiters:  # let go
+                    return
 
     @property
     def _is_running(self) -> bool:
@@ -130,9 +151,8 @@ class Flusher:
         self._hurried = True
         self._bell.ring()
 
-    def retire(self) -> bool:
-        """Let the thread end, without haste, when nothing is left; return whether there is one."""
-        self._stopping = True
+    def unheld(self) -> bool:
+        """Let the thread see that nobody holds it any more; return whether there is one."""
         self._bell.ring()
         return self._is_running
 
@@ -149,7 +169,7 @@ class Flusher:
         self._holder = threading.get_ident()
         try:
             self._since = monotonic()
-            while not (self._stopping and self._nothing_left):
+            while not (self._retired or (self._stopping and self._buffer.is_idle)):
                 try:
                     self._round()
                 except GivenUp:
@@ -158,7 +178,7 @@ class Flusher:
                     if not self._survive(error):
                         break
         finally:
-            self._release_waiters()
+            self._waiters.let_go()
             self._give_back_role()
         self._ended()
 
@@ -175,7 +195,7 @@ class Flusher:
         before = self._give_up_at
         self._give_up_at = min(before, until)
         try:
-            while self._buffer.removed < removed and not self._nothing_left and monotonic() < self._give_up_at:
+            while not self._waiters.is_over(removed) and monotonic() < self._give_up_at:
                 self._round()
         except GivenUp:
             pass
@@ -192,7 +212,7 @@ class Flusher:
             self._since = monotonic()
         if batch:
             self.delivery.deliver(batch)
-        self._release_waiters()
+        self._waiters.let_go()
         self._report.speak()
 
     def _wait_until_due(self) -> None:
@@ -201,8 +221,11 @@ class Flusher:
             if not self._buffer:
                 self._buffer.due_at(1, NEVER)
                 if not self._buffer:  # looked again: a trigger may have come before `due_at`
-                    self._listen(None)
-                    self._since = monotonic()
+                    if self._listen(None if self._is_held() else _LINGER) or not self._retire():
+                        self._since = monotonic()
+                        continue
+                    self._retired = True
+                    return
                 continue
             self._buffer.due_at(self._full[0], min(self._full[1], self.delivery.max_bytes))
             left = self._since + self._interval - monotonic()
@@ -211,12 +234,17 @@ class Flusher:
             self._listen(left)
         self._buffer.due_at(NEVER, NEVER)
 
-    def _listen(self, seconds: float | None) -> None:
-        """Sleep until the bell rings or the time is over, or there is something to say; None is for ever."""
-        times = [time for time in (seconds, self._report.due_in()) if time is not None]
-        self._bell.wait(min(times, default=math.inf))
+    def _listen(self, seconds: float | None) -> bool:
+        """Sleep until the bell rings or the time is over, or there is something to say; None is for ever.
+
+        Returns False when the whole time has passed in silence.
+        """
+        due = self._report.due_in()
+        times = [time for time in (seconds, due) if time is not None]
+        rang = self._bell.wait(min(times, default=math.inf))
         self._report.speak()
-        self._release_waiters()
+        self._waiters.let_go()
+        return rang or seconds is None or (due is not None and due < seconds)
 
     def pause(self, seconds: float, *, asked_for: bool) -> None:
         """Wait before the next attempt.
@@ -245,18 +273,7 @@ class Flusher:
 
     def settled(self) -> None:
         """Let go of those who waited for what has just been settled."""
-        self._release_waiters()
-
-    def _release_waiters(self) -> None:
-        for waiter in list(self._waiters):
-            if self._buffer.removed >= waiter[0] or self._nothing_left:
-                with contextlib.suppress(ValueError):  # it went away by itself
-                    self._waiters.remove(waiter)
-                waiter[1].ring()
-
-    @property
-    def _nothing_left(self) -> bool:
-        return not self._buffer and not self._buffer.in_flight
+        self._waiters.let_go()
 
     def _survive(self, error: BaseException) -> bool:
         """Wait a little after an error that should not be; return whether to go on."""

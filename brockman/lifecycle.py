@@ -1,75 +1,246 @@
-"""The end of the process: whatever was recorded gets its chance, within one deadline for all clients together."""
+"""The life and the end of a process: which parts work in it, and one deadline for all of them when it ends.
+
+A part (a pipeline) works for one process. A forked child finds none: it makes its own with its first trigger, and
+what the parent recorded stays the parent's. Two things tell a child that it is one. Python's fork hook does so at
+once, but uWSGI forks without calling it; so `here` also looks at the process id, and a client at each call
+whether its part's `home` is this process. Both only put new things in the place of the old: a lock that was held
+at the fork stays held for ever in the child, so none that was inherited is ever taken.
+"""
 
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 import threading
-from typing import Protocol
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import Any
 
 from brockman.clock import monotonic
+from brockman.part import AnyPart, Hold, Part
 
 
-class Closeable(Protocol):
-    """What can be closed at exit."""
+class _Process:
+    """What one process has.
 
-    @property
-    def shutdown_timeout(self) -> float:
-        """Seconds that closing may take."""
+    Invariant: a part is in `parts` if and only if its `home` is this process; clients reach no other. `lock`
+    guards `parts` and the `holders` of each part, for a few lines without I/O or foreign code at a time. It lets
+    its own thread in again, since a finalizer may let go of a client inside these lines.
+    """
 
-    @property
-    def is_used(self) -> bool:
-        """Whether there is anything to close."""
-
-    def begin_close(self, timeout: float) -> None:
-        """Start closing, without waiting."""
-
-    def close(self, timeout: float) -> object:
-        """Wait until closed, or for so many seconds."""
-
-
-# The pipelines of all clients, by their id. Held strongly: a client may be gone before its triggers are. Each
-# change and each look is one call into C, so that threads need no lock.
-_watched: dict[int, Closeable] = {}
-_registered = False
-_ended = False
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.lock = threading.RLock()
+        self.parts: dict[Hashable, Part] = {}
+        # Whether no hook may come any more. The main thread counts as ended while the exit hooks run: then ours
+        # comes too late to be called. Asked here and not for every trigger: CPython before 3.13 counts it as ended
+        # for good if an exception strikes.
+        self.is_ending = not threading.main_thread().is_alive()
+        self.is_closing = False  # the hook runs
+        self.said_farewell = False  # since then, on the log
+        self.spent = 0.0  # seconds that the end has taken until now, of the `shutdown_timeout` for all
 
 
-def prepare() -> None:
-    """Have `close_all` called when the process ends. Called when a client is made."""
-    global _registered, _ended
-    if not _registered:
-        _registered = True
-        atexit.register(close_all)
-        # The main thread counts as ended while the hooks run: then ours comes too late to be called. Asked here
-        # and not for every trigger: CPython before 3.13 counts it as ended for good if an exception strikes here.
-        _ended = not threading.main_thread().is_alive()
+_processes: dict[int, _Process] = {}  # by process id; each change and each look is one call into C
+
+
+def _here() -> _Process:
+    """Return what this process has, which at first is nothing."""
+    pid = os.getpid()
+    process = _processes.get(pid)
+    if process is None:
+        process = _processes.setdefault(pid, _Process(pid))
+        for other in [other for other in list(_processes) if other != pid]:
+            _processes.pop(other, None)  # the parent's
+        _have_the_end_told()
+    return process
+
+
+def _have_the_end_told() -> None:
+    """Have `close_all` called when this process ends.
+
+    Hooks of `atexit` run from the last to the first. This one comes before those of whoever was there earlier, and
+    `close_last`, which is there since the import, after those of whoever came later.
+    """
+    atexit.unregister(close_all)  # inherited, perhaps
+    atexit.register(close_all)
+    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None:
+        # The children of multiprocessing end by os._exit, and forget on their way in what was registered before:
+        # a spawned one has imported the user's module by then, and made the client.
+        util.register_after_fork(close_last, _finalize_last)
+        if process.parent_process() is not None:
+            _finalize_last(close_last)
+
+
+def _finalize_last(close: Callable[[], None]) -> None:
+    finalize: Any = sys.modules["multiprocessing.util"]
+    finalize.Finalize(None, close, exitpriority=-100)  # the lowest goes last
+
+
+def _after_fork_in_child() -> None:
+    for process in list(_processes.values()):
+        for part in list(process.parts.values()):
+            with suppress(Exception):  # of a user's transport
+                part.disown()
+    _processes.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:
+    """Return this process's part for a key, made if there is none, and have it held.
+
+    Args:
+        key: Equal keys share a part.
+        hold: The client's.
+        make: Makes a part that starts nothing. It may be called for nothing, when two threads come at once.
+    """
+    process = _here()
+    fresh: AnyPart | None = None
+    while True:
+        with process.lock:
+            part = process.parts.get(key)
+            if part is None and fresh is not None:
+                part = process.parts[key] = fresh
+            if part is not None:
+                part.holders.add(hold)
+                hold.part = part
+                return part  # type: ignore[return-value]
+        fresh = make()  # outside: it may import, and an import may make a client
+
+
+def leave(hold: Hold) -> bool:
+    """Let go of a part for a client that closes; return whether it is the last, whose part is closed with it."""
+    part = hold.part
+    if part is None or part.home != os.getpid():
+        return False
+    with _here().lock:
+        if not _let_go(part, hold):
+            return False
+        forget(part)
+        return True
+
+
+def release(hold: Hold) -> None:
+    """Let go of a part for a client that is gone."""
+    part = hold.part
+    if part is None or part.home != os.getpid():
+        return
+    with _here().lock:
+        was_last = _let_go(part, hold)
+    if was_last:
+        part.unheld()
+
+
+def _let_go(part: Part, hold: Hold) -> bool:
+    held = hold in part.holders
+    part.holders.discard(hold)
+    return held and not part.holders
+
+
+def retire(part: Part) -> bool:
+    """End a part that nobody holds and that holds nothing; return whether it has ended."""
+    with _here().lock:
+        if part.holders or not part.is_idle:
+            return False
+        forget(part)
+        return True
+
+
+def forget(part: Part) -> None:
+    """Take a part out: it works no more. Who still holds it finds another one, or none, at the next call."""
+    process = _processes.get(os.getpid())
+    if process is not None and part.home == process.pid:
+        with process.lock:
+            part.home = 0
+            if process.parts.get(part.key) is part:
+                del process.parts[part.key]
 
 
 def is_ending() -> bool:
     """Return whether the exit has begun: no hook may come any more that closes."""
-    return _ended
+    return _here().is_ending
 
 
-def watch(part: Closeable) -> None:
-    """Have a part closed when the process ends, unless it is forgotten before."""
-    _watched[id(part)] = part
+def may_say_farewell() -> bool:
+    """Return whether a part that closes may say on the log what it lost.
+
+    Not when another one did so after the exit hook: each trigger that comes so late has a part of its own.
+    """
+    process = _here()
+    if not process.is_ending or process.is_closing:
+        return True
+    said, process.said_farewell = process.said_farewell, True
+    return not said
 
 
-def forget(part: Closeable) -> None:
-    """Stop watching a part: it is closed, or holds nothing."""
-    _watched.pop(id(part), None)
+def spend(limit: float, wait: Callable[[float], object]) -> None:
+    """Wait at the end of the process, for what the waits before have left of `limit` seconds."""
+    process = _here()
+    started = monotonic()
+    try:
+        wait(max(0.0, limit - process.spent))
+    finally:
+        process.spent += monotonic() - started
+
+
+def used_parts() -> list[Part]:
+    """Return the parts of this process that a trigger ever came to."""
+    process = _processes.get(os.getpid())
+    return [part for part in list(process.parts.values()) if part.is_used] if process else []
 
 
 def close_all() -> None:
     """Close every part that was used, all at the same time, within the longest of their timeouts.
 
-    One that was not stays open: a hook that comes later may record its first trigger, which then leaves at once.
+    What is recorded afterwards comes to new parts.
     """
-    global _ended
-    _ended = True
+    process = _processes.get(os.getpid())
+    if process is None:
+        return
+    process.is_closing = True
+    started = monotonic() - process.spent
+    parts = used_parts()
+    try:
+        for part in parts:
+            part.begin_close(max(0.0, started + part.shutdown_timeout - monotonic()))
+        for part in parts:
+            part.close(max(0.0, started + part.shutdown_timeout - monotonic()))
+    except BaseException:  # Ctrl-C: no more waiting, but nothing goes uncounted
+        for part in parts:
+            part.close(0.0)
+        raise
+    finally:
+        process.is_closing = False
+        process.spent = monotonic() - started
+
+
+def close_last() -> None:
+    """Do as `close_all`; no hook comes after it, so what is recorded even later leaves at once."""
+    process = _processes.get(os.getpid())
+    if process is not None:
+        process.is_ending = True
+        close_all()
+
+
+atexit.register(close_last)
+
+
+def flush_all() -> None:
+    """Have every part deliver what it holds, within the longest of their timeouts; nothing is closed."""
     started = monotonic()
-    parts = [part for part in list(_watched.values()) if part.is_used]
+    parts = used_parts()
     for part in parts:
-        part.begin_close(part.shutdown_timeout)
+        part.hurry()
     for part in parts:
-        part.close(max(0.0, started + part.shutdown_timeout - monotonic()))
+        part.flush(max(0.0, started + part.shutdown_timeout - monotonic()))
+
+
+def after_request(now: bool) -> None:
+    """Have every part use the time after a request of the host; see `brockman.host`."""
+    for part in used_parts():
+        part.after_request(now=now)

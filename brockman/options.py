@@ -158,6 +158,12 @@ class Options:
         "seconds",
         "The longest the exit of the process waits, for all clients together.",
     )
+    handle_sigterm: bool = _option(
+        False,
+        _flag,
+        "flag",
+        "Deliver when SIGTERM comes, then do what it did before. For plain scripts, in the main thread.",
+    )
     gzip: bool = _option(False, _flag, "flag", "Compress request bodies.")
     allow_insecure: bool = _option(
         False,
@@ -200,6 +206,11 @@ class Options:
                 " use https://, or set allow_insecure=True"
             )
 
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What two clients have in common that share one buffer: every value; functions if they are the same."""
+        return tuple(_identity(getattr(self, spec.name)) for spec in fields(self))
+
     def _keep(self, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
         try:
             object.__setattr__(self, name, metadata["check"](value))
@@ -236,6 +247,13 @@ class Options:
         }
         given = {name: value for name, value in keywords.items() if (name, value) != ("api_key", None)}
         return cls(**{**values, **given})
+
+
+def _identity(value: Any) -> Any:
+    """Return what is equal for the same setting. Asks no foreign function for its hash or equality."""
+    if not callable(value):
+        return value
+    return id(getattr(value, "__self__", None)), id(getattr(value, "__func__", value))
 
 
 def option_names() -> tuple[str, ...]:

@@ -4,27 +4,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Generator, Hashable
+from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from brockman import lifecycle
-from brockman.batch import parse_verdicts
 from brockman.buffer.memory import MemoryBuffer
 from brockman.callbacks import Callbacks
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
-from brockman.exceptions import BadRequest, ConnectionFailed, from_status
 from brockman.fitting import class_name
 from brockman.flusher import Flusher
+from brockman.gil import one_by_one
+from brockman.host import HOST, Spawn, in_event_loop
 from brockman.ledger import Ledger
 from brockman.options import Options
+from brockman.part import Hold
 from brockman.report import Report, say
-from brockman.retry import Ruling, classify
 from brockman.snapshot import read_stats
-from brockman.spawn import spawn_daemon
+from brockman.stamp import make_ids
+from brockman.stand_in import StandIn
 from brockman.stats import FlushResult, Stats
 from brockman.transport import Transport
-from brockman.transport.memory import MemoryTransport
+from brockman.transport.choice import make_transport
+from brockman.waiters import Rings
 
 if TYPE_CHECKING:
     import requests
@@ -33,7 +37,10 @@ _TELLING = 0.25  # seconds beyond its deadline that close spends on telling `on_
 
 
 class Pipeline:
-    """One buffer, one thread, one transport. Nothing starts before the first trigger."""
+    """One buffer, one thread, one transport, for one process. Nothing starts before the first trigger.
+
+    A part as `lifecycle` knows it: the clients of a process that have the same settings share one.
+    """
 
     def __init__(
         self,
@@ -41,7 +48,9 @@ class Pipeline:
         transport: Transport | None = None,
         session: requests.Session | None = None,
         *,
-        spawn: Callable[[Callable[[], None]], None] = spawn_daemon,
+        key: Hashable = None,
+        ledger: Ledger | None = None,
+        spawn: Spawn | None = None,
     ) -> None:
         """Wire the parts; open nothing, start nothing.
 
@@ -49,11 +58,17 @@ class Pipeline:
             options: The settings.
             transport: What sends; None means HTTP.
             session: For HTTP, what to send with; None means a session of our own.
-            spawn: Starts the flusher's thread; raises RuntimeError when none can be had.
+            key: What the clients have in common that share this.
+            ledger: Where to count; None for counts that begin at nothing.
+            spawn: Starts the flusher's thread, or raises RuntimeError when none can be had; None: as it goes here.
         """
         self.options = options
+        self.key = key
+        self.home = self._made_in = os.getpid()
+        self.holders: set[Hold] = set()
+        self.next_id = one_by_one(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
-        self.ledger = Ledger(self.callbacks)
+        self.ledger = ledger or Ledger(self.callbacks)
         self.buffer = MemoryBuffer(
             self.ledger,
             max_count=options.max_queue_size,
@@ -61,17 +76,19 @@ class Pipeline:
             overflow=options.overflow,
             block_timeout=options.block_timeout,
             wake=self._wake,
-            may_wait=lambda: not self._flusher.is_me,
+            may_wait=lambda: not (self._flusher.is_me or in_event_loop()),
         )
         self._report = Report(self.ledger, self.callbacks, monotonic)
-        self.transport = _make_transport(options, session) if transport is None else transport
+        self.transport = make_transport(options, session) if transport is None else transport
         self._flusher = Flusher(
             self.buffer,
             self._report,
             interval=options.flush_interval,
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
-            spawn=spawn,
+            spawn=spawn or HOST.choose_spawn(),
+            is_held=lambda: bool(self.holders),
+            retire=self._retire,
             ended=self._thread_ended,
         )
         self._flusher.delivery = Delivery(
@@ -82,11 +99,17 @@ class Pipeline:
             self.callbacks,
             self._report,
             self._flusher.pause,
-            self._flusher.time_left,
+            self._time_left,
+            rand=SystemRandom().random,  # unlike `random`, never in the same state as the parent's
+        )
+        self._stand_in = StandIn(
+            self.buffer,
+            interval=options.flush_interval,
+            full=(options.max_batch_size, options.max_batch_bytes),
+            deliver=self._flush_all,
         )
         self._warned = False
         self._ends_by_itself = False  # nobody waits for the thread: it cleans up
-        self.refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
 
     @property
     def shutdown_timeout(self) -> float:
@@ -98,18 +121,45 @@ class Pipeline:
         """Whether any trigger came."""
         return self.buffer.admitted > 0 or any(self.ledger.dropped.values())
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
+        return self.buffer.is_idle
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is a copy in a forked child of what is the parent's."""
+        return self._made_in != os.getpid()
+
+    def disown(self) -> None:
+        """Leave everything to the parent, and its connections: this is a forked child."""
+        self.home = 0
+        after_fork = getattr(self.transport, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
+
+    def succeed(self) -> Pipeline:
+        """Return a pipeline for what comes when this one has ended: in a forked child, or late in a process."""
+        if self.is_foreign and self.home:
+            self.disown()  # forked without Python's hooks
+        ledger = None if self.is_foreign else self.ledger
+        return Pipeline(self.options, self.transport, key=self.key, ledger=ledger)
+
     def _wake(self) -> None:
+        if self.is_foreign:  # the fork was made in the middle of a put, and the parent delivers that
+            return
         if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
             self._tell("closed", self.buffer.abandon("closed"), math.inf)
-            return
-        if lifecycle.is_ending() and not self._flusher.is_me:
+        elif lifecycle.is_ending() and not self._flusher.is_me:
             self._leave_at_once()
-            return
-        self._flusher.wake()
+        elif not self._flusher.wake() and not self._flusher.is_me:
+            self._stand_in.recorded(may_wait=HOST.calls_after_requests)
 
     def _leave_at_once(self) -> None:
         """Deliver in the caller's thread: the process ends, and no hook may come after."""
-        if not self.flush(self.shutdown_timeout):
+        lifecycle.spend(self.shutdown_timeout, self.flush)
+        self._report.speak()
+        if not self.is_idle:
             self.close(0.0)
 
     def _tell(self, reason: str, bodies: list[bytes], until: float) -> int:
@@ -120,8 +170,12 @@ class Pipeline:
             self.ledger.tell(reason, body)
         return 0
 
+    def _time_left(self) -> float | None:
+        # A callback that forks leaves the child here, in a copy of the flusher.
+        return 0.0 if self.is_foreign else self._flusher.time_left()
+
     def _settle(self, count: int, delivered: bool) -> None:
-        if not self.buffer.settle(count, delivered=delivered):
+        if self.is_foreign or not self.buffer.settle(count, delivered=delivered):
             raise GivenUp
         self._flusher.settled()
 
@@ -131,38 +185,41 @@ class Pipeline:
         if self._report.note() and not self.buffer.is_abandoned:
             self._wake()
 
-    def refuse(self) -> bool:
+    def refuse(self, reason: str) -> bool:
         """Count a trigger that comes to a client which takes none; return False."""
-        assert self.refusal is not None
-        self.ledger.drop(self.refusal)
-        if self.refusal == "closed" and not self._warned:
+        self.ledger.drop(reason)
+        if reason == "closed" and not self._warned:
             self._warned = True
             text = "a trigger was recorded on a closed client and is dropped; later ones are only counted"
             say(logging.WARNING, text)
         return False
 
-    def send(self, body: bytes) -> None:
-        """Send one trigger in the caller's thread; see `FocusLabClient.send_trigger`."""
-        try:
-            answer = self.transport.send(body)
-        except ConnectionFailed as error:
-            if not error.stale:
-                raise
-            answer = self.transport.send(body)  # the server had hung up while the connection was idle
-        ruling = classify(answer.status, answer.content_type, answer.body)
-        if ruling is Ruling.MIXED:
-            for words in (parse_verdicts(answer.body, 1) or {}).values():
-                raise BadRequest(400, words)
-        elif ruling is not Ruling.ACCEPTED:
-            raise from_status(answer.status, answer.words)
-
     def flush(self, timeout: float) -> FlushResult:
         """Wait until all that was recorded before is settled, or so many seconds, which may be infinite."""
-        before = self.stats()
-        watermark = self.buffer.admitted
+        before, watermark = self.stats(), self.buffer.admitted
         self._flusher.wait_for(watermark, timeout)
-        left = max(0, watermark - self.buffer.removed)
-        return self._since(before, pending=left)
+        return self.result_since(before, watermark)
+
+    def flush_waits(self, timeout: float, bell: Rings) -> Generator[float, None, None]:
+        """Yield the seconds to wait for the bell until a flush is over; see `Flusher.waits`."""
+        return self._flusher.waits(self.buffer.admitted, timeout, bell)
+
+    def result_since(self, before: Stats, watermark: int) -> FlushResult:
+        """Return what a flush brought that began with these counts."""
+        return self._since(before, pending=max(0, watermark - self.buffer.removed))
+
+    def hurry(self) -> None:
+        """Make an attempt at what waits now. Does not block."""
+        self._flusher.hurry()
+
+    def after_request(self, *, now: bool) -> None:
+        """Deliver what is due, or all there is, between two requests of a host that may give no other time."""
+        if not self.is_idle:
+            self._stand_in.request_ended(now=now)
+
+    def _flush_all(self, timeout: float) -> bool:
+        self._flusher.wait_for(self.buffer.admitted, timeout)
+        return self.is_idle
 
     def _since(self, before: Stats, *, pending: int, counted: int = 0) -> FlushResult:
         """Return what happened since a snapshot; `counted` of the pending are among the dropped by now."""
@@ -175,7 +232,8 @@ class Pipeline:
         )
 
     def begin_close(self, timeout: float) -> None:
-        """Ask for a last attempt, without waiting for it."""
+        """Work for no client any more, and ask for a last attempt without waiting for it."""
+        lifecycle.forget(self)
         self._flusher.stop(timeout)
 
     def close(self, timeout: float) -> FlushResult:
@@ -183,7 +241,6 @@ class Pipeline:
         deadline = monotonic() + timeout
         before = self.stats()
         if self._flusher.is_me:  # a callback closes: the thread goes on after it, and cleans up when it ends
-            self.refusal = self.refusal or "closed"
             self._ends_by_itself = True
             self.begin_close(timeout)
             return self.flush(0.0)
@@ -197,12 +254,12 @@ class Pipeline:
 
     def _finish(self, deadline: float) -> int:
         """Give up what is left, and return how many that was. Doing it twice does no harm."""
-        self.refusal = self.refusal or "closed"
         lifecycle.forget(self)
         self._flusher.stop(0.0)
         dropped = self.buffer.abandon("shutdown")
         untold = self._tell("shutdown", dropped, max(deadline, monotonic()) + _TELLING)
-        self._report.farewell(len(dropped), untold)
+        if lifecycle.may_say_farewell():
+            self._report.farewell(len(dropped), untold)
         self._release()
         return len(dropped)
 
@@ -219,30 +276,15 @@ class Pipeline:
         elif self.buffer.is_abandoned:  # close did not wait for it, and its last attempt opened a connection
             self._release()
 
-    def retire(self) -> None:
-        """Deliver what is left, however long it takes, and end: nobody holds the client any more."""
-        self._ends_by_itself = True
-        if not self._flusher.retire() and not len(self.buffer) and not self.buffer.in_flight:
+    def unheld(self) -> None:
+        """The last client is gone: end when nothing is left and no other one comes for a while."""
+        if not self._flusher.unheld() and self._retire():
             self._finish(monotonic())
+
+    def _retire(self) -> bool:
+        self._ends_by_itself = lifecycle.retire(self)
+        return self._ends_by_itself
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts. Does not block."""
         return read_stats(self.buffer, self.ledger)
-
-
-def _make_transport(options: Options, session: requests.Session | None) -> Transport:
-    if not options.enabled:
-        return MemoryTransport()  # takes no room, and is never asked to send
-    # Imported here: it takes longer than all the rest. And not later: an import in the flusher's thread would
-    # stall the requests that are served meanwhile.
-    from brockman.transport.http import HttpTransport
-
-    assert options.api_key is not None
-    return HttpTransport(
-        options.endpoint,
-        options.api_key,
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.read_timeout,
-        compress=options.gzip,
-        session=session,
-    )

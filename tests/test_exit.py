@@ -174,3 +174,19 @@ def test_a_finalizer_at_the_very_end_crashes_nothing():
     _, _, err, code = run_script(script)
     assert code == 0
     assert "Traceback" not in err
+
+
+def test_what_a_client_without_a_thread_recorded_is_not_forgotten_with_it(server):
+    """No thread could be had and the client is gone: the end of the process still delivers."""
+    script = (
+        "import _thread, gc, sys\n"
+        "from brockman.client import FocusLabClient\n"
+        "def none(*arguments): raise RuntimeError('no more threads')\n"
+        "_thread.start_new_thread = none\n"
+        "client = FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2])\n"
+        "for n in range(3): client.record_trigger('a', 'viewed', 'page')\n"
+        "del client; gc.collect()\n"
+        'print("stop", flush=True)'
+    )
+    _, _, err, code = run_script(script, KEY, server.endpoint)
+    assert (len(server.triggers), err, code) == (3, "", 0)

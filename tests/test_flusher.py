@@ -373,26 +373,6 @@ def test_a_thread_is_started_again_when_one_can_be_had(monkeypatch):
     assert client.close(10)
 
 
-def test_what_a_client_without_a_thread_recorded_is_not_forgotten_with_it(monkeypatch):
-    """No thread could be had and the client is gone: the end of the process still delivers."""
-    import _thread
-
-    from brockman import lifecycle
-
-    def none(*arguments):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(_thread, "start_new_thread", none)
-    monkeypatch.setattr(lifecycle, "_ended", False)
-    transport = MemoryTransport()
-    client = FocusLabClient(api_key=KEY, transport=transport)
-    record(client, 3)
-    del client
-    gc.collect()
-    lifecycle.close_all()
-    assert len(transport.triggers) == 3
-
-
 def test_close_cut_short_by_ctrl_c_leaves_everything_counted():
     """The exception comes out at once; what was not delivered is counted, and the client is closed."""
     import signal
