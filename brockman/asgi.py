@@ -1,0 +1,99 @@
+"""For servers that run no exit hooks, such as uvicorn stopped by SIGTERM: deliver when the application shuts down.
+
+from brockman.asgi import DeliverOnShutdown
+
+application = DeliverOnShutdown(application)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from brockman import asynchronous, lifecycle
+from brockman.clock import monotonic
+from brockman.pipeline import Pipeline
+from brockman.report import say
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+class DeliverOnShutdown:
+    """An ASGI application around another one: at the end of its lifespan, all clients deliver what they hold.
+
+    The server waits for the lifespan to end before it goes. An application without lifespan, such as Django's,
+    gets one. Clients stay open.
+    """
+
+    def __init__(self, app: Application, timeout: float | None = None) -> None:
+        """Wrap an application.
+
+        Args:
+            app: What answers everything else.
+            timeout: Seconds for all clients together; None means the `shutdown_timeout` of each.
+        """
+        self._app = app
+        self._timeout = timeout
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one connection, or be there for the lifespan."""
+        if scope["type"] == "lifespan":
+            await _Lifespan(self._app, receive, send, self._timeout).run(scope)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Lifespan:
+    """One lifespan: https://asgi.readthedocs.io/en/latest/specs/lifespan.html"""
+
+    def __init__(self, app: Application, receive: Receive, send: Send, timeout: float | None) -> None:
+        self._app = app
+        self._receive = receive
+        self._send = send
+        self._timeout = timeout
+        self._received: set[str] = set()  # what the server has asked
+        self._answered: set[str] = set()  # what the application has answered: "startup", "shutdown"
+
+    async def run(self, scope: Message) -> None:
+        try:
+            await self._app(scope, self._listen, self._answer)
+        except Exception:
+            if self._answered:
+                raise
+        for phase in ("startup", "shutdown"):  # the application knows no lifespan, or has left it early
+            if phase in self._answered:
+                continue
+            if phase not in self._received:
+                await self._listen()
+            await self._answer({"type": f"lifespan.{phase}.complete"})
+
+    async def _listen(self) -> Message:
+        message = await self._receive()
+        self._received.add(message["type"].rpartition(".")[2])
+        return message
+
+    async def _answer(self, message: Message) -> None:
+        phase = message["type"].split(".")[1]
+        self._answered.add(phase)
+        if phase == "shutdown":
+            await _deliver(self._timeout)
+        await self._send(message)
+
+
+async def _deliver(timeout: float | None) -> None:
+    started = monotonic()
+    pending = 0
+    parts = lifecycle.used_parts()
+    for part in parts:
+        part.hurry()
+    for part in parts:
+        assert isinstance(part, Pipeline)
+        limit = part.shutdown_timeout if timeout is None else timeout
+        result = await asynchronous.flush(part, max(0.0, started + limit - monotonic()))
+        pending += result.pending
+    if pending:
+        say(logging.WARNING, f"{pending} triggers are not delivered at the shutdown of the ASGI application")
