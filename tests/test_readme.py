@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -35,6 +36,14 @@ def test_the_settings_table_is_the_one_of_the_program():
     assert between.strip() == settings_table(), f"the README should have:\n{settings_table()}"
 
 
+async def no_more() -> dict:
+    raise AssertionError("the application asked for more")
+
+
+async def ignore(message: dict) -> None:
+    pass
+
+
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_the_code_of_the_readme_runs(number, server, monkeypatch):
     """Each piece of Python in the README does what it says, against a real server."""
@@ -45,6 +54,8 @@ def test_the_code_of_the_readme_runs(number, server, monkeypatch):
     exec(compile(code, f"README.rst, snippet {number}", "exec"), names)
     if "view_post" in names:
         names["view_post"](7, "a title")
+    if "application" in names:
+        asyncio.run(names["application"]({"type": "http", "path": "/a"}, no_more, ignore))
     assert names["client"].close()
     assert server.triggers
 
