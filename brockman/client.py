@@ -6,7 +6,6 @@ import datetime
 import math
 import os
 import weakref
-from os import getpid
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -80,7 +79,7 @@ class FocusLabClient:
     def _current(self) -> Pipeline:
         """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
         pipeline = self._pipeline
-        if pipeline.home == getpid() or (self._refusal is not None and not pipeline.is_foreign):
+        if pipeline.mark[0] or (self._refusal is not None and not pipeline.is_foreign):
             return pipeline
         if self._refusal is None:
             self._pipeline = lifecycle.join(self._key, self._hold, pipeline.succeed)
@@ -119,7 +118,7 @@ class FocusLabClient:
         if self._refusal is not None:
             return self._current().refuse(self._refusal)
         pipeline = self._pipeline
-        if pipeline.home != getpid():
+        if not pipeline.mark[0]:
             pipeline = self._current()
         try:
             body: bytes | None

@@ -2,9 +2,9 @@
 
 A part (a pipeline) works for one process. A forked child finds none: it makes its own with its first trigger, and
 what the parent recorded stays the parent's. Two things tell a child that it is one. Python's fork hook does so at
-once, but uWSGI forks without calling it; so `here` also looks at the process id, and a client at each call
-whether its part's `home` is this process. Both only put new things in the place of the old: a lock that was held
-at the fork stays held for ever in the child, so none that was inherited is ever taken.
+once, but uWSGI forks without calling it; so a client also looks at each call whether the mark of its part is still
+set (see `mark`), and `_here` at the process id. Both only put new things in the place of the old: a lock that was
+held at the fork stays held for ever in the child, so none that was inherited is ever taken.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from brockman.part import AnyPart, Hold, Part
 class _Process:
     """What one process has.
 
-    Invariant: a part is in `parts` if and only if its `home` is this process; clients reach no other. `lock`
+    Invariant: a part is in `parts` if and only if its mark is set; clients reach no other. `lock`
     guards `parts` and the `holders` of each part, for a few lines without I/O or foreign code at a time. It lets
     its own thread in again, since a finalizer may let go of a client inside these lines.
     """
@@ -106,6 +106,7 @@ def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:
             part = process.parts.get(key)
             if part is None and fresh is not None:
                 part = process.parts[key] = fresh
+                part.is_late = process.is_ending
             if part is not None:
                 part.holders.add(hold)
                 hold.part = part
@@ -116,7 +117,7 @@ def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:
 def leave(hold: Hold) -> bool:
     """Let go of a part for a client that closes; return whether it is the last, whose part is closed with it."""
     part = hold.part
-    if part is None or part.home != os.getpid():
+    if part is None or not part.mark[0]:
         return False
     with _here().lock:
         if not _let_go(part, hold):
@@ -128,7 +129,7 @@ def leave(hold: Hold) -> bool:
 def release(hold: Hold) -> None:
     """Let go of a part for a client that is gone."""
     part = hold.part
-    if part is None or part.home != os.getpid():
+    if part is None or not part.mark[0]:
         return
     with _here().lock:
         was_last = _let_go(part, hold)
@@ -154,16 +155,11 @@ def retire(part: Part) -> bool:
 def forget(part: Part) -> None:
     """Take a part out: it works no more. Who still holds it finds another one, or none, at the next call."""
     process = _processes.get(os.getpid())
-    if process is not None and part.home == process.pid:
+    if process is not None and part.mark[0]:
         with process.lock:
-            part.home = 0
+            part.mark[0] = 0
             if process.parts.get(part.key) is part:
                 del process.parts[part.key]
-
-
-def is_ending() -> bool:
-    """Return whether the exit has begun: no hook may come any more that closes."""
-    return _here().is_ending
 
 
 def may_say_farewell() -> bool:
@@ -224,6 +220,8 @@ def close_last() -> None:
     process = _processes.get(os.getpid())
     if process is not None:
         process.is_ending = True
+        for part in list(process.parts.values()):
+            part.is_late = True
         close_all()
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 
 class Part(Protocol):
     """What works in a process for the clients that hold it."""
 
-    home: int  # the id of the process that it works in; 0 when it works no more
+    mark: Any  # see `brockman.mark`: item 0 is 1 in the process that it works in, while it works
+    is_late: bool  # whether no exit hook may come any more, so that nothing should wait
     key: Hashable  # clients with an equal key share the part
     holders: set[Hold]
 

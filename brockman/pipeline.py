@@ -19,6 +19,7 @@ from brockman.flusher import Flusher
 from brockman.gil import one_by_one
 from brockman.host import HOST, Spawn, in_event_loop
 from brockman.ledger import Ledger
+from brockman.mark import make_mark
 from brockman.options import Options
 from brockman.part import Hold
 from brockman.report import Report, say
@@ -64,7 +65,9 @@ class Pipeline:
         """
         self.options = options
         self.key = key
-        self.home = self._made_in = os.getpid()
+        self.mark = make_mark()
+        self.is_late = False
+        self._made_in = os.getpid()
         self.holders: set[Hold] = set()
         self.next_id = one_by_one(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
@@ -108,6 +111,7 @@ class Pipeline:
             full=(options.max_batch_size, options.max_batch_bytes),
             deliver=self._flush_all,
         )
+        self._is_disowned = False
         self._warned = False
         self._ends_by_itself = False  # nobody waits for the thread: it cleans up
 
@@ -133,24 +137,25 @@ class Pipeline:
 
     def disown(self) -> None:
         """Leave everything to the parent, and its connections: this is a forked child."""
-        self.home = 0
+        self._is_disowned = True
+        self.mark[0] = 0
         after_fork = getattr(self.transport, "after_fork", None)
         if after_fork is not None:
             after_fork()
 
     def succeed(self) -> Pipeline:
         """Return a pipeline for what comes when this one has ended: in a forked child, or late in a process."""
-        if self.is_foreign and self.home:
+        if self.is_foreign and not self._is_disowned:
             self.disown()  # forked without Python's hooks
         ledger = None if self.is_foreign else self.ledger
         return Pipeline(self.options, self.transport, key=self.key, ledger=ledger)
 
     def _wake(self) -> None:
-        if self.is_foreign:  # the fork was made in the middle of a put, and the parent delivers that
+        if not self.mark[0] and self.is_foreign:  # forked in the middle of a put: the parent delivers that
             return
-        if self.buffer.is_abandoned:  # another thread closed between the caller's look and its put
+        if not self.mark[0] and self.buffer.is_abandoned:  # another thread closed after the caller's look
             self._tell("closed", self.buffer.abandon("closed"), math.inf)
-        elif lifecycle.is_ending() and not self._flusher.is_me:
+        elif self.is_late and not self._flusher.is_me:
             self._leave_at_once()
         elif not self._flusher.wake() and not self._flusher.is_me:
             self._stand_in.recorded(may_wait=HOST.calls_after_requests)

@@ -35,7 +35,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.lessons",),
     ("brockman.report",),
     ("brockman.part",),
-    ("brockman.lifecycle",),
+    ("brockman.lifecycle", "brockman.mark"),
     ("brockman.spawn", "brockman.bell", "brockman.sigterm", "brockman.flushing"),
     ("brockman.host",),
     ("brockman.buffer", "brockman.transport"),

@@ -11,6 +11,7 @@ Exits with 1 when a bound of the acceptance list is broken.
 from __future__ import annotations
 
 import json
+import os
 import queue
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from collections.abc import Callable
 import orjson
 
 from brockman.client import FocusLabClient
+from brockman.mark import make_mark
 from brockman.stamp import make_ids
 from brockman.transport.memory import MemoryTransport
 
@@ -95,6 +97,20 @@ def run_ids() -> dict[str, float]:
     return {"make_ids": time_calls(make), "uuid4": time_calls(uuid.uuid4)}
 
 
+def run_marks() -> dict[str, float]:
+    mark, rounds = make_mark(), range(100)  # a single one takes less than the clock
+
+    def look() -> None:
+        for _ in rounds:
+            mark[0]
+
+    def ask() -> None:
+        for _ in rounds:
+            os.getpid()
+
+    return {"mark": time_calls(look) / 100, "getpid": time_calls(ask) / 100}
+
+
 def resident() -> int:
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * 4096
@@ -134,6 +150,7 @@ SIDES = {
     "brockman": run_brockman,
     "floor": run_floor,
     "ids": run_ids,
+    "marks": run_marks,
     "memory brockman": run_memory_brockman,
     "memory floor": run_memory_floor,
 }
@@ -168,6 +185,7 @@ def main() -> int:
     }
     print(f"{'ratio':24}{ratios['new']:11.2f} x {ratios['used']:11.2f} x   (bound {MAX_RATIO} x with new memory)")
     print(f"one id: make_ids {median('ids', 'make_ids'):.2f} us, uuid4 {median('ids', 'uuid4'):.2f} us")
+    print(f"one look for a fork: mark {median('marks', 'mark'):.3f} us, getpid {median('marks', 'getpid'):.3f} us")
     overhead = median("memory brockman", "overhead")
     encoded = median("memory brockman", "encoded")
     print(f"resident memory of one that waits, over {WAITING}: its {encoded:.0f} bytes")
