@@ -136,6 +136,7 @@ class FocusLabClient:
                 )
             else:
                 body = self._encode(actor_id, action, obj, identities, attributes, variables)
+                pipeline = self._current()  # the hook may have forked, and this be the child
         except InvalidTrigger:
             if self.options.on_invalid == "raise":
                 raise

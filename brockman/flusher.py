@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Generator
@@ -76,6 +77,7 @@ class Flusher:
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._asked = -math.inf  # when a thread was last asked for
         self._waiters = Waiters(buffer)
+        self._home = os.getpid()
         self._since = monotonic()  # no trigger waits for longer than since then
         self._hurried = False  # a flush asked for an attempt now
         self._stopping = False
@@ -239,6 +241,8 @@ class Flusher:
 
         Returns False when the whole time has passed in silence.
         """
+        if self._home != os.getpid():  # a callback forked, and this is the child, in a copy
+            raise GivenUp
         due = self._report.due_in()
         times = [time for time in (seconds, due) if time is not None]
         rang = self._bell.wait(min(times, default=math.inf))

@@ -24,15 +24,17 @@ from brockman.part import AnyPart, Hold, Part
 class _Process:
     """What one process has.
 
-    Invariant: a part is in `parts` if and only if its mark is set; clients reach no other. `lock`
-    guards `parts` and the `holders` of each part, for a few lines without I/O or foreign code at a time. It lets
-    its own thread in again, since a finalizer may let go of a client inside these lines.
+    Invariant: a part is in `parts` if and only if its mark is set; clients reach no other. One that is being
+    closed stays in `unfinished` until nothing is left in it. `lock` guards `parts` and the `holders` of each part,
+    for a few lines without I/O or foreign code at a time. It lets its own thread in again, since a finalizer may
+    let go of a client inside these lines.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.lock = threading.RLock()
         self.parts: dict[Hashable, Part] = {}
+        self.unfinished: set[Part] = set()  # those in `parts`, and those that are being closed
         # Whether no hook may come any more. The main thread counts as ended while the exit hooks run: then ours
         # comes too late to be called. Asked here and not for every trigger: CPython before 3.13 counts it as ended
         # for good if an exception strikes.
@@ -105,6 +107,7 @@ def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:
         with process.lock:
             part = process.parts.get(key)
             if part is None and fresh is not None:
+                process.unfinished.add(fresh)
                 part = process.parts[key] = fresh
                 part.is_late = process.is_ending
             if part is not None:
@@ -184,10 +187,20 @@ def spend(limit: float, wait: Callable[[float], object]) -> None:
         process.spent += monotonic() - started
 
 
-def used_parts() -> list[Part]:
-    """Return the parts of this process that a trigger ever came to."""
+def finished(part: Part) -> None:
+    """Note that nothing is left in a part that works no more."""
     process = _processes.get(os.getpid())
-    return [part for part in list(process.parts.values()) if part.is_used] if process else []
+    if process is not None:
+        process.unfinished.discard(part)
+
+
+def used_parts() -> list[Part]:
+    """Return the parts of this process that a trigger ever came to, those that are being closed among them.
+
+    A signal may end the process in the middle of a close.
+    """
+    process = _processes.get(os.getpid())
+    return [part for part in list(process.unfinished) if part.is_used] if process else []
 
 
 def close_all() -> None:

@@ -266,6 +266,7 @@ class Pipeline:
         if lifecycle.may_say_farewell():
             self._report.farewell(len(dropped), untold)
         self._release()
+        lifecycle.finished(self)
         return len(dropped)
 
     def _release(self) -> None:
@@ -276,6 +277,9 @@ class Pipeline:
 
     def _thread_ended(self) -> None:
         """Called by the flusher's thread when it goes for good."""
+        if self.is_foreign:  # a callback forked, and this thread is all that the child has
+            lifecycle.close_last()
+            return
         if self._ends_by_itself:
             self._finish(monotonic())
         elif self.buffer.is_abandoned:  # close did not wait for it, and its last attempt opened a connection
