@@ -67,7 +67,7 @@ class FocusLabClient:
         self._before_record = self.options.before_record
         self._max_trigger_bytes = self.options.max_trigger_bytes
         self._refusal = None if self.options.enabled else "disabled"  # the reason why no trigger is taken
-        HOST.prepare(lifecycle.after_request)
+        HOST.prepare(lifecycle.after_request, lifecycle.after_fork_of_host, lifecycle.close_last)
         self._hold = Hold()
         weakref.finalize(self, lifecycle.release, self._hold).atexit = False
         is_own = transport is not None or session is not None
@@ -83,6 +83,8 @@ class FocusLabClient:
             return pipeline
         if self._refusal is None:
             self._pipeline = lifecycle.join(self._key, self._hold, pipeline.succeed)
+            if pipeline.is_foreign and HOST.is_heir():  # another one's fork hook is in the place of ours
+                pipeline.buffer.give_away(self._pipeline.buffer.put)
         else:
             self._pipeline = pipeline.succeed()
         return self._pipeline

@@ -1,9 +1,13 @@
 """What the process that we live in can do: whether a thread would run in it, and what it calls when.
 
 uWSGI puts a module of its name into the interpreters that it runs. Where its `has_threads` is off (the default
-before 2.0.28), the interpreter's lock is given away only inside a request: a thread would stand still between
+before 2.0.27), the interpreter's lock is given away only inside a request: a thread would stand still between
 them. It calls `after_req_hook` when an answer is out, if that was set while the application was loaded, and no
 exit hook at all under `--skip-atexit`.
+
+Its master forks without holding the interpreter's lock, unless `--py-call-uwsgi-fork-hooks` is given. A thread of
+the master that holds it at that moment holds it in the worker for ever, which then never answers. And the master
+runs no exit hook. So nothing of ours runs there: the first worker takes over what the master has recorded.
 
 A sub-interpreter may not end while a thread of its own is left, and nobody can wait until a daemon thread is gone.
 """
@@ -11,6 +15,7 @@ A sub-interpreter may not end while a thread of its own is left, and nobody can 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -44,13 +49,28 @@ class Host:
     @staticmethod
     def choose_spawn() -> Spawn:
         """Return what starts a thread here: it raises RuntimeError where none would run."""
-        return spawn_daemon if _why_no_threads() is None else _refuse
+        return spawn_daemon if _why_no_threads() is None and not _is_master() else _refuse
 
-    def prepare(self, after_request: Callable[[bool], None]) -> None:
-        """Have a function called after each request, where that is needed, and say so on the log, once.
+    @staticmethod
+    def is_heir() -> bool:
+        """Return whether this process takes over what its parent has recorded."""
+        uwsgi = _uwsgi()
+        return (
+            uwsgi is not None
+            and uwsgi.masterpid() == os.getppid()  # not in a child of the worker
+            and uwsgi.worker_id() == 1
+            and uwsgi.workers()[0]["respawn_count"] == 0
+        )
+
+    def prepare(
+        self, after_request: Callable[[bool], None], after_fork: Callable[[], None], at_exit: Callable[[], None]
+    ) -> None:
+        """Have functions called where no hook of Python would call them, and say what is to be known, once.
 
         Args:
-            after_request: Called with whether it must deliver now, since no exit hook will come.
+            after_request: Called after each request, with whether it must deliver now: no exit hook will come.
+            after_fork: Called in each worker of a master that has loaded the application.
+            at_exit: Called at the end of a process that runs no exit hook of Python.
         """
         if self._is_prepared:
             return
@@ -60,21 +80,21 @@ class Host:
         problem = _why_no_threads()
         if uwsgi is not None and (skips_exit or problem is not None):
             self._set_hook(uwsgi, lambda: after_request(skips_exit))
+        if uwsgi is not None and _is_master():
+            _chain(uwsgi, "post_fork_hook", after_fork)
+        if uwsgi is not None and uwsgi.opt.get("skip-atexit-teardown"):
+            _chain(uwsgi, "atexit", at_exit)
         if skips_exit:
             say(logging.WARNING, _NO_EXIT)
         if problem is not None:
             say(logging.WARNING, problem)
 
     def _set_hook(self, uwsgi: Any, call: Callable[[], None]) -> None:
-        before = getattr(uwsgi, "after_req_hook", None)
-
         def after_request() -> None:
             self.calls_after_requests = True
             call()
-            if before is not None:
-                before()
 
-        uwsgi.after_req_hook = after_request
+        _chain(uwsgi, "after_req_hook", after_request)
 
 
 HOST = Host()
@@ -84,6 +104,23 @@ def _uwsgi() -> Any:
     """Return uWSGI's module; None elsewhere."""
     module = sys.modules.get("uwsgi")
     return module if hasattr(module, "worker_id") else None
+
+
+def _chain(uwsgi: Any, name: str, call: Callable[[], None]) -> None:
+    """Set a hook, which also calls the one that was there."""
+    before = getattr(uwsgi, name, None)
+
+    def hook() -> None:
+        call()
+        if before is not None:
+            before()
+
+    setattr(uwsgi, name, hook)
+
+
+def _is_master() -> bool:
+    uwsgi = _uwsgi()
+    return uwsgi is not None and bool(uwsgi.masterpid() == os.getpid())
 
 
 def _why_no_threads() -> str | None:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 from brockman.clock import monotonic
+from brockman.host import HOST
 from brockman.part import AnyPart, Hold, Part
 
 
@@ -45,6 +46,7 @@ class _Process:
 
 
 _processes: dict[int, _Process] = {}  # by process id; each change and each look is one call into C
+_left_behind: list[Part] = []  # in a forked child: those of the parent
 
 
 def _here() -> _Process:
@@ -82,15 +84,25 @@ def _finalize_last(close: Callable[[], None]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    for process in list(_processes.values()):
-        for part in list(process.parts.values()):
-            with suppress(Exception):  # of a user's transport
-                part.disown()
+    parts = [part for process in list(_processes.values()) for part in list(process.parts.values())]
+    for part in parts:
+        with suppress(Exception):  # of a user's transport
+            part.disown()
+    _left_behind[:] = parts or _left_behind
     _processes.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def after_fork_of_host() -> None:
+    """Do as the fork hook, which the host may not have called; the heir takes over what the parent has left."""
+    _after_fork_in_child()
+    if HOST.is_heir():
+        for part in _left_behind:
+            part.hand_over()
+    _left_behind.clear()
 
 
 def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:

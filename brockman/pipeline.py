@@ -26,7 +26,7 @@ from brockman.report import Report, say
 from brockman.snapshot import read_stats
 from brockman.stamp import make_ids
 from brockman.stand_in import StandIn
-from brockman.stats import FlushResult, Stats
+from brockman.stats import FlushResult, Stats, result_between
 from brockman.transport import Transport
 from brockman.transport.choice import make_transport
 from brockman.waiters import Rings
@@ -150,6 +150,13 @@ class Pipeline:
         ledger = None if self.is_foreign else self.ledger
         return Pipeline(self.options, self.transport, key=self.key, ledger=ledger)
 
+    def hand_over(self) -> None:
+        """In a child of the process that this worked in: have what waits here delivered by the child."""
+        if not self.is_idle:
+            hold = Hold()
+            self.buffer.give_away(lifecycle.join(self.key, hold, self.succeed).buffer.put)
+            lifecycle.release(hold)
+
     def _wake(self) -> None:
         if not self.mark[0] and self.is_foreign:  # forked in the middle of a put: the parent delivers that
             return
@@ -211,7 +218,7 @@ class Pipeline:
 
     def result_since(self, before: Stats, watermark: int) -> FlushResult:
         """Return what a flush brought that began with these counts."""
-        return self._since(before, pending=max(0, watermark - self.buffer.removed))
+        return result_between(before, self.stats(), pending=max(0, watermark - self.buffer.removed))
 
     def hurry(self) -> None:
         """Make an attempt at what waits now. Does not block."""
@@ -225,16 +232,6 @@ class Pipeline:
     def _flush_all(self, timeout: float) -> bool:
         self._flusher.wait_for(self.buffer.admitted, timeout)
         return self.is_idle
-
-    def _since(self, before: Stats, *, pending: int, counted: int = 0) -> FlushResult:
-        """Return what happened since a snapshot; `counted` of the pending are among the dropped by now."""
-        after = self.stats()
-        return FlushResult(
-            delivered=after.delivered - before.delivered,
-            rejected=after.rejected - before.rejected,
-            dropped=sum(after.dropped.values()) - sum(before.dropped.values()) - counted,
-            pending=pending,
-        )
 
     def begin_close(self, timeout: float) -> None:
         """Work for no client any more, and ask for a last attempt without waiting for it."""
@@ -255,7 +252,7 @@ class Pipeline:
             self._flusher.join(deadline - monotonic())
         finally:  # also when a Ctrl-C cuts it short
             left = self._finish(deadline)
-        return self._since(before, pending=left, counted=left)
+        return result_between(before, self.stats(), pending=left, counted=left)
 
     def _finish(self, deadline: float) -> int:
         """Give up what is left, and return how many that was. Doing it twice does no harm."""

@@ -58,3 +58,13 @@ class FlushResult:
 
     def __bool__(self) -> bool:
         return self.pending == 0
+
+
+def result_between(before: Stats, after: Stats, *, pending: int, counted: int = 0) -> FlushResult:
+    """Return what happened between two snapshots; `counted` of the pending are among the dropped by now."""
+    return FlushResult(
+        delivered=after.delivered - before.delivered,
+        rejected=after.rejected - before.rejected,
+        dropped=sum(after.dropped.values()) - sum(before.dropped.values()) - counted,
+        pending=pending,
+    )

@@ -57,7 +57,7 @@ MUTANTS = {
     ),
     "what is taken stays where it waited": (
         "buffer/memory.py",
-        "_move(self._waiting, self._in_flight, fitting)",
+        "move(self._waiting, self._in_flight, fitting)",
         "self._in_flight.extend(islice(self._waiting, fitting))",
     ),
     "a lost answer counts as delivered": (
@@ -84,7 +84,7 @@ MUTANTS = {
     ),
     "close forgets what waits": (
         "buffer/memory.py",
-        "_move(self._waiting, self._in_flight, NEVER)",
+        "move(self._waiting, self._in_flight, NEVER)",
         "self._waiting.clear()",
     ),
     "close does not count what it gives up": (

@@ -2,7 +2,7 @@
 
 `record_trigger` can be interrupted anywhere, by a signal handler, a finalizer or an exception from another thread,
 and any of these may record a trigger, flush or close. So there is no lock on the way in. A trigger moves from
-place to place by one C call that takes it out and puts it in (`_move`), and is always in exactly one of them::
+place to place by one C call that takes it out and puts it in (`move`), and is always in exactly one of them::
 
     put -> waiting -> in flight -> settled (counted in the ledger)
               `-> evicted -> dropped (counted in the ledger)
@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from brockman.batch import count_fitting
+from brockman.buffer.moving import give_each, move
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
 from brockman.gil import HAS_GIL
@@ -187,7 +188,7 @@ class MemoryBuffer:
         if size > self._max_bytes:
             return False
         if self._overflow == "drop_oldest":
-            while not self._has_room(size) and _move(self._waiting, self._evicted, 1):
+            while not self._has_room(size) and move(self._waiting, self._evicted, 1):
                 self._bury()
             return True
         if self._overflow != "block" or not self._may_wait():
@@ -236,7 +237,7 @@ class MemoryBuffer:
                 # What a thread evicts between these two lines makes the batch another one, and at worst too large
                 # for one request, which delivery then cuts.
                 fitting = count_fitting(self._peek(max_count), max_bytes)
-                _move(self._waiting, self._in_flight, fitting)
+                move(self._waiting, self._in_flight, fitting)
                 size = sum(map(len, self._in_flight))  # not in the next line: no call between its read and store
                 with self._guard:
                     self._bytes -= size
@@ -269,12 +270,17 @@ class MemoryBuffer:
                     self._ledger.rejected += count
         return True
 
+    def give_away(self, put: Callable[[bytes], object]) -> None:
+        """Give all that is here to `put`, uncounted: for the child of a fork that takes over. Takes no lock."""
+        give_each(self._in_flight, put)
+        give_each(self._waiting, put)
+
     def abandon(self, reason: str) -> list[bytes]:
         """Drop all that waits and all in flight, and return it: the caller tells `on_drop`."""
         self._abandoned = True
         dropped: list[bytes] = []
         with self._move_under_way():
-            _move(self._waiting, self._in_flight, NEVER)
+            move(self._waiting, self._in_flight, NEVER)
             while self._in_flight:
                 dropped.append(self._in_flight[0])
                 with self._guard:
@@ -285,16 +291,3 @@ class MemoryBuffer:
             self.due_at(1, NEVER)  # a put that comes after this rings
         self._blocked.ring()
         return dropped
-
-
-def _move(source: deque[bytes], target: deque[bytes], count: int) -> bool:
-    """Move up to `count` of the oldest, in one C call; False when there was none.
-
-    `extend` pulls on `islice`, that on the two-argument `iter`, that on `popleft`: no Python code runs between
-    taking out and putting in, so nothing can be lost there.
-    """
-    try:
-        target.extend(islice(iter(source.popleft, None), count))
-    except IndexError:  # the source ran out; what came before has moved
-        return bool(target)
-    return True
