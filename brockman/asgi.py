@@ -57,16 +57,21 @@ class _Lifespan:
         self._timeout = timeout
         self._received: set[str] = set()  # what the server has asked
         self._answered: set[str] = set()  # what the application has answered: "startup", "shutdown"
+        self._has_failed = False
 
     async def run(self, scope: Message) -> None:
         try:
             await self._app(scope, self._listen, self._answer)
         except Exception:
-            if self._answered:
+            if "shutdown" in self._received - self._answered:
+                await _deliver(self._timeout)
+            if self._received:
                 raise
         for phase in ("startup", "shutdown"):  # the application knows no lifespan, or has left it early
             if phase in self._answered:
                 continue
+            if self._has_failed:
+                return
             if phase not in self._received:
                 await self._listen()
             await self._answer({"type": f"lifespan.{phase}.complete"})
@@ -77,8 +82,9 @@ class _Lifespan:
         return message
 
     async def _answer(self, message: Message) -> None:
-        phase = message["type"].split(".")[1]
+        _, phase, outcome = message["type"].split(".")
         self._answered.add(phase)
+        self._has_failed = outcome == "failed"
         if phase == "shutdown":
             await _deliver(self._timeout)
         await self._send(message)

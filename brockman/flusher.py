@@ -19,6 +19,7 @@ from collections.abc import Callable, Generator
 
 from brockman.bell import Bell
 from brockman.buffer.memory import NEVER, MemoryBuffer
+from brockman.buffer.waiting_room import WaitingRoom
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
 from brockman.report import LINE_EVERY, Report
@@ -77,6 +78,7 @@ class Flusher:
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._asked = -math.inf  # when a thread was last asked for
         self._waiters = Waiters(buffer)
+        self._joining = WaitingRoom()
         self._home = os.getpid()
         self._since = monotonic()  # no trigger waits for longer than since then
         self._hurried = False  # a flush asked for an attempt now
@@ -160,8 +162,8 @@ class Flusher:
 
     def join(self, timeout: float) -> None:
         """Wait until the thread has given its role back, or `timeout` seconds."""
-        if not self.is_me and self._role.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
-            self._role.release()
+        if not self.is_me:
+            self._joining.wait(lambda: not self._role.locked(), timeout, lambda: False)
 
     # --- holding the role ---
 
@@ -170,6 +172,7 @@ class Flusher:
             return  # two threads rang at once, and the other one was first
         self._holder = threading.get_ident()
         try:
+            self._bell = Bell()  # of gevent's kind, if it has patched since the client was made
             self._since = monotonic()
             while not (self._retired or (self._stopping and self._buffer.is_idle)):
                 try:
@@ -177,7 +180,7 @@ class Flusher:
                 except GivenUp:
                     break
                 except BaseException as error:  # whatever a transport or an empty memory brings: go on
-                    if not self._survive(error):
+                    if self._home != os.getpid() or not self._survive(error):
                         break
         finally:
             self._waiters.let_go()
@@ -188,6 +191,7 @@ class Flusher:
         self._buffer.due_at(1, NEVER)  # the next trigger rings, and starts a thread
         self._holder = 0  # before the release: idents are used again, and the next holder sets its own
         self._role.release()
+        self._joining.ring()
 
     def _work_here(self, removed: int, until: float) -> None:
         """Do the thread's work in the caller's, for there is no thread."""

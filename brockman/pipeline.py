@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 from collections.abc import Generator, Hashable
 from random import SystemRandom
 from typing import TYPE_CHECKING
@@ -274,8 +275,10 @@ class Pipeline:
 
     def _thread_ended(self) -> None:
         """Called by the flusher's thread when it goes for good."""
-        if self.is_foreign:  # a callback forked, and this thread is all that the child has
-            lifecycle.close_last()
+        if self.is_foreign:
+            # A copy, in a child. If a callback forked, this is all that runs there; else it is a greenlet.
+            if threading.current_thread() is threading.main_thread():
+                lifecycle.close_last()
             return
         if self._ends_by_itself:
             self._finish(monotonic())

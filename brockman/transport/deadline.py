@@ -7,11 +7,14 @@ every operation on the socket may take only what is left of the attempt. What no
 
 from __future__ import annotations
 
+import codecs
 import http.client
 import io
 import math
 import os
 import socket
+import ssl
+import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +24,8 @@ from typing import Any
 import urllib3.connection
 import urllib3.connectionpool
 import urllib3.exceptions
+import urllib3.response
+import urllib3.util.ssl_
 
 from brockman.clock import monotonic
 
@@ -60,6 +65,9 @@ class Attempt:
         """Return the seconds that the next read may take; raises as `remaining` does."""
         return min(self.remaining(), self._longest_read)
 
+
+# The resolver wants it, and late in the end of a process, or in a forked child, is no time for an import.
+codecs.lookup("idna")
 
 # A context variable and not a `threading.local`, which this module would take from before gevent's patching: then
 # all greenlets would share one attempt.
@@ -172,6 +180,12 @@ class _DeadlineConnection:
         assert failure is not None
         raise failure
 
+    def getresponse(self) -> Any:
+        # urllib3 imports this at each call; when the last finalizers run, the table of modules is empty.
+        if sys.modules.get("urllib3.response") is None:
+            sys.modules["urllib3.response"] = urllib3.response
+        return super().getresponse()  # type: ignore[misc]
+
     def send(self, data: Any) -> None:
         if self.sock is not None:
             self.sock.settimeout(_attempt.get().remaining())
@@ -183,7 +197,13 @@ class _HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
 
 
 class _HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
-    pass
+    ssl_context: Any
+
+    def connect(self) -> None:
+        # gevent has patched `ssl` since urllib3 took a class from it, whose methods then call themselves for ever.
+        if self.ssl_context is None and urllib3.util.ssl_.SSLContext is not ssl.SSLContext:
+            self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        super().connect()
 
 
 class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):

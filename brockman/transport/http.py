@@ -84,6 +84,7 @@ class HttpTransport:
             "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
             "Content-Type": "application/json",
         }
+        self._request(b"{}")  # the first one imports, for which a forked child or a late exit hook is no place
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
