@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from brockman.interpreter import in_sub_interpreter
 from brockman.report import say
 from brockman.spawn import spawn_daemon
 
@@ -126,17 +127,9 @@ def _is_master() -> bool:
 def _why_no_threads() -> str | None:
     if not getattr(_uwsgi(), "has_threads", True):
         return _NO_THREADS.format("uWSGI runs without threads", "; start it with --enable-threads to change that")
-    if _in_sub_interpreter():
+    if in_sub_interpreter():
         return _NO_THREADS.format("no thread is started in a sub-interpreter", "")
     return None
-
-
-def _in_sub_interpreter() -> bool:
-    try:
-        interpreters: Any = __import__("_interpreters" if sys.version_info >= (3, 13) else "_xxsubinterpreters")
-        return bool(interpreters.get_current() != interpreters.get_main())
-    except (ImportError, AttributeError):  # another implementation of Python
-        return False
 
 
 def in_event_loop() -> bool:

@@ -10,7 +10,7 @@ can come in between. Without the global lock `guard` is a lock, and is held arou
 from __future__ import annotations
 
 from brockman.callbacks import Callbacks
-from brockman.gil import make_guard
+from brockman.interpreter import make_guard
 
 REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "shutdown")
 

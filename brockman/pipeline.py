@@ -17,8 +17,8 @@ from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
 from brockman.fitting import class_name
 from brockman.flusher import Flusher
-from brockman.gil import one_by_one
 from brockman.host import HOST, Spawn, in_event_loop
+from brockman.interpreter import one_by_one
 from brockman.ledger import Ledger
 from brockman.mark import make_mark
 from brockman.options import Options

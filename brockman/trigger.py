@@ -11,8 +11,13 @@ from typing import Any
 
 from brockman.exceptions import InvalidTrigger
 from brockman.fitting import class_name, fit_actor, fit_mapping, fit_name
+from brockman.interpreter import in_sub_interpreter
 
 try:
+    if (
+        in_sub_interpreter()
+    ):  # it refuses to be loaded there or, before 3.12, spoils it for the main one
+        raise ImportError
     import orjson
 except ImportError:  # no wheel for this interpreter
     orjson = None  # type: ignore[assignment]

@@ -23,7 +23,7 @@ from brockman.batch import count_fitting
 from brockman.buffer.moving import give_each, move
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
-from brockman.gil import HAS_GIL
+from brockman.interpreter import HAS_GIL
 from brockman.ledger import Ledger
 
 NEVER = 2**62  # a threshold that no buffer reaches

@@ -30,6 +30,10 @@ import urllib3.util.ssl_
 from brockman.clock import monotonic
 
 
+class ForkedAway(BaseException):
+    """Raised in the child of a fork, in a copy of a greenlet that was sending: the parent does that."""
+
+
 class Attempt:
     """One attempt to send.
 
@@ -45,6 +49,7 @@ class Attempt:
             seconds: What the whole attempt may take.
             read_timeout: Seconds that the server may stay silent.
         """
+        self._home = os.getpid()
         self._until = monotonic() + seconds
         self._longest_read = read_timeout
         self.reused = True  # until a connection is opened
@@ -55,7 +60,10 @@ class Attempt:
 
         Raises:
             TimeoutError: When none is.
+            ForkedAway: In a child.
         """
+        if self._home != os.getpid():
+            raise ForkedAway
         left = self._until - monotonic()
         if left <= 0:
             raise TimeoutError("the attempt took too long")
