@@ -58,8 +58,8 @@ class Host:
         uwsgi = _uwsgi()
         return (
             uwsgi is not None
-            and uwsgi.masterpid() == os.getppid()  # not in a child of the worker
             and uwsgi.worker_id() == 1
+            and uwsgi.workers()[0]["pid"] == os.getpid()  # not in a child of the worker
             and uwsgi.workers()[0]["respawn_count"] == 0
         )
 

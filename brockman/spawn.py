@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import _thread
+import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -33,6 +35,9 @@ def _have_a_resolver() -> None:
 
 
 def _launch(target: Callable[[], None]) -> None:
+    # Signals are for the main thread: uWSGI ends a worker in whichever one they come to, and here waits for ever.
+    if sys.platform == "linux" and threading.get_native_id() != os.getpid():  # else a greenlet in the main thread
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         threading.Thread(target=target, name="brockman-flusher", daemon=True).start()
     except RuntimeError:  # no second thread to be had, as while the interpreter ends: then this one does it

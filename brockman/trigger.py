@@ -14,9 +14,7 @@ from brockman.fitting import class_name, fit_actor, fit_mapping, fit_name
 from brockman.interpreter import in_sub_interpreter
 
 try:
-    if (
-        in_sub_interpreter()
-    ):  # it refuses to be loaded there or, before 3.12, spoils it for the main one
+    if in_sub_interpreter():  # it refuses to be loaded there or, before 3.12, spoils it for the main one
         raise ImportError
     import orjson
 except ImportError:  # no wheel for this interpreter
