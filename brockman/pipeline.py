@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
 from collections.abc import Generator, Hashable
 from random import SystemRandom
@@ -18,7 +19,7 @@ from brockman.delivery import Delivery, GivenUp
 from brockman.fitting import class_name
 from brockman.flusher import Flusher
 from brockman.host import HOST, Spawn, in_event_loop
-from brockman.interpreter import one_by_one
+from brockman.interpreter import FINALIZERS_CANNOT_SEND, one_by_one
 from brockman.ledger import Ledger
 from brockman.mark import make_mark
 from brockman.options import Options
@@ -123,7 +124,7 @@ class Pipeline:
 
     @property
     def is_used(self) -> bool:
-        """Whether any trigger came."""
+        """Whether any came."""
         return self.buffer.admitted > 0 or any(self.ledger.dropped.values())
 
     @property
@@ -170,7 +171,8 @@ class Pipeline:
 
     def _leave_at_once(self) -> None:
         """Deliver in the caller's thread: the process ends, and no hook may come after."""
-        lifecycle.spend(self.shutdown_timeout, self.flush)
+        if not FINALIZERS_CANNOT_SEND or not sys.is_finalizing():
+            lifecycle.spend(self.shutdown_timeout, self.flush)
         self._report.speak()
         if not self.is_idle:
             self.close(0.0)
@@ -241,8 +243,7 @@ class Pipeline:
 
     def close(self, timeout: float) -> FlushResult:
         """Flush, stop the thread, release the connections; see `FocusLabClient.close`."""
-        deadline = monotonic() + timeout
-        before = self.stats()
+        deadline, before = monotonic() + timeout, self.stats()
         if self._flusher.is_me:  # a callback closes: the thread goes on after it, and cleans up when it ends
             self._ends_by_itself = True
             self.begin_close(timeout)

@@ -70,6 +70,8 @@ def test_what_is_recorded_late_leaves(server, tmp_path, place, used):
 
     With a client that had sent before and with one that had not; nothing is printed, and the exit status stays.
     """
+    if place.startswith("del") and sys.version_info[:3] == (3, 13, 0):
+        pytest.skip("in the last finalizers of this Python `datetime` crashes, so nothing is sent there")
     (tmp_path / "application.py").touch()
     with running([sys.executable, "-c", LATE, place, used], tmp_path, server) as program:
         assert program.wait() == STATUS, program.text()
