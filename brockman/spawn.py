@@ -8,7 +8,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 
 def spawn_daemon(target: Callable[[], None]) -> None:
@@ -20,18 +19,7 @@ def spawn_daemon(target: Callable[[], None]) -> None:
     Raises:
         RuntimeError: When no thread can be had.
     """
-    _have_a_resolver()
     _thread.start_new_thread(_launch, (target,))
-
-
-def _have_a_resolver() -> None:
-    """Have gevent start now the thread that it looks up names in: Python 3.12 starts none at exit."""
-    gevent: Any = sys.modules.get("gevent")
-    monkey: Any = sys.modules.get("gevent.monkey")
-    if gevent is not None and monkey is not None and monkey.is_module_patched("socket"):
-        pool = gevent.get_hub().threadpool
-        if not pool.size:
-            pool.spawn(int)
 
 
 def _launch(target: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import http.client
+import importlib
 import io
 import math
 import os
@@ -153,6 +154,18 @@ class _DeadlineResponse(http.client.HTTPResponse):
             http.client.parse_headers(self.fp)
 
 
+def _look_up(host: str, port: int) -> list[Any]:
+    """Return a host's addresses, also where gevent can start no thread for that: Python 3.12 has none at exit."""
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except RuntimeError:
+        gevent: Any = sys.modules.get("gevent")
+        if gevent is None:
+            raise
+        gevent.get_hub().resolver = importlib.import_module("gevent.resolver.blocking").Resolver()
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
 class _DeadlineConnection:
     """Mixed into urllib3's connections."""
 
@@ -172,7 +185,7 @@ class _DeadlineConnection:
         """Try the addresses of the host one by one, each for what is left; urllib3 gives each the whole time."""
         host, timeout = self._dns_host, self.timeout
         try:
-            addresses = [entry[4][0] for entry in socket.getaddrinfo(host, self.port, type=socket.SOCK_STREAM)]
+            addresses = [entry[4][0] for entry in _look_up(host, self.port)]
         except OSError:
             addresses = [host]  # urllib3 looks it up again, and says what is wrong
         failure: Exception | None = None
