@@ -20,7 +20,7 @@ class Bell:
     def ring(self) -> None:
         """Wake the thread that waits, or the next one that will. Does not block."""
         try:
-            if self._lock.locked():  # eventlet's lock counts a release that nothing waits for
+            if self._lock.locked():  # a semaphore in the place of a lock would count the release
                 self._lock.release()
         except RuntimeError:  # another thread has just rung
             pass

@@ -25,6 +25,7 @@ from brockman.delivery import Delivery, GivenUp
 from brockman.report import LINE_EVERY, Report
 from brockman.waiters import Rings, Waiters
 
+_FAULT = "the flusher met {} (a fault of the transport or of brockman) and goes on"
 _AFTER_A_FAULT = 1.0  # seconds until the flusher goes on after an error of its own
 _START_GRACE = 1.0  # seconds that a thread has to come up before another one is started
 _LINGER = 1.0  # seconds that the thread of clients that are gone stays for the next one
@@ -205,6 +206,8 @@ class Flusher:
                 self._round()
         except GivenUp:
             pass
+        except Exception as error:  # what a transport brings is not the caller's fault; the triggers stay
+            self._report.trouble(logging.ERROR, _FAULT.format(type(error).__name__))
         finally:
             self._give_up_at = before
             self._give_back_role()
@@ -285,8 +288,7 @@ class Flusher:
 
     def _survive(self, error: BaseException) -> bool:
         """Wait a little after an error that should not be; return whether to go on."""
-        text = f"the flusher met {type(error).__name__} (a fault of the transport or of brockman) and goes on"
-        self._report.trouble(logging.ERROR, text)
+        self._report.trouble(logging.ERROR, _FAULT.format(type(error).__name__))
         try:
             self.pause(_AFTER_A_FAULT, asked_for=False)
         except GivenUp:

@@ -354,6 +354,32 @@ def test_oldest_age_says_how_long_the_oldest_trigger_waits():
     assert client.stats().oldest_age is None
 
 
+def test_a_transport_that_raises_where_no_thread_can_be_had_harms_no_caller(monkeypatch, caplog):
+    """record_trigger and flush raise nothing of it, the triggers stay, and a later flush delivers them."""
+    import _thread
+
+    def none(*arguments):
+        raise RuntimeError("can't start new thread")
+
+    replies = iter([KeyError("a fault"), KeyError("a fault")])
+
+    def answer(body: bytes) -> Answer:
+        failure = next(replies, None)
+        if failure:
+            raise failure
+        return Answer(201)
+
+    transport = MemoryTransport(answer)
+    client = FocusLabClient(api_key=KEY, transport=transport, max_batch_size=1)
+    monkeypatch.setattr(_thread, "start_new_thread", none)
+    record(client, 1)  # a full batch: sent in this thread
+    assert client.flush(10).pending == 1
+    assert "KeyError" in caplog.text
+    assert client.flush(10)
+    assert (client.stats().delivered, law_holds(client)) == (1, True)
+    assert client.close(10)
+
+
 def test_a_thread_is_started_again_when_one_can_be_had(monkeypatch):
     """After a flush in the caller's thread, for want of another, the interval holds again."""
     import _thread
