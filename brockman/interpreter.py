@@ -25,9 +25,6 @@ def in_sub_interpreter() -> bool:
         return False
 
 
-# The last finalizers cannot use `datetime`, as `requests` does for each answer: it crashes the process.
-FINALIZERS_CANNOT_SEND = sys.version_info[:3] == (3, 13, 0)
-
 HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 

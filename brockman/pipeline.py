@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import sys
 import threading
 from collections.abc import Generator, Hashable
 from random import SystemRandom
@@ -19,7 +18,7 @@ from brockman.delivery import Delivery, GivenUp
 from brockman.fitting import class_name
 from brockman.flusher import Flusher
 from brockman.host import HOST, Spawn, in_event_loop
-from brockman.interpreter import FINALIZERS_CANNOT_SEND, one_by_one
+from brockman.interpreter import one_by_one
 from brockman.ledger import Ledger
 from brockman.mark import make_mark
 from brockman.options import Options
@@ -171,8 +170,7 @@ class Pipeline:
 
     def _leave_at_once(self) -> None:
         """Deliver in the caller's thread: the process ends, and no hook may come after."""
-        if not FINALIZERS_CANNOT_SEND or not sys.is_finalizing():
-            lifecycle.spend(self.shutdown_timeout, self.flush)
+        lifecycle.spend(self.shutdown_timeout, self.flush)
         self._report.speak()
         if not self.is_idle:
             self.close(0.0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import sys
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 # task's time limit say, is not for us to take.
 _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _VERDICTS = 207
+# Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
+_DATETIME = sys.modules.get("_datetime")
 _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
