@@ -43,7 +43,9 @@ async def close(pipeline: Pipeline, timeout: float) -> FlushResult:
     left = 0.0
     try:
         flushed = await flush(pipeline, timeout)
-        left = max(0.0, deadline - monotonic())
+        while pipeline.is_at_work and monotonic() < deadline:  # a callback, perhaps, that needs the loop
+            await asyncio.sleep(0.01)
+        left = 0.0 if pipeline.is_at_work else max(0.0, deadline - monotonic())
     finally:
         rest = pipeline.close(left)
     return FlushResult(

@@ -145,6 +145,11 @@ class Flusher:
                     return
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether anybody has the role."""
+        return self._role.locked()
+
+    @property
     def _is_running(self) -> bool:
         """Whether there is a thread, or one was asked for and may be about to come up."""
         return self._role.locked() or monotonic() - self._asked <= _START_GRACE
@@ -153,8 +158,7 @@ class Flusher:
         """Ask the thread to make one more attempt at what waits, and to end within `timeout` seconds."""
         self._give_up_at = min(self._give_up_at, monotonic() + timeout)
         self._stopping = True
-        self._hurried = True
-        self._bell.ring()
+        self.hurry()
 
     def unheld(self) -> bool:
         """Let the thread see that nobody holds it any more; return whether there is one."""

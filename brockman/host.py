@@ -52,6 +52,11 @@ class Host:
         """Return what starts a thread here: it raises RuntimeError where none would run."""
         return spawn_daemon if _why_no_threads() is None and not _is_master() else _refuse
 
+    @property
+    def has_heirs(self) -> bool:
+        """Whether a child may take over what its parent has recorded."""
+        return _uwsgi() is not None
+
     @staticmethod
     def is_heir() -> bool:
         """Return whether this process takes over what its parent has recorded."""

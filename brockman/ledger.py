@@ -9,7 +9,10 @@ can come in between. Without the global lock `guard` is a lock, and is held arou
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from brockman.callbacks import Callbacks
+from brockman.clock import monotonic
 from brockman.interpreter import make_guard
 
 REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "shutdown")
@@ -37,3 +40,11 @@ class Ledger:
     def tell(self, reason: str, body: bytes | None) -> None:
         """Tell `on_drop` of a trigger that the caller has counted already."""
         self._callbacks.dropped(reason, body)
+
+    def tell_all(self, reason: str, bodies: Sequence[bytes], until: float) -> int:
+        """Tell `on_drop` of what was counted, until so late on the clock; return of how many there was no time."""
+        for number, body in enumerate(bodies):
+            if monotonic() > until:
+                return len(bodies) - number
+            self.tell(reason, body)
+        return 0

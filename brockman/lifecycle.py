@@ -40,7 +40,7 @@ class _Process:
         # comes too late to be called. Asked here and not for every trigger: CPython before 3.13 counts it as ended
         # for good if an exception strikes.
         self.is_ending = not threading.main_thread().is_alive()
-        self.is_closing = False  # the hook runs
+        self.closing_since: float | None = None  # on the clock, while the hook runs
         self.said_farewell = False  # since then, on the log
         self.spent = 0.0  # seconds that the end has taken until now, of the `shutdown_timeout` for all
 
@@ -88,7 +88,8 @@ def _after_fork_in_child() -> None:
     for part in parts:
         with suppress(Exception):  # of a user's transport
             part.disown()
-    _left_behind[:] = parts or _left_behind
+    if HOST.has_heirs:
+        _left_behind[:] = parts or _left_behind
     _processes.clear()
 
 
@@ -137,6 +138,7 @@ def leave(hold: Hold) -> bool:
     with _here().lock:
         if not _let_go(part, hold):
             return False
+        part.hurry()  # so that the thread sees it and ends, even if a Ctrl-C keeps the caller from closing
         forget(part)
         return True
 
@@ -183,18 +185,21 @@ def may_say_farewell() -> bool:
     Not when another one did so after the exit hook: each trigger that comes so late has a part of its own.
     """
     process = _here()
-    if not process.is_ending or process.is_closing:
+    if not process.is_ending or process.closing_since is not None:
         return True
     said, process.said_farewell = process.said_farewell, True
     return not said
 
 
 def spend(limit: float, wait: Callable[[float], object]) -> None:
-    """Wait at the end of the process, for what the waits before have left of `limit` seconds."""
+    """Wait at the end of the process, for half of what the waits before have left of `limit` seconds.
+
+    Half, so that what comes later to another endpoint has its chance when this one does not answer.
+    """
     process = _here()
     started = monotonic()
     try:
-        wait(max(0.0, limit - process.spent))
+        wait(max(0.0, limit - process.spent) / 2)
     finally:
         process.spent += monotonic() - started
 
@@ -223,20 +228,21 @@ def close_all() -> None:
     process = _processes.get(os.getpid())
     if process is None:
         return
-    process.is_closing = True
-    started = monotonic() - process.spent
+    outer = process.closing_since  # a SIGTERM comes in the middle: no more time for that
+    started = monotonic() - process.spent if outer is None else outer
+    process.closing_since = started
     parts = used_parts()
     try:
         for part in parts:
             part.begin_close(max(0.0, started + part.shutdown_timeout - monotonic()))
         for part in parts:
-            part.close(max(0.0, started + part.shutdown_timeout - monotonic()))
+            part.close(started + part.shutdown_timeout - monotonic())
     except BaseException:  # Ctrl-C: no more waiting, but nothing goes uncounted
         for part in parts:
             part.close(0.0)
         raise
     finally:
-        process.is_closing = False
+        process.closing_since = outer
         process.spent = monotonic() - started
 
 

@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from types import MethodType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -253,7 +254,9 @@ def _identity(value: Any) -> Any:
     """Return what is equal for the same setting. Asks no foreign function for its hash or equality."""
     if not callable(value):
         return value
-    return id(getattr(value, "__self__", None)), id(getattr(value, "__func__", value))
+    if type(value) is MethodType:  # a new object at each look-up
+        return id(value.__self__), id(value.__func__)
+    return id(value)
 
 
 def option_names() -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Generator, Hashable
+from collections.abc import Callable, Generator, Hashable
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -69,6 +69,7 @@ class Pipeline:
         self.mark = make_mark()
         self.is_late = False
         self._made_in = os.getpid()
+        self._start_thread = spawn or HOST.choose_spawn()
         self.holders: set[Hold] = set()
         self.next_id = one_by_one(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
@@ -90,7 +91,7 @@ class Pipeline:
             interval=options.flush_interval,
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
-            spawn=spawn or HOST.choose_spawn(),
+            spawn=self._spawn,
             is_held=lambda: bool(self.holders),
             retire=self._retire,
             ended=self._thread_ended,
@@ -110,10 +111,9 @@ class Pipeline:
             self.buffer,
             interval=options.flush_interval,
             full=(options.max_batch_size, options.max_batch_bytes),
-            deliver=self._flush_all,
+            deliver=lambda seconds: bool(self.flush(seconds)),
         )
         self._is_disowned = False
-        self._warned = False
         self._ends_by_itself = False  # nobody waits for the thread: it cleans up
 
     @property
@@ -132,6 +132,11 @@ class Pipeline:
         return self.buffer.is_idle
 
     @property
+    def is_at_work(self) -> bool:
+        """Whether a thread delivers, or may."""
+        return self._flusher.is_at_work
+
+    @property
     def is_foreign(self) -> bool:
         """Whether this is a copy in a forked child of what is the parent's."""
         return self._made_in != os.getpid()
@@ -148,6 +153,8 @@ class Pipeline:
         """Return a pipeline for what comes when this one has ended: in a forked child, or late in a process."""
         if self.is_foreign and not self._is_disowned:
             self.disown()  # forked without Python's hooks
+        if self.is_foreign and not HOST.has_heirs:
+            self.buffer.clear()  # the frame of a thread that is gone may hold it for ever
         ledger = None if self.is_foreign else self.ledger
         return Pipeline(self.options, self.transport, key=self.key, ledger=ledger)
 
@@ -162,11 +169,16 @@ class Pipeline:
         if not self.mark[0] and self.is_foreign:  # forked in the middle of a put: the parent delivers that
             return
         if not self.mark[0] and self.buffer.is_abandoned:  # another thread closed after the caller's look
-            self._tell("closed", self.buffer.abandon("closed"), math.inf)
+            self.ledger.tell_all("closed", self.buffer.abandon("closed"), math.inf)
         elif self.is_late and not self._flusher.is_me:
             self._leave_at_once()
         elif not self._flusher.wake() and not self._flusher.is_me:
             self._stand_in.recorded(may_wait=HOST.calls_after_requests)
+
+    def _spawn(self, target: Callable[[], None]) -> None:
+        if self.is_late and self.mark[0]:  # it would die with the interpreter, and hold the role for ever
+            raise RuntimeError("the process ends")
+        self._start_thread(target)
 
     def _leave_at_once(self) -> None:
         """Deliver in the caller's thread: the process ends, and no hook may come after."""
@@ -175,17 +187,8 @@ class Pipeline:
         if not self.is_idle:
             self.close(0.0)
 
-    def _tell(self, reason: str, bodies: list[bytes], until: float) -> int:
-        """Tell `on_drop` of what was dropped, while there is time; return of how many there was none."""
-        for number, body in enumerate(bodies):
-            if monotonic() > until:
-                return len(bodies) - number
-            self.ledger.tell(reason, body)
-        return 0
-
     def _time_left(self) -> float | None:
-        # A callback that forks leaves the child here, in a copy of the flusher.
-        return 0.0 if self.is_foreign else self._flusher.time_left()
+        return 0.0 if self.is_foreign else self._flusher.time_left()  # a callback may have forked
 
     def _settle(self, count: int, delivered: bool) -> None:
         if self.is_foreign or not self.buffer.settle(count, delivered=delivered):
@@ -201,10 +204,8 @@ class Pipeline:
     def refuse(self, reason: str) -> bool:
         """Count a trigger that comes to a client which takes none; return False."""
         self.ledger.drop(reason)
-        if reason == "closed" and not self._warned:
-            self._warned = True
-            text = "a trigger was recorded on a closed client and is dropped; later ones are only counted"
-            say(logging.WARNING, text)
+        if reason == "closed":
+            self._report.refused()
         return False
 
     def flush(self, timeout: float) -> FlushResult:
@@ -230,17 +231,13 @@ class Pipeline:
         if not self.is_idle:
             self._stand_in.request_ended(now=now)
 
-    def _flush_all(self, timeout: float) -> bool:
-        self._flusher.wait_for(self.buffer.admitted, timeout)
-        return self.is_idle
-
     def begin_close(self, timeout: float) -> None:
         """Work for no client any more, and ask for a last attempt without waiting for it."""
         lifecycle.forget(self)
         self._flusher.stop(timeout)
 
     def close(self, timeout: float) -> FlushResult:
-        """Flush, stop the thread, release the connections; see `FocusLabClient.close`."""
+        """See `FocusLabClient.close`."""
         deadline, before = monotonic() + timeout, self.stats()
         if self._flusher.is_me:  # a callback closes: the thread goes on after it, and cleans up when it ends
             self._ends_by_itself = True
@@ -259,11 +256,13 @@ class Pipeline:
         lifecycle.forget(self)
         self._flusher.stop(0.0)
         dropped = self.buffer.abandon("shutdown")
-        untold = self._tell("shutdown", dropped, max(deadline, monotonic()) + _TELLING)
-        if lifecycle.may_say_farewell():
-            self._report.farewell(len(dropped), untold)
-        self._release()
-        lifecycle.finished(self)
+        try:
+            untold = self.ledger.tell_all("shutdown", dropped, deadline + _TELLING)
+            if lifecycle.may_say_farewell():
+                self._report.farewell(len(dropped), untold, more=self.is_late)
+        finally:  # also when `on_drop` ends the process
+            self._release()
+            lifecycle.finished(self)
         return len(dropped)
 
     def _release(self) -> None:
@@ -275,7 +274,7 @@ class Pipeline:
     def _thread_ended(self) -> None:
         """Called by the flusher's thread when it goes for good."""
         if self.is_foreign:
-            # A copy, in a child. If a callback forked, this is all that runs there; else it is a greenlet.
+            # A copy, in a child. If a callback forked, it is all that runs there; else it is a greenlet.
             if threading.current_thread() is threading.main_thread():
                 lifecycle.close_last()
             return
@@ -288,6 +287,8 @@ class Pipeline:
         """The last client is gone: end when nothing is left and no other one comes for a while."""
         if not self._flusher.unheld() and self._retire():
             self._finish(monotonic())
+        elif not self.holders:
+            self._flusher.wake()  # no thread could be had before
 
     def _retire(self) -> bool:
         self._ends_by_itself = lifecycle.retire(self)

@@ -26,7 +26,7 @@ def say(level: int, text: str) -> None:
 
 
 class Report:
-    """Collects what is to be said. Belongs to the flusher's role, except `note`, which any thread may call."""
+    """Collects what is to be said. Belongs to the flusher's role, but any thread may call `note` and `refused`."""
 
     def __init__(self, ledger: Ledger, callbacks: Callbacks, clock: Callable[[], float]) -> None:
         self._ledger = ledger
@@ -39,6 +39,16 @@ class Report:
         self._told_trouble = False
         self._since = 0.0
         self._noted = False
+        self._told_refusal = False
+
+    def refused(self) -> None:
+        """Say once that a trigger came to a closed client. Any thread may call."""
+        if not self._told_refusal:
+            self._told_refusal = True
+            say(
+                logging.WARNING,
+                "a trigger was recorded on a closed client and is dropped; later ones are only counted",
+            )
 
     def note(self) -> bool:
         """Return True the first time since the last line: then the flusher should be woken to write one."""
@@ -83,15 +93,17 @@ class Report:
         if self._has_news() and self._clock() >= self._next_line:
             self._write([])
 
-    def farewell(self, lost: int, untold: int) -> None:
+    def farewell(self, lost: int, untold: int, *, more: bool) -> None:
         """Write the last line, whenever the one before was.
 
         Args:
             lost: How many triggers were not delivered.
             untold: Of how many of these there was no time to tell `on_drop`.
+            more: Whether others may be lost later, of which no line will tell.
         """
         cause = self._ledger.last_error or "no answer yet"
-        parts = [f"closed with {lost} triggers not delivered ({cause})"] if lost else []
+        rest = "; what is recorded so late and lost is only counted from here on" if more else ""
+        parts = [f"closed with {lost} triggers not delivered ({cause}){rest}"] if lost else []
         if untold:
             parts.append(f"on_drop was too slow to be told of {untold} of them")
         if parts or self._has_news():

@@ -275,6 +275,11 @@ class MemoryBuffer:
         give_each(self._in_flight, put)
         give_each(self._waiting, put)
 
+    def clear(self) -> None:
+        """Forget all that is here, uncounted: for a child, which begins with nothing of the parent's."""
+        self._waiting.clear()
+        self._in_flight.clear()
+
     def abandon(self, reason: str) -> list[bytes]:
         """Drop all that waits and all in flight, and return it: the caller tells `on_drop`."""
         self._abandoned = True

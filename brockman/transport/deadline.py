@@ -13,6 +13,7 @@ import importlib
 import io
 import math
 import os
+import queue
 import socket
 import ssl
 import sys
@@ -227,12 +228,36 @@ class _HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
         super().connect()
 
 
+class _Idle:
+    """Connections at rest, in place of `queue.LifoQueue`, whose lock stays held when a Ctrl-C strikes in it."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self.maxsize = maxsize
+        self.queue: list[Any] = []
+
+    def qsize(self) -> int:
+        return len(self.queue)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if len(self.queue) >= self.maxsize:
+            raise queue.Full
+        self.queue.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return self.queue.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+
 class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
+    QueueCls = _Idle  # type: ignore[assignment]
 
 
 class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+    QueueCls = _Idle  # type: ignore[assignment]
 
 
 POOLS: dict[str, Callable[..., Any]] = {"http": _HTTPPool, "https": _HTTPSPool}
