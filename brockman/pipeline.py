@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Generator, Hashable
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,6 @@ class Pipeline:
         self.mark = make_mark()
         self.is_late = False
         self._made_in = os.getpid()
-        self._start_thread = spawn or HOST.choose_spawn()
         self.holders: set[Hold] = set()
         self.next_id = one_by_one(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
@@ -91,7 +90,7 @@ class Pipeline:
             interval=options.flush_interval,
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
-            spawn=self._spawn,
+            spawn=spawn or HOST.choose_spawn(),
             is_held=lambda: bool(self.holders),
             retire=self._retire,
             ended=self._thread_ended,
@@ -175,17 +174,13 @@ class Pipeline:
         elif not self._flusher.wake() and not self._flusher.is_me:
             self._stand_in.recorded(may_wait=HOST.calls_after_requests)
 
-    def _spawn(self, target: Callable[[], None]) -> None:
-        if self.is_late and self.mark[0]:  # it would die with the interpreter, and hold the role for ever
-            raise RuntimeError("the process ends")
-        self._start_thread(target)
-
     def _leave_at_once(self) -> None:
-        """Deliver in the caller's thread: the process ends, and no hook may come after."""
+        """Deliver while the caller waits: the process ends, and no hook may come after.
+
+        The next one has a part of its own: a thread that was started here may die with the interpreter.
+        """
         lifecycle.spend(self.shutdown_timeout, self.flush)
-        self._report.speak()
-        if not self.is_idle:
-            self.close(0.0)
+        self.close(0.0)
 
     def _time_left(self) -> float | None:
         return 0.0 if self.is_foreign else self._flusher.time_left()  # a callback may have forked
@@ -258,7 +253,7 @@ class Pipeline:
         dropped = self.buffer.abandon("shutdown")
         try:
             untold = self.ledger.tell_all("shutdown", dropped, deadline + _TELLING)
-            if lifecycle.may_say_farewell():
+            if not dropped or lifecycle.may_say_farewell():
                 self._report.farewell(len(dropped), untold, more=self.is_late)
         finally:  # also when `on_drop` ends the process
             self._release()

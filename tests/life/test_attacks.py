@@ -158,6 +158,7 @@ def test_what_a_client_without_a_thread_left_is_delivered_when_one_can_be_had(se
     del client
     gc.collect()
     server.wait_until(lambda s: len(s.triggers) == 1)
+    assert eventually(lambda: flusher_threads() == [])
 
 
 @pytest.mark.parametrize("first", ["dead", "healthy"])
