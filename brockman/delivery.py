@@ -235,6 +235,6 @@ class Delivery:
             self._settle(len(bodies) - settled, True)
 
     def _reject(self, body: bytes, error: FocusLabError) -> None:
-        self._ledger.last_error = str(error)
+        self._ledger.last_error = self._ledger.details["rejected"] = str(error)
         self._settle(1, False)
         self._callbacks.refused(error, (body,))

@@ -19,7 +19,7 @@ REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled
 
 
 class Ledger:
-    """Counts of one client. Any thread may write `dropped`; only the flusher's role writes the others."""
+    """Counts of one client. Any thread writes `dropped` and `details`, only the flusher's role the rest."""
 
     def __init__(self, callbacks: Callbacks) -> None:
         self.delivered = 0
@@ -28,6 +28,7 @@ class Ledger:
         self.batches = 0
         self.last_error: str | None = None
         self.dropped = dict.fromkeys(REASONS, 0)
+        self.details: dict[str, str] = {}  # by reason: what was wrong with the last such trigger
         self.guard = make_guard()
         self._callbacks = callbacks
 

@@ -190,8 +190,10 @@ class Pipeline:
             raise GivenUp
         self._flusher.settled()
 
-    def drop(self, reason: str, body: bytes | None = None) -> None:
-        """Count a trigger that is lost before it was buffered, and have it told."""
+    def drop(self, reason: str, body: bytes | None = None, detail: str = "") -> None:
+        """Count a trigger that is lost before it was buffered, and have it told, with what was wrong with it."""
+        if detail:
+            self.ledger.details[reason] = detail
         self.ledger.drop(reason, body)
         if self._report.note() and not self.buffer.is_abandoned:
             self._wake()

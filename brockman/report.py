@@ -33,7 +33,7 @@ class Report:
         self._callbacks = callbacks
         self._clock = clock
         self._next_line = -math.inf
-        self._said = dict(ledger.dropped)
+        self._said = dict(ledger.dropped, rejected=ledger.rejected)
         self._said_failures = 0
         self._trouble: tuple[int, str] | None = None
         self._told_trouble = False
@@ -84,9 +84,14 @@ class Report:
         return untold or bool(self._losses()) or self._callbacks.failures > self._said_failures
 
     def _losses(self) -> dict[str, int]:
-        """Return how many were dropped since the last line, by reason."""
-        new = {reason: count - self._said[reason] for reason, count in self._ledger.dropped.items()}
+        """Return how many were lost since the last line, by reason."""
+        counts = dict(self._ledger.dropped, rejected=self._ledger.rejected)
+        new = {reason: count - self._said[reason] for reason, count in counts.items()}
         return {reason: count for reason, count in new.items() if count and reason not in _UNSAID}
+
+    def _detail(self, reason: str) -> str:
+        detail = self._ledger.details.get(reason)
+        return f" (the last one: {detail})" if detail else ""
 
     def speak(self) -> None:
         """Write one line with all that is to be said, unless one was written within the last minute."""
@@ -118,8 +123,8 @@ class Report:
             self._told_trouble = True
         losses = self._losses()
         if losses:
-            details = ", ".join(f"{count} {reason}" for reason, count in losses.items())
-            parts.append(f"triggers dropped since the last such line: {details}")
+            details = ", ".join(f"{count} {reason}{self._detail(reason)}" for reason, count in losses.items())
+            parts.append(f"triggers lost since the last such line: {details}")
             for reason, count in losses.items():
                 self._said[reason] += count
         failures = self._callbacks.failures

@@ -23,7 +23,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.exceptions",),
     ("brockman.clock",),
     ("brockman.interpreter",),
-    ("brockman.secret",),
+    ("brockman.secret", "brockman.setting"),
     ("brockman.options",),
     ("brockman.fitting",),
     ("brockman.trigger",),
@@ -45,6 +45,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.flusher", "brockman.stand_in"),
     ("brockman.pipeline",),
     ("brockman.asynchronous", "brockman.before_record"),
+    ("brockman.holding",),
     ("brockman.client", "brockman.asgi"),
     ("brockman.collector", "brockman.testing", "brockman.celery"),
     ("brockman.pytest_plugin", "brockman.django", "brockman.cli"),
@@ -74,6 +75,7 @@ LIBRARIES = {
 TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.client", "requests"),
     ("brockman.pipeline", "requests"),
+    ("brockman.holding", "requests"),
     ("brockman.transport.choice", "requests"),
 }
 IMPURE = {

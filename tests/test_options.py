@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brockman.exceptions import ConfigurationError
-from brockman.options import DEFAULT_ENDPOINT, Options, option_names
+from brockman.options import DEFAULT_ENDPOINT, Options
 from brockman.secret import Secret
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
@@ -63,7 +63,7 @@ def error_of(environment: dict[str, str] | None = None, **keywords: Any) -> str:
 # One table, two spellings.
 
 
-@pytest.mark.parametrize("name", option_names())
+@pytest.mark.parametrize("name", Options.names())
 def test_an_option_is_read_from_its_keyword_and_its_variable(name):
     """`flush_interval=` and `FL_FLUSH_INTERVAL` say the same; the keyword wins; a function has no variable."""
     value, other, variable = sample(name), DEFAULTS[name], f"FL_{name.upper()}"
@@ -80,7 +80,7 @@ def test_an_option_is_read_from_its_keyword_and_its_variable(name):
 
 def test_the_names_are_those_of_the_table():
     """The order is that of the declaration, and every option says what it is for, in which unit."""
-    assert option_names() == tuple(spec.name for spec in SPECS)
+    assert Options.names() == tuple(spec.name for spec in SPECS)
     for spec in SPECS:
         assert spec.metadata["doc"].endswith(".")
         assert spec.metadata["unit"]
@@ -125,7 +125,7 @@ def test_the_environment_alone_is_enough():
 
 def test_an_empty_variable_counts_as_not_set():
     """`FL_GZIP=` in a shell means: the default."""
-    assert Options.read({"api_key": KEY}, {f"FL_{name.upper()}": "" for name in option_names()}) == Options(
+    assert Options.read({"api_key": KEY}, {f"FL_{name.upper()}": "" for name in Options.names()}) == Options(
         api_key=KEY
     )
 
@@ -455,7 +455,7 @@ def test_equal_settings_are_equal():
 def test_settings_that_differ_in_anything_are_not_equal():
     """Each option counts."""
     base = Options(api_key=KEY[::-1])
-    for name in option_names():
+    for name in Options.names():
         other = dataclasses.replace(base, **{name: sample(name)})
         assert other != base, name
         assert dataclasses.replace(other, **{name: getattr(base, name)}) == base
@@ -464,7 +464,7 @@ def test_settings_that_differ_in_anything_are_not_equal():
 def test_settings_do_not_change():
     """What a client was made with stays as it was checked."""
     options = Options(api_key=KEY)
-    for name in option_names():
+    for name in Options.names():
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(options, name, sample(name))
 

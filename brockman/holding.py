@@ -1,0 +1,158 @@
+"""What a client is without its triggers: the settings, its hold on a pipeline, and flush and close."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from types import TracebackType
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+from brockman import lifecycle, sigterm
+from brockman.flushing import Flushing
+from brockman.host import HOST
+from brockman.options import Options
+from brockman.part import Hold
+from brockman.pipeline import Pipeline
+from brockman.stats import FlushResult, Stats
+from brockman.transport import Transport
+
+if TYPE_CHECKING:
+    import requests
+
+AnyHolder = TypeVar("AnyHolder", bound="Holder")
+
+
+class Holder:
+    """Holds the pipeline of its process and settings, and knows what to do when it is another one's."""
+
+    def __init__(
+        self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
+    ) -> None:
+        """Join the pipeline of this process for these options, or make it; see `FocusLabClient`."""
+        self.options = options
+        if options.handle_sigterm:
+            sigterm.install()
+        self._refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
+        HOST.prepare(lifecycle.after_request, lifecycle.after_fork_of_host, lifecycle.close_last)
+        self._hold = Hold()
+        weakref.finalize(self, lifecycle.release, self._hold).atexit = False
+        is_own = transport is not None or session is not None
+        self._key = self._hold if is_own else options.identity
+        self._pipeline = lifecycle.join(
+            self._key, self._hold, lambda: Pipeline(options, transport, session, key=self._key)
+        )
+
+    def _current(self) -> Pipeline:
+        """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
+        pipeline = self._pipeline
+        if pipeline.mark[0] or (self._refusal is not None and not pipeline.is_foreign):
+            return pipeline
+        if self._refusal is None:
+            self._pipeline = lifecycle.join(self._key, self._hold, pipeline.succeed)
+            if pipeline.is_foreign and HOST.is_heir():  # another one's fork hook is in the place of ours
+                pipeline.buffer.give_away(self._pipeline.buffer.put)
+        else:
+            self._pipeline = pipeline.succeed()
+        return self._pipeline
+
+    def flush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Block until everything recorded before the call is settled, or the timeout.
+
+        Wakes the thread at once, and cuts a backoff wait short for one attempt. What other threads record
+        meanwhile is not waited for. From a callback, which runs in that thread, it returns at once.
+
+        Args:
+            timeout: Seconds; None waits for as long as it takes.
+
+        Returns:
+            What happened meanwhile; true when nothing that was recorded before is pending.
+        """
+        return self._current().flush(_seconds(timeout))
+
+    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Do as `flush`, without blocking the event loop of `asyncio`."""
+        from brockman import asynchronous
+
+        return await asynchronous.flush(self._current(), _seconds(timeout))
+
+    def flushing(self, timeout: float | None = 2.0) -> Flushing:
+        """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.
+
+        Both work for coroutines too (`async with`, `async def`). The client stays open.
+
+            @client.flushing(timeout=2)
+            def handler(event, context): ...
+
+        Args:
+            timeout: Seconds that the flush may take; None waits for as long as it takes.
+        """
+        return Flushing(self, timeout)
+
+    def close(self, timeout: float | None = 5.0) -> FlushResult:
+        """Flush, stop the thread, release the connections. Blocks for at most `timeout` seconds; None is for ever.
+
+        What could not be delivered by then is counted as dropped under `shutdown`, and one line on the log says
+        how many that were. Later triggers are dropped under `closed`. Closing again does nothing. While other
+        clients with the same settings are open, only the flush is done, and nothing is given up.
+
+        Returns:
+            What happened meanwhile; `pending` is how many were not delivered.
+        """
+        pipeline = self._current()
+        if self._is_last_to_close():
+            return pipeline.close(_seconds(timeout))
+        return pipeline.flush(_seconds(timeout))
+
+    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
+        """Do as `close`, without blocking the event loop of `asyncio`."""
+        from brockman import asynchronous
+
+        pipeline = self._current()
+        if self._is_last_to_close():
+            return await asynchronous.close(pipeline, _seconds(timeout))
+        return await asynchronous.flush(pipeline, _seconds(timeout))
+
+    def _is_last_to_close(self) -> bool:
+        self._refusal = self._refusal or "closed"
+        return lifecycle.leave(self._hold)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counts of this process and these settings. Does not block."""
+        pipeline = self._pipeline
+        return (self._current() if pipeline.is_foreign else pipeline).stats()
+
+    def __enter__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close within `shutdown_timeout`."""
+        self.close(self.options.shutdown_timeout)
+
+    async def __aenter__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close within `shutdown_timeout`, without blocking the event loop."""
+        await self.aclose(self.options.shutdown_timeout)
+
+    def __repr__(self) -> str:
+        stats = self.stats()
+        return (
+            f"<{type(self).__name__} endpoint={self.options.endpoint!r} queued={stats.queued}"
+            f" in_flight={stats.in_flight} delivered={stats.delivered} rejected={stats.rejected}"
+            f" dropped={sum(stats.dropped.values())}>"
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled; make one in the process that uses it")
+
+
+def _seconds(timeout: float | None) -> float:
+    """Return a timeout as seconds to wait: None is infinite; less than nothing, or nan, is nothing."""
+    if timeout is None:
+        return math.inf
+    return timeout if timeout > 0 else 0.0

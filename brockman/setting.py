@@ -1,0 +1,137 @@
+"""What a setting is: a field of a frozen value, declared once with its default, unit, meaning and check.
+
+The keyword, the environment variable, the Django setting and the README's table are derived from it. No I/O, no
+threads: what holds the values is passed in.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from brockman.exceptions import ConfigurationError
+
+PREFIX = "FL_"  # of environment variables and Django settings
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+Check = Callable[[Any], Any]  # returns the value to keep, or raises ValueError(what would be right)
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+def number(low: float, high: float, *, whole: bool, above: bool = False) -> Check:
+    """Return a check for a number from `low`, or above it, to `high`; texts are read."""
+    bound = "above" if above else "of at least"
+    expected = f"a {'whole ' if whole else ''}number {bound} {low:g} and at most {high:_.0f}"
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = int(value) if whole else float(value)
+            except ValueError:
+                raise ValueError(expected) from None
+        kinds = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ValueError(expected)
+        if not low <= value <= high or (above and value == low):  # nan is in no order
+            raise ValueError(expected)
+        return value if whole else float(value)
+
+    return check
+
+
+def flag(value: Any) -> bool:
+    """Check what is on or off."""
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ValueError("True or False (in the environment: 1, true, yes, on, 0, false, no, off)")
+
+
+def choice(*names: str) -> Check:
+    """Return a check for one of these texts."""
+
+    def check(value: Any) -> str:
+        if value not in names:
+            raise ValueError("one of " + ", ".join(map(repr, names)))
+        return str(value)
+
+    return check
+
+
+def function(value: Any) -> Any:
+    """Check a function of the user's."""
+    if value is not None and not callable(value):
+        raise ValueError("a function, or None")
+    return value
+
+
+def setting(default: Any, check: Check, unit: str, doc: str, *, secret: bool = False) -> Any:
+    """Return a field of `Settings`.
+
+    Args:
+        default: What holds when it is not given.
+        check: Returns the value to keep, or raises ValueError(what would be right).
+        unit: What it is counted in, or what kind of thing it is.
+        doc: What it means, in a sentence for the README.
+        secret: Whether no message may show the value.
+    """
+    return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A table of settings: each field is made by `setting`, and checked when a value is made."""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            self._keep(spec.name, getattr(self, spec.name), spec.metadata)
+
+    def _keep(self, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+        try:
+            object.__setattr__(self, name, metadata["check"](value))
+        except ValueError as error:
+            # A password in a URL is no business of a log either.
+            shown = "not usable" if metadata["secret"] else re.sub("//[^/]*@", "//...@", repr(value)[:200])
+            problem = f"{name} is {shown}; it should be {error}"
+        else:
+            return
+        raise ConfigurationError(problem)
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the name of every setting, in the order of the table."""
+        return tuple(spec.name for spec in fields(cls))
+
+    @classmethod
+    def read(cls: type[AnySettings], keywords: Mapping[str, Any], *sources: Mapping[str, Any]) -> AnySettings:
+        """Return the settings that keywords and sources spell; keywords win, then the earlier source.
+
+        Args:
+            keywords: Values by name. None for `api_key` means: look in the sources.
+            *sources: Values by `FL_` and the name in capitals, such as `os.environ`. An empty text, None, and the
+                text of a function count as not set.
+
+        Raises:
+            ConfigurationError: For an unknown keyword or a wrong value.
+        """
+        known = cls.names()
+        for name in keywords:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
+                raise ConfigurationError(f"unknown option {name!r}; {hint}")
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            for source in sources:
+                value = source.get(PREFIX + spec.name.upper())
+                if value not in (None, "") and not (spec.metadata["check"] is function and isinstance(value, str)):
+                    values[spec.name] = value
+                    break
+        values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
+        return cls(**values)
