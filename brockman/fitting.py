@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1  # what JSON readers of other languages take as an integer
-# Text that is translated when it is shown. Found by name, so that none of these libraries is imported.
+# Text that is translated when it is shown. These are found by name, so that no library is imported.
 _LAZY_TEXTS = (
     ("django.utils.functional", "Promise"),
     ("flask_babel.speaklater", "LazyString"),
@@ -157,22 +157,36 @@ def _read(method: Callable[[Any], Value], value: Any, path: str) -> Value:
 
 
 def _resolve(value: Any, path: str) -> Any:
-    """Return what a lazy text, an Enum member or a numpy scalar stands for."""
+    """Return what an Enum member, a lazy text or object, a model or a numpy scalar stands for."""
     if _is(value, Enum):
         value = _read(lambda member: member.value, value, path)
         if _is(value, Enum):
             raise InvalidTrigger(f"{path}: an Enum whose value is an Enum should be {_EXPECTED}")
-    for module, name in _LAZY_TEXTS:
-        lazy = getattr(sys.modules.get(module), name, None)
-        if lazy is not None and _is(value, lazy):
+    value = _resolve_model(value, path)
+    for lazy in _LAZY_TEXTS:
+        if _is_loaded(value, *lazy):
             return _read(str, value, path)
-    scalar = getattr(sys.modules.get("numpy"), "generic", None)
-    if scalar is not None and _is(value, scalar):
+    if _is_loaded(value, "numpy", "generic"):
         item = _read(lambda number: number.item(), value, path)
         if _is(item, int) and value.dtype.kind in "mM":  # nanoseconds, which no datetime holds
             raise InvalidTrigger(f"{path}: a numpy time in nanoseconds should be in microseconds")
         return item
     return value
+
+
+def _resolve_model(value: Any, path: str) -> Any:
+    """Return what Django's lazy object stands for, such as `request.user`, and of a model its primary key."""
+    if _is_loaded(value, "django.utils.functional", "LazyObject"):
+        value = _read(lambda lazy: lazy.__class__ and lazy._wrapped, value, path)  # asking for its class fills it
+    if _is_loaded(value, "django.db.models.base", "Model"):
+        value = _read(lambda model: model.pk, value, path)
+    return value
+
+
+def _is_loaded(value: Any, module: str, name: str) -> bool:
+    """Return whether a value is of a class of a library that somebody has imported."""
+    kind = getattr(sys.modules.get(module), name, None)
+    return kind is not None and _is(value, kind)
 
 
 def class_name(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.server import RecordingServer
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; the programs under test inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
 

@@ -785,12 +785,17 @@ def test_a_lazy_translation_is_resolved():
     assert refusal(obj=functional.lazy(lambda: "  ", str)()) == "obj: '  ' (str) should not be empty"
 
 
-def test_a_lazy_object_of_django_is_refused_with_its_path():
-    """`SimpleLazyObject`, as in `request.user`, stands for any object: it is refused where it is."""
+def test_a_lazy_object_of_django_stands_for_what_it_wraps():
+    """`SimpleLazyObject`, as `request.user` is one, is looked into; what it wraps must fit, and be had."""
     functional = installed("django.utils.functional")
-    lazy = functional.SimpleLazyObject(lambda: "text")
-    assert refusal(variables={"x": lazy}).startswith("variables['x']: ")
-    assert refusal(action=lazy).startswith("action: ")
+    body = json.loads(encode(action=functional.SimpleLazyObject(lambda: "text")))
+    assert body["action"] == "text"
+    lazy = functional.SimpleLazyObject(lambda: 3)
+    assert json.loads(encode(variables={"x": lazy, "y": [lazy]}))["variables"] == {"x": 3, "y": [3]}
+    wrapped = functional.SimpleLazyObject(object)
+    assert refusal(variables={"x": wrapped}).startswith("variables['x']: a value of type object should be")
+    broken = functional.SimpleLazyObject(lambda: raising(Foreign())(None))
+    assert refusal(actor_id=broken) == "actor_id: reading it raised Foreign"
 
 
 def test_a_lazy_proxy_of_babel_is_resolved():
