@@ -14,7 +14,8 @@ import pytest
 from brockman.client import FocusLabClient
 from tests.server import RecordingServer
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a shell's background; the programs under test inherit it
+# Ignored in a shell's background, and by what is started there: but tests send it to programs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"

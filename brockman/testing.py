@@ -1,0 +1,167 @@
+"""For the tests of programs that record triggers: nothing leaves the process, and what was recorded can be read.
+
+    from brockman.testing import capture
+
+    with capture() as outbox:
+        client.post("/checkout/")
+    outbox.assert_recorded(action="ordered", times=1)
+
+It holds for every client of the process, made before or inside the block. The whole way of a trigger is gone but
+for the last step: it is checked, encoded, buffered, batched and delivered, to the outbox, before `record_trigger`
+returns. With pytest, the fixture `focuslab_outbox` is such a block around a test.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, overload
+
+from brockman import lifecycle
+from brockman.pipeline import Pipeline
+from brockman.transport import Answer, Transport
+
+
+@dataclass(frozen=True)
+class RecordedTrigger:
+    """A trigger as it would have been sent, its fields named as the arguments of `record_trigger`."""
+
+    actor_id: str
+    action: str
+    obj: str
+    identities: Mapping[str, Any] = field(default_factory=dict)
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    id: str = ""
+    recorded_at: str = ""
+
+
+_FIELDS = {"object": "obj", "captured_identities": "identities", "captured_attributes": "attributes"}
+
+
+class Outbox(Sequence[RecordedTrigger]):
+    """What was recorded, oldest first. A transport: it takes what it is given, and never says no."""
+
+    def __init__(self) -> None:
+        self._triggers: list[RecordedTrigger] = []
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        """Keep the triggers of a request. Does not block."""
+        content = json.loads(body)
+        for wire in content if isinstance(content, list) else [content]:
+            named = {_FIELDS.get(name, name): value for name, value in wire.items()}
+            self._triggers.append(RecordedTrigger(**named))
+        return Answer(201)
+
+    def close(self) -> None:
+        """Do nothing: what was recorded stays readable."""
+
+    def clear(self) -> None:
+        """Forget what was recorded until now."""
+        self._triggers.clear()
+
+    @overload
+    def __getitem__(self, index: int) -> RecordedTrigger: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[RecordedTrigger]: ...
+    def __getitem__(self, index: int | slice) -> RecordedTrigger | list[RecordedTrigger]:
+        return self._triggers[index]
+
+    def __len__(self) -> int:
+        return len(self._triggers)
+
+    def find(self, **expected: Any) -> list[RecordedTrigger]:
+        """Return the triggers that have these fields; of a mapping, at least these items.
+
+        Values are compared as they are sent: `actor_id=7` finds "7".
+
+        Raises:
+            TypeError: For what is no field of a trigger.
+        """
+        unknown = set(expected) - set(RecordedTrigger.__dataclass_fields__)
+        if unknown:
+            raise TypeError(f"a trigger has no {', '.join(sorted(unknown))}")
+        return [trigger for trigger in self._triggers if _has(asdict(trigger), expected)]
+
+    def assert_recorded(self, *, times: int | None = None, **expected: Any) -> list[RecordedTrigger]:
+        """Return the triggers that `find` finds; fail unless there is one, or exactly `times`.
+
+        Raises:
+            AssertionError: Telling what was recorded instead.
+        """
+        found = self.find(**expected)
+        if len(found) == times or (found and times is None):
+            return found
+        recorded = "\n".join(f"  {_shown(trigger)}" for trigger in self._triggers) or "  nothing"
+        wanted = ", ".join(f"{name}={value!r}" for name, value in expected.items()) or "any trigger"
+        many = "at least once" if times is None else f"{times} times"
+        raise AssertionError(
+            f"{wanted} should be recorded {many}, not {len(found)} times; recorded was\n{recorded}"
+        )
+
+
+def _has(trigger: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    for name, value in expected.items():
+        held = trigger[name]
+        if isinstance(held, Mapping):
+            if not all(key in held and held[key] == item for key, item in value.items()):
+                return False
+        elif held != str(value):
+            return False
+    return True
+
+
+def _shown(trigger: RecordedTrigger) -> str:
+    shown = {name: value for name, value in asdict(trigger).items() if value and name not in ("id", "recorded_at")}
+    return ", ".join(f"{name}={value!r}" for name, value in shown.items())
+
+
+class _Captured(Pipeline):
+    """Stands in for a pipeline: each trigger is delivered at once, in the caller's thread."""
+
+    def __init__(self, original: Pipeline, transport: Transport) -> None:
+        at_once = replace(original.options, max_batch_size=1)
+        super().__init__(at_once, transport, key=original.key, spawn=_refuse)
+        self._original = original
+
+    def succeed(self) -> Pipeline:
+        """Return what the one that this stands in for would be followed by."""
+        return self._original.succeed()
+
+
+def _refuse(target: Callable[[], None]) -> None:
+    raise RuntimeError("captured triggers are delivered in the caller's thread")
+
+
+@contextmanager
+def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
+    """Have every client of the process deliver to a transport, at once, for the length of a block.
+
+    What waits when the block begins is delivered before, for at most `shutdown_timeout`. A child that is forked in
+    the block goes on as its parent.
+
+    Args:
+        transport: What takes the triggers.
+        below: Blocks may be nested, and the inner one takes the triggers; this makes it the outermost.
+    """
+
+    def substitute(original: Pipeline) -> Pipeline:
+        return _Captured(original, transport)
+
+    lifecycle.substitutes.insert(0 if below else len(lifecycle.substitutes), substitute)
+    lifecycle.renew()
+    try:
+        yield
+    finally:
+        lifecycle.substitutes.remove(substitute)
+        lifecycle.renew()
+
+
+@contextmanager
+def capture() -> Iterator[Outbox]:
+    """Have every client of the process deliver to a new outbox for the length of a block; see `divert`."""
+    outbox = Outbox()
+    with divert(outbox):
+        yield outbox
