@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from brockman.before_record import call_before_record
-from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
+from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError, InvalidTrigger
 from brockman.holding import Holder
+from brockman.lessons import Lessons
 from brockman.options import Options
-from brockman.sending import send_now
+from brockman.sending import Verdict, give_up, send_each, send_now
 from brockman.transport import Transport
 from brockman.trigger import encode_trigger
 
@@ -53,9 +55,12 @@ class FocusLabClient(Holder):
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
-        super().__init__(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
-        self._before_record = self.options.before_record
-        self._max_trigger_bytes = self.options.max_trigger_bytes
+        self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
+
+    def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
+        super().__init__(options, transport, session)
+        self._before_record = options.before_record
+        self._max_trigger_bytes = options.max_trigger_bytes
 
     def record_trigger(
         self,
@@ -120,10 +125,13 @@ class FocusLabClient(Holder):
         identities: Any = None,
         attributes: Any = None,
         variables: Any = None,
+        *,
+        trigger_id: str | None = None,
     ) -> bytes | None:
         """Return a trigger as JSON, with an id and the time of this call, for `record_encoded` later or elsewhere.
 
-        Takes what `record_trigger` takes, and raises what that raises for a mistake.
+        Takes what `record_trigger` takes, and raises what that raises for a mistake. `trigger_id` is a UUID to be
+        the trigger's id; None for a new one.
 
         Returns:
             None when the trigger is dropped, and counted: by `before_record`, as invalid, or since the client is
@@ -133,7 +141,7 @@ class FocusLabClient(Holder):
             self._current().refuse(self._refusal)
             return None
         try:
-            return self._encode(actor_id, action, obj, identities, attributes, variables)
+            return self._encode(actor_id, action, obj, identities, attributes, variables, trigger_id)
         except InvalidTrigger as error:
             self._drop_invalid(error)
             return None
@@ -175,13 +183,36 @@ class FocusLabClient(Holder):
         if body is not None:
             send_now(self._current().transport, body)
 
+    def send_encoded(self, bodies: Sequence[bytes], lessons: Lessons) -> list[Verdict]:
+        """Send what `encode_trigger` returned now, around the buffer, and return the verdict on each.
+
+        Blocks for one attempt; see `brockman.sending.send_each`. Who sends settles: what is not to be tried again
+        goes to `give_up`.
+        """
+        pipeline = self._current()
+        if self._refusal is not None:
+            return [Verdict(None) for _ in bodies if not pipeline.refuse(self._refusal)]
+        return send_each(pipeline.transport, pipeline.ledger, bodies, lessons)
+
+    def give_up(self, body: bytes, error: FocusLabError) -> None:
+        """Count a trigger that `send_encoded` could not deliver as rejected, and tell `on_error`."""
+        pipeline = self._current()
+        give_up(pipeline.ledger, pipeline.callbacks, body, error)
+
     def _drop_invalid(self, error: InvalidTrigger) -> None:
         if self.options.on_invalid == "raise":
             raise error
         self._current().drop("invalid", detail=str(error))
 
     def _encode(
-        self, actor_id: Any, action: Any, obj: Any, identities: Any, attributes: Any, variables: Any
+        self,
+        actor_id: Any,
+        action: Any,
+        obj: Any,
+        identities: Any,
+        attributes: Any,
+        variables: Any,
+        trigger_id: str | None = None,
     ) -> bytes | None:
         """Return the trigger's JSON, or None when `before_record` kept it back."""
         if self._before_record is not None:
@@ -197,7 +228,7 @@ class FocusLabClient(Holder):
             identities,
             attributes,
             variables,
-            self._current().next_id(),
+            trigger_id or self._current().next_id(),
             datetime.datetime.now(datetime.timezone.utc),
             self._max_trigger_bytes,
         )

@@ -50,7 +50,7 @@ class Host:
     @staticmethod
     def choose_spawn() -> Spawn:
         """Return what starts a thread here: it raises RuntimeError where none would run."""
-        return spawn_daemon if _why_no_threads() is None and not _is_master() else _refuse
+        return spawn_daemon if why_no_threads() is None and not _is_master() else _refuse
 
     @property
     def has_heirs(self) -> bool:
@@ -83,7 +83,7 @@ class Host:
         self._is_prepared = True
         uwsgi = _uwsgi()
         skips_exit = uwsgi is not None and bool(uwsgi.opt.get("skip-atexit"))
-        problem = _why_no_threads()
+        problem = why_no_threads()
         if uwsgi is not None and (skips_exit or problem is not None):
             self._set_hook(uwsgi, lambda: after_request(skips_exit))
         if uwsgi is not None and _is_master():
@@ -129,7 +129,8 @@ def _is_master() -> bool:
     return uwsgi is not None and bool(uwsgi.masterpid() == os.getpid())
 
 
-def _why_no_threads() -> str | None:
+def why_no_threads() -> str | None:
+    """Return in words why no thread of ours is started here, and what follows; None where it is."""
     if not getattr(_uwsgi(), "has_threads", True):
         return _NO_THREADS.format("uWSGI runs without threads", "; start it with --enable-threads to change that")
     if in_sub_interpreter():

@@ -15,7 +15,10 @@ from brockman.callbacks import Callbacks
 from brockman.clock import monotonic
 from brockman.interpreter import make_guard
 
-REASONS = ("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "shutdown")
+REASONS = (
+    *("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "misconfigured", "untracked"),
+    "shutdown",
+)
 
 
 class Ledger:

@@ -13,7 +13,8 @@ from brockman.callbacks import Callbacks
 from brockman.ledger import Ledger
 
 LINE_EVERY = 60.0  # seconds
-_UNSAID = ("closed", "disabled", "shutdown")  # told where they happen; `disabled` was asked for
+# Told where they happen, or asked for.
+_UNSAID = ("closed", "disabled", "misconfigured", "untracked", "shutdown")
 _log = logging.getLogger("brockman")
 
 

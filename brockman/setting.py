@@ -89,18 +89,23 @@ class Settings:
     """A table of settings: each field is made by `setting`, and checked when a value is made."""
 
     def __post_init__(self) -> None:
-        for spec in fields(self):
-            self._keep(spec.name, getattr(self, spec.name), spec.metadata)
+        for name in self.names():
+            object.__setattr__(self, name, self.check_value(name, getattr(self, name)))
 
-    def _keep(self, name: str, value: Any, metadata: Mapping[str, Any]) -> None:
+    @classmethod
+    def check_value(cls, name: str, value: Any) -> Any:
+        """Return what is kept of a value for a setting.
+
+        Raises:
+            ConfigurationError: Naming the setting, the value unless it is secret, and what would be right.
+        """
+        metadata = cls.__dataclass_fields__[name].metadata
         try:
-            object.__setattr__(self, name, metadata["check"](value))
+            return metadata["check"](value)
         except ValueError as error:
             # A password in a URL is no business of a log either.
             shown = "not usable" if metadata["secret"] else re.sub("//[^/]*@", "//...@", repr(value)[:200])
             problem = f"{name} is {shown}; it should be {error}"
-        else:
-            return
         raise ConfigurationError(problem)
 
     @classmethod

@@ -19,7 +19,7 @@ class Stats:
         delivered: Accepted by the server.
         rejected: Refused by the server for good.
         dropped: Lost on this side, by reason: `overflow`, `invalid`, `filtered`, `hook_failed`, `closed`,
-            `disabled`, `shutdown`.
+            `disabled`, `misconfigured` and `untracked` (in Django), `shutdown`.
         retries: Attempts beyond the first, for whatever cause.
         batches: Requests that were accepted in whole or in part.
         queued_bytes: Encoded size of what is queued, in bytes.

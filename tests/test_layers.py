@@ -69,6 +69,7 @@ LIBRARIES = {
     "uvicorn": ("brockman.collector",),
     "tqdm": ("brockman.cli",),
     "django": ("brockman.django",),
+    "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
     "pytest": ("brockman.pytest_plugin",),
 }

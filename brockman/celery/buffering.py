@@ -1,0 +1,70 @@
+"""Buffered mode: the worker's process takes a trigger into its buffer, as long as there is room for it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from celery.exceptions import Reject
+
+from brockman.celery.notices import Notices
+from brockman.client import FocusLabClient
+
+_WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
+_ROUNDS = 6  # of waiting, when a message cannot even be given back
+_BACK_IN = (5.0, 30.0)  # seconds until a message that was given back comes again
+_FULL = "the buffer is full; workers wait, and give messages back to the broker"
+
+
+class Buffering:
+    """Puts the triggers of one process into its client's buffer.
+
+    `_lock` is between the look whether there is room and the put, so that of two threads that see the last room
+    only one takes it. A task on the main thread is alone there (the prefork and solo pools), and takes no lock:
+    so an exception that a signal handler raises, such as a soft time limit, finds none.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._notices = Notices()
+
+    def record(self, task: Any, body: bytes) -> bool:
+        """Record a trigger, or give its message back. Blocks while there is no room, for some seconds.
+
+        Raises:
+            Retry: When the message was given back.
+            Reject: Likewise, where it is acknowledged late.
+        """
+        client: FocusLabClient = task.client
+        for _ in range(_ROUNDS):
+            taken = self._take(client, body)
+            if taken is None:
+                client.flush(_WAIT)
+                taken = self._take(client, body)
+            if taken is not None:
+                return taken
+            self._notices.say(logging.WARNING, "full", _FULL)
+            try:
+                task.give_back(body, random.uniform(*_BACK_IN))
+            except Reject:
+                if task.acks_late:
+                    raise
+        return client.record_encoded(body)  # neither room nor a broker: counted as overflow
+
+    def _take(self, client: FocusLabClient, body: bytes) -> bool | None:
+        """Return what recording returns, or None when there is no room."""
+        with self._guard():
+            return None if _is_full(client, len(body)) else client.record_encoded(body)
+
+    def _guard(self) -> AbstractContextManager[Any]:
+        return nullcontext() if threading.current_thread() is threading.main_thread() else self._lock
+
+
+def _is_full(client: FocusLabClient, size: int) -> bool:
+    stats, options = client.stats(), client.options
+    if not stats.queued:
+        return False
+    return stats.queued >= options.max_queue_size or stats.queued_bytes + size > options.max_queue_bytes

@@ -1,0 +1,29 @@
+"""The app: system checks, commands, and the counts that processes leave for `focuslab_stats`."""
+
+from __future__ import annotations
+
+import atexit
+
+from django.apps import AppConfig
+from django.core.checks import register
+from django.core.signals import request_finished
+
+from brockman.django import checks, shared_stats
+
+
+class FocusLabConfig(AppConfig):
+    """`brockman.django` in `INSTALLED_APPS`. Has no models; starts nothing."""
+
+    name = "brockman.django"
+    label = "focuslab"
+    verbose_name = "FocusLab"
+
+    def ready(self) -> None:
+        """Register what Django calls."""
+        for check in checks.ALWAYS:
+            register(check)
+        for check in checks.AT_DEPLOYMENT:
+            register(check, deploy=True)
+        request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
+        # Hooks run from the last to the first: this one comes after the clients have delivered.
+        atexit.register(shared_stats.publish)

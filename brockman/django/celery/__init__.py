@@ -1,0 +1,1 @@
+"""Celery for Django projects: the task is in `brockman.django.celery.tasks`."""

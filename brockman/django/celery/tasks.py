@@ -1,0 +1,61 @@
+"""The Celery task of a Django project: its client and its settings are those of the project.
+
+from brockman.django.celery.tasks import record_trigger
+
+record_trigger.delay(request.user.pk, "viewed", "blog post")
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery.signals import task_postrun, worker_process_shutdown
+from django.db import transaction
+
+from brockman import lifecycle
+from brockman.celery.settings import CelerySettings
+from brockman.celery.task import RecordTask, make_task
+from brockman.django.client import DjangoFocusLabClient
+from brockman.django.settings import read_settings
+from brockman.django.shared_stats import publish, publish_now_and_then
+
+
+class DjangoRecordTask(RecordTask):
+    """The base of the task."""
+
+    abstract = True
+
+    def make_client(self) -> DjangoFocusLabClient:
+        """Return a client that has the project's settings."""
+        return DjangoFocusLabClient()
+
+    def read_settings(self) -> CelerySettings:
+        """Return the project's settings for the task."""
+        return read_settings(CelerySettings)
+
+    def delay_on_commit(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
+        """Publish a trigger when the current transaction commits, and not at all when it is rolled back.
+
+        It is what it is at the time of this call, its time too. Outside a transaction it is published at once.
+
+        Args:
+            *args: As `record_trigger` takes them.
+            using: Which database's transaction; None means the default one.
+            **kwargs: As `record_trigger` takes them.
+
+        Raises:
+            InvalidTrigger: For a mistake in the arguments.
+        """
+        body = self.encode(args, kwargs)
+        if body is not None:
+            transaction.on_commit(lambda: self.publish_encoded(body), using=using)
+
+
+def _worker_process_ends(**_: Any) -> None:
+    lifecycle.close_last()  # or the counts would be left before they are final
+    publish()
+
+
+record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")
+task_postrun.connect(publish_now_and_then, weak=False, dispatch_uid="brockman.stats")
+worker_process_shutdown.connect(_worker_process_ends, weak=False, dispatch_uid="brockman.stats")

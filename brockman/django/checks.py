@@ -1,0 +1,198 @@
+"""System checks: what is wrong with the settings is said by `manage.py check`, before the first trigger."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from asgiref.sync import iscoroutinefunction
+from django.conf import settings
+from django.core.checks import CheckMessage, Error
+from django.core.checks import Warning as Caution
+
+from brockman.celery.settings import CelerySettings
+from brockman.django.settings import PROJECT, DjangoSettings, read_settings
+from brockman.django.shared_stats import is_private
+from brockman.django.test_runs import in_test_run
+from brockman.exceptions import ConfigurationError
+from brockman.host import why_no_threads
+from brockman.options import Options, is_loopback
+from brockman.setting import PREFIX, Settings
+
+Check = Callable[..., list[CheckMessage]]
+MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
+TABLES: tuple[type[Settings], ...] = (Options, DjangoSettings, CelerySettings)
+
+
+def _spelled(table: type[Settings]) -> list[str]:
+    return [PREFIX + name.upper() for name in table.names()]
+
+
+def _given(name: str) -> Any:
+    """Return what a setting is set to; None for what counts as not set."""
+    value = PROJECT.get(name)
+    if value is None or value == "":
+        value = os.environ.get(name)
+    return None if value == "" else value
+
+
+def _options() -> Options | None:
+    """Return the options, with a key if there is none; None when they cannot be had, of which others tell."""
+    try:
+        return read_settings(Options, {"api_key": "given"})
+    except ConfigurationError:
+        return None
+
+
+def _django_settings() -> DjangoSettings:
+    try:
+        return read_settings(DjangoSettings)
+    except ConfigurationError:
+        return DjangoSettings()
+
+
+def check_key(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E001: there is no key, and triggers are to be sent."""
+    options = _options()
+    if options is None or not options.enabled or _given("FL_API_KEY"):
+        return []
+    if in_test_run() and not _django_settings().send_in_tests:
+        return []
+    hint = "Set FL_API_KEY to the key of your FocusLab project, or FL_ENABLED = False."
+    return [Error("FL_API_KEY is missing.", hint=hint, id="brockman.E001")]
+
+
+def check_values(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E002: a setting has a value that it cannot have; E003: the key would travel in clear."""
+    found: list[CheckMessage] = []
+    for table in TABLES:
+        for setting, name in zip(table.names(), _spelled(table), strict=True):
+            try:
+                value = _given(name)
+                if value is not None:
+                    table.check_value(setting, value)
+            except ConfigurationError as error:
+                found.append(Error(f"{error}.", hint=f"Correct {name}.", id="brockman.E002"))
+    try:
+        read_settings(Options, {"api_key": "given"})
+    except ConfigurationError as error:
+        if not found:
+            hint = "Use https:// in FL_ENDPOINT, or FL_ALLOW_INSECURE = True on a network that is yours."
+            found.append(Error(f"{error}.", hint=hint, id="brockman.E003"))
+    return found
+
+
+def check_transport(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W001: plain http to another host, which was allowed."""
+    options = _options()
+    if options is None or urlsplit(options.endpoint).scheme != "http" or _is_this_machine(options):
+        return []
+    problem = f"The API key travels in clear to {options.endpoint}"
+    return [Caution(problem, hint="Use https:// in FL_ENDPOINT.", id="brockman.W001")]
+
+
+def _is_this_machine(options: Options) -> bool:
+    return is_loopback(urlsplit(options.endpoint).hostname or "")
+
+
+def check_names(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W002: a setting that begins with `FL_` and is none of ours, which most often is a slip."""
+    known = [name for table in TABLES for name in _spelled(table)]
+    found: list[CheckMessage] = []
+    for name in sorted(set(PROJECT) - set(known)):
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"Did you mean {near[0]}?" if near else "If it is not for brockman, silence this check."
+        found.append(Caution(f"There is no setting {name}.", hint=hint, id="brockman.W002"))
+    return found
+
+
+def check_threads(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W003: uWSGI without threads."""
+    problem = why_no_threads()
+    if problem is None:
+        return []
+    return [Caution(f"{problem}.", hint="Start uWSGI with --enable-threads.", id="brockman.W003")]
+
+
+def check_cookie(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W005, W012: browsers refuse the actor's cookie."""
+    chosen = _django_settings()
+    found: list[CheckMessage] = []
+    if chosen.cookie_samesite == "None" and not chosen.cookie_secure:
+        problem = "Browsers refuse a cookie with SameSite=None that is not Secure."
+        found.append(Caution(problem, hint="Set FL_COOKIE_SECURE = True.", id="brockman.W005"))
+    if set(chosen.cookie_domain or "") & set("/:*; "):
+        problem = f"Browsers refuse a cookie for {chosen.cookie_domain!r}, which is no domain."
+        hint = "Set FL_COOKIE_DOMAIN to a domain alone, such as 'example.com'."
+        found.append(Caution(problem, hint=hint, id="brockman.W012"))
+    return found
+
+
+def check_middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W011: the middleware is there twice; E005: FL_MAY_TRACK is a coroutine function, which is not awaited."""
+    found: list[CheckMessage] = []
+    if settings.MIDDLEWARE.count(MIDDLEWARE) > 1:
+        problem = f"{MIDDLEWARE} is in MIDDLEWARE twice: one request has two actors."
+        found.append(Caution(problem, hint="Remove the second.", id="brockman.W011"))
+    if iscoroutinefunction(_django_settings().may_track):
+        hint = "Make it a plain function; it may use the database."
+        found.append(Error("FL_MAY_TRACK is asynchronous.", hint=hint, id="brockman.E005"))
+    return found
+
+
+def check_stats_cache(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """E004: FL_STATS_CACHE names no cache that works; W006: it names one that each process has for itself."""
+    alias = _django_settings().stats_cache
+    if alias is None:
+        return []
+    if alias not in settings.CACHES:
+        hint = "The aliases are: " + ", ".join(settings.CACHES)
+        return [Error(f"There is no cache {alias!r} for FL_STATS_CACHE.", hint=hint, id="brockman.E004")]
+    try:
+        if not is_private(alias):
+            return []
+    except Exception as error:  # of the cache's own
+        hint = "Correct its BACKEND in CACHES, or install what it needs."
+        return [Error(f"The cache {alias!r} cannot be had: {error}", hint=hint, id="brockman.E004")]
+    hint = "Name a cache that processes share: Redis, Memcached, database or files."
+    return [Caution(f"The cache {alias!r} is not shared by processes.", hint=hint, id="brockman.W006")]
+
+
+def check_celery(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W007: settings for Celery, but no Celery."""
+    given = sorted(set(PROJECT) & set(_spelled(CelerySettings)))
+    if not given or importlib.util.find_spec("celery") is not None:
+        return []
+    problem = f"{', '.join(given)} is set, but Celery is not installed."
+    return [Caution(problem, hint="pip install 'brockman[celery]'", id="brockman.W007")]
+
+
+def check_deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W008: the endpoint is this machine; W009: tracking is off; W010: tracking can make a page fail or wait."""
+    options = _options()
+    if options is None:
+        return []
+    found: list[CheckMessage] = []
+    if _is_this_machine(options):
+        problem = f"Triggers go to this machine: FL_ENDPOINT is {options.endpoint}"
+        hint = "Leave FL_ENDPOINT out for FocusLab's own API."
+        found.append(Caution(problem, hint=hint, id="brockman.W008"))
+    if not options.enabled:
+        found.append(Caution("FL_ENABLED is off: nothing is sent.", hint="Remove it to send.", id="brockman.W009"))
+    for name, risky in (("FL_ON_INVALID", ("raise",)), ("FL_OVERFLOW", ("raise", "block"))):
+        if _given(name) in risky:
+            problem = f"{name} = {_given(name)!r} lets tracking make a page fail or wait."
+            hint = "Leave it out: triggers that are lost are counted, and told on the log."
+            found.append(Caution(problem, hint=hint, id="brockman.W010"))
+    return found
+
+
+ALWAYS: Sequence[Check] = (
+    *(check_key, check_values, check_transport, check_names, check_threads, check_cookie, check_middleware),
+    *(check_stats_cache, check_celery),
+)
+AT_DEPLOYMENT: Sequence[Check] = (check_deployment,)

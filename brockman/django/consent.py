@@ -1,0 +1,13 @@
+"""Whether a request may be tracked. For the setting `FL_MAY_TRACK`, as a dotted path, or to call in your own."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+
+def without_objection(request: HttpRequest) -> bool:
+    """Return False when the browser says `Sec-GPC: 1` or `DNT: 1`.
+
+    Global Privacy Control: https://www.w3.org/TR/gpc/; Do Not Track: https://www.w3.org/TR/tracking-dnt/
+    """
+    return not any(request.headers.get(name) == "1" for name in ("Sec-GPC", "DNT"))

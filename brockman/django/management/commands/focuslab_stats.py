@@ -1,0 +1,93 @@
+"""`manage.py focuslab_stats`: what became of the triggers, in each process and in all."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from brockman.clock import wall
+from brockman.django.settings import DjangoSettings, read_settings
+from brockman.django.shared_stats import ProcessStats, is_private, own_stats, read_all
+from brockman.exceptions import ConfigurationError
+from brockman.stats import Stats
+
+_COLUMNS = ("recorded", "delivered", "rejected", "dropped", "waiting")
+
+
+class Command(BaseCommand):
+    """Show what became of the triggers."""
+
+    help = (
+        "Shows how many triggers were recorded, delivered, rejected, dropped and wait, in all and in each process"
+        " that has left its counts in the cache FL_STATS_CACHE within a day."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add `--json`."""
+        parser.add_argument("--json", action="store_true", help="one JSON object for each process, a line each")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Do it.
+
+        Raises:
+            CommandError: When a setting is wrong, or the cache cannot be read or is none that processes share.
+        """
+        try:
+            alias = read_settings(DjangoSettings).stats_cache
+            processes = [ProcessStats("here", 0, wall(), own_stats())] if alias is None else _read(alias)
+        except ConfigurationError as error:
+            raise CommandError(f"The settings are wrong: {error}.") from None
+        if options["json"]:
+            for process in processes:
+                self.stdout.write(json.dumps(asdict(process)))
+            return
+        if alias is None:
+            self.stdout.write(
+                "Each process counts for itself, and this one has just begun. Name a cache that processes share in"
+                " FL_STATS_CACHE, and they leave their counts there. In this process:"
+            )
+        for line in _table(processes):
+            self.stdout.write(line)
+
+
+def _read(alias: str) -> list[ProcessStats]:
+    try:
+        processes = None if is_private(alias) else list(read_all(alias))
+    except Exception as error:  # a cache's own errors have no class in common
+        raise CommandError(f"The cache {alias!r} of FL_STATS_CACHE cannot be read: {error!r}") from None
+    if processes is None:
+        raise CommandError(f"The cache {alias!r} of FL_STATS_CACHE is not shared by processes.")
+    return processes
+
+
+def _table(processes: Sequence[ProcessStats]) -> Iterator[str]:
+    """Yield the lines: a process each, and the sums, with the reasons of what was dropped."""
+    if not processes:
+        yield "No process has recorded a trigger and left its counts within a day."
+        return
+    yield f"{'process':<28}" + "".join(f"{name:>12}" for name in _COLUMNS) + f"{'left':>10}"
+    reasons: Counter[str] = Counter()
+    sums = [0] * len(_COLUMNS)
+    now = wall()
+    for process in processes:
+        counts = _counts(process.stats)
+        sums = [total + count for total, count in zip(sums, counts, strict=True)]
+        reasons.update(process.stats.dropped)
+        name = f"{process.host[:20]} {process.pid or ''}"
+        yield f"{name:<28}" + "".join(f"{count:>12}" for count in counts) + f"{now - process.left_at:>6.0f} s ago"
+    yield f"{'all':<28}" + "".join(f"{count:>12}" for count in sums)
+    if reasons:
+        yield "dropped: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+    errors = {process.stats.last_error for process in processes if process.stats.last_error}
+    for error in sorted(errors):
+        yield f"last error: {error}"
+
+
+def _counts(stats: Stats) -> list[int]:
+    waiting = stats.queued + stats.in_flight
+    return [stats.recorded, stats.delivered, stats.rejected, sum(stats.dropped.values()), waiting]

@@ -1,0 +1,146 @@
+"""The counts of many processes in one place: a cache that they share, named by `FL_STATS_CACHE`.
+
+Each process leaves its counts there now and then, after a request or a task, and at its end; they are forgotten a
+day later. They are those of the clients that have the project's settings and no others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.core.cache import caches
+from django.core.cache.backends.dummy import DummyCache
+from django.core.cache.backends.locmem import LocMemCache
+
+from brockman.clock import monotonic, wall
+from brockman.django.client import DjangoFocusLabClient
+from brockman.django.settings import DjangoSettings, read_settings
+from brockman.report import say
+from brockman.stats import Stats
+
+_EVERY = 5.0  # seconds
+_KEPT = 24 * 60 * 60  # seconds
+_LAST = "brockman:last"  # about the highest number that a process has taken for its key
+_KEY = "brockman:stats:1:{}"  # the 1 changes with the form of what is left
+_MOST = 10_000  # numbers that are looked at, the highest
+_CHUNK = 500  # keys that are read at a time
+_PATIENCE = 2.0  # seconds that the end of the process waits for a thread that leaves the counts
+
+_client = DjangoFocusLabClient()
+
+
+@dataclass(frozen=True)
+class ProcessStats:
+    """The counts of one process, as it left them."""
+
+    host: str
+    pid: int
+    left_at: float  # seconds since the epoch
+    stats: Stats
+
+
+class _Place:
+    """Where a process leaves its counts."""
+
+    def __init__(self) -> None:
+        self.owner = uuid.uuid4().hex
+        self.number: int | None = None
+        self.next_at = 0.0  # on the clock
+        self.has_failed = False
+        self.lock = threading.Lock()  # two threads would take two places, and count everything twice
+
+
+_places: dict[int, _Place] = {}  # by process id: a forked child gets one of its own
+
+
+def _here() -> _Place:
+    pid = os.getpid()
+    return _places.get(pid) or _places.setdefault(pid, _Place())
+
+
+def is_private(alias: str) -> bool:
+    """Return whether a cache is seen by one process only."""
+    return isinstance(caches[alias], (LocMemCache, DummyCache))
+
+
+def publish_now_and_then(**_: Any) -> None:
+    """Leave the counts of this process in the cache, if it has not done so for a while. For signals."""
+    if monotonic() >= _here().next_at:
+        publish(0)
+
+
+def publish(patience: float = _PATIENCE) -> None:
+    """Leave the counts of this process in the cache. Does nothing without `FL_STATS_CACHE`; raises nothing.
+
+    Args:
+        patience: Seconds to wait for another thread that does so.
+    """
+    place = _here()
+    if not place.lock.acquire(timeout=patience):
+        return
+    try:
+        place.next_at = monotonic() + _EVERY
+        alias = read_settings(DjangoSettings).stats_cache
+        stats = _client.stats() if alias is not None else Stats()
+        if stats.recorded:
+            _leave(caches[alias], place, stats)
+    except Exception as error:  # a cache's own errors have no class in common
+        if not place.has_failed:
+            place.has_failed = True
+            say(logging.WARNING, f"the counts could not be left in the cache: {type(error).__name__}")
+    finally:
+        place.lock.release()
+
+
+def _leave(cache: Any, place: _Place, stats: Stats) -> None:
+    left = {
+        "owner": place.owner,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "left_at": wall(),
+        "stats": asdict(stats),
+    }
+    if place.number is not None:
+        held = cache.get(_KEY.format(place.number))
+        if held is None or held["owner"] == place.owner:
+            cache.set(_KEY.format(place.number), left, timeout=_KEPT)
+            return
+    # The first time, or two have taken one number: where caches are files, `add` and `incr` are not atomic.
+    place.number = _take_number(cache, left)
+
+
+def _take_number(cache: Any, left: dict[str, Any]) -> int:
+    """Leave the counts under the next number that is free, and return it."""
+    number = cache.get(_LAST, 0) + 1
+    while not cache.add(_KEY.format(number), left, timeout=_KEPT):
+        number += 1
+    cache.set(_LAST, number, timeout=None)
+    return int(number)
+
+
+def read_all(alias: str) -> Iterator[ProcessStats]:
+    """Yield what processes have left in a cache, the newest process last."""
+    cache = caches[alias]
+    last = cache.get(_LAST, 0)
+    start = max(0, last - _MOST) + 1
+    while True:
+        keys = [_KEY.format(number) for number in range(start, start + _CHUNK)]
+        found = cache.get_many(keys)
+        for left in (found[key] for key in keys if key in found):
+            yield ProcessStats(left["host"], left["pid"], left["left_at"], Stats(**left["stats"]))
+        start += _CHUNK
+        # Two that took numbers at once may have noted the lower one as the last.
+        if start > last and not found:
+            return
+
+
+def own_stats() -> Stats:
+    """Return the counts of this process."""
+    return _client.stats()

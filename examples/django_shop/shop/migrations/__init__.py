@@ -1,0 +1,1 @@
+"""The tables, and a few books."""

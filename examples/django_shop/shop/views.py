@@ -1,0 +1,50 @@
+"""The pages."""
+
+from django.db import transaction
+from django.db.models import F
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_POST
+
+from brockman.django.celery.tasks import record_trigger
+from shop.models import Book, Order
+from shop.tasks import ship
+
+
+class SoldOut(Exception):
+    """There is no book left."""
+
+
+def catalogue(request: HttpRequest) -> HttpResponse:
+    """Show all books."""
+    request.focuslab.record_trigger(action="viewed", obj="catalogue")
+    return render(request, "shop/catalogue.html", {"books": Book.objects.all()})
+
+
+def book(request: HttpRequest, pk: int) -> HttpResponse:
+    """Show one book, and a button."""
+    shown = get_object_or_404(Book, pk=pk)
+    request.focuslab.record_trigger(
+        action="viewed", obj="book", variables={"title": shown.title, "price": shown.price}
+    )
+    return render(request, "shop/book.html", {"book": shown})
+
+
+@require_POST
+def order(request: HttpRequest, pk: int) -> HttpResponse:
+    """Order a book. What is recorded is recorded if the order is committed."""
+    ordered = get_object_or_404(Book, pk=pk)
+    variables = {"title": ordered.title, "price": ordered.price}
+    try:
+        with transaction.atomic():
+            had_one = Book.objects.filter(pk=pk, stock__gt=0).update(stock=F("stock") - 1)
+            placed = Order.objects.create(book=ordered, actor_id=request.focuslab.actor_id)
+            request.focuslab.record_trigger_on_commit(action="ordered", obj="book", variables=variables)
+            # This one leaves the process at once, as a task.
+            record_trigger.delay_on_commit(request.focuslab.actor_id, "paid", "book", variables=variables)
+            transaction.on_commit(lambda: ship.delay(placed.pk))
+            if not had_one:
+                raise SoldOut  # nothing of the above has happened
+    except SoldOut:
+        return render(request, "shop/sold_out.html", status=409)
+    return render(request, "shop/thanks.html")

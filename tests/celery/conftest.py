@@ -1,0 +1,31 @@
+"""A Redis for each test that asks for one, and the settings of a client for the recording server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import KEY
+from tests.life.running import free_port
+from tests.server import RecordingServer
+
+pytest.importorskip("celery")
+pytest.importorskip("redis")
+
+
+@pytest.fixture
+def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
+    """A Redis of our own."""
+    from tests.celery.workers import redis_server
+
+    port = free_port()
+    with redis_server(tmp_path / "redis", server, port):
+        yield port
+
+
+@pytest.fixture
+def endpoint(server: RecordingServer) -> dict[str, str]:
+    """The environment of a client for the recording server."""
+    return {"FL_API_KEY": KEY, "FL_ENDPOINT": server.endpoint}

@@ -1,0 +1,545 @@
+"""The middleware: one actor for the server and the browser's tracker, on every kind of page, and never a leak."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.test.utils import override_settings
+
+from brockman.django.client import DjangoFocusLabClient
+from brockman.django.middleware import COOKIE, FocusLabMiddleware
+from brockman.exceptions import ConfigurationError
+from tests.server import RecordingServer, Reply, silence
+
+MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
+KNOWN = "9B2F8A34-6a2e-4a8e-9f5e-0a3b7c1d2e4f"  # in capitals too: it is kept as it is
+YEARS = 3650 * 24 * 60 * 60  # seconds
+
+
+@pytest.fixture(autouse=True)
+def _at_the_project(project: RecordingServer) -> None:
+    """All of these run on the project whose endpoint is the recording server."""
+
+
+def get(path: str, **headers: Any) -> Any:
+    """Answer a first request as a WSGI server would."""
+    return Client(raise_request_exception=False).get(path, **headers)
+
+
+def get_async(path: str, **headers: Any) -> Any:
+    """Answer a first request as an ASGI server would, streams read to their end."""
+
+    async def run() -> Any:
+        response = await AsyncClient(raise_request_exception=False).get(path, **headers)
+        if response.streaming:
+            response.text = b"".join([part async for part in response]).decode()
+        return response
+
+    return async_to_sync(run)()
+
+
+def triggers(server: RecordingServer) -> list[dict[str, Any]]:
+    """Return what was delivered."""
+    assert DjangoFocusLabClient().flush()
+    return server.triggers
+
+
+def actors(server: RecordingServer) -> set[str]:
+    return {trigger["actor_id"] for trigger in triggers(server)}
+
+
+def dropped() -> dict[str, int]:
+    return {reason: count for reason, count in DjangoFocusLabClient().stats().dropped.items() if count}
+
+
+BOTH = pytest.mark.parametrize("ask", [get, get_async], ids=["wsgi", "asgi"])
+
+
+# The cookie.
+
+
+@BOTH
+def test_an_actor_who_comes_without_the_cookie_gets_one(ask: Callable[..., Any]) -> None:
+    """As FocusLab's browser tracker sets it: a UUID, path /, ten years, and readable by the script."""
+    response = ask("/quiet/")
+    cookie = response.cookies[COOKIE]
+    assert str(uuid.UUID(cookie.value)) == cookie.value
+    assert (cookie["path"], cookie["max-age"], cookie["httponly"]) == ("/", YEARS, "")
+    assert (cookie["samesite"], cookie["secure"], cookie["domain"]) == ("Lax", "", "")
+    assert response.headers["Vary"] == "Cookie"
+    assert response.headers["Cache-Control"] == "private"
+
+
+@pytest.mark.parametrize("cookie", [KNOWN, KNOWN.lower(), KNOWN.upper()])
+def test_an_actor_who_brings_the_cookie_keeps_it(project: RecordingServer, cookie: str) -> None:
+    """To the letter, so that both trackers name the same actor; it is not set again, and the page stays cacheable."""
+    client = Client()
+    client.cookies[COOKIE] = cookie
+    response = client.get("/page/")
+    assert response.content.decode() == f"{cookie} True"
+    assert COOKIE not in response.cookies
+    assert "Vary" not in response.headers
+    assert "Cache-Control" not in response.headers
+    assert actors(project) == {cookie}
+
+
+@pytest.mark.parametrize(
+    "cookie", ["", "7", "None", KNOWN.replace("-", ""), "{" + KNOWN + "}", "é" * 36, "-" * 36]
+)
+def test_a_cookie_that_holds_no_uuid_is_replaced(project: RecordingServer, cookie: str) -> None:
+    """Whoever wrote it; the trigger and the cookie name the same new actor."""
+    response = Client().get("/page/", headers={"cookie": f"{COOKIE}={cookie}"})
+    assert actors(project) == {response.cookies[COOKIE].value} != {cookie}
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/page/", "/async/"])
+def test_the_first_request_and_the_next_ones_have_one_actor(
+    project: RecordingServer, ask: Callable[..., Any], path: str
+) -> None:
+    """Sync and async views, under WSGI and ASGI."""
+    actor = ask(path).cookies[COOKIE].value
+    later = ask(path, headers={"cookie": f"{COOKIE}={actor}"})
+    assert COOKIE not in later.cookies
+    assert [trigger["actor_id"] for trigger in triggers(project)] == [actor, actor]
+
+
+@pytest.mark.parametrize(("path", "count"), [("/many/", 3), ("/threads/", 8)])
+def test_all_triggers_of_a_first_request_have_the_actor_of_its_cookie(
+    project: RecordingServer, path: str, count: int
+) -> None:
+    """Also from several threads; `actor_id` names another one."""
+    actor = get(path).cookies[COOKIE].value
+    found = Counter(trigger["actor_id"] for trigger in triggers(project))
+    assert found.pop(actor) == count
+    assert not found or found == {"7": 1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_https", "expected"),
+    [
+        ({}, False, ("Lax", "", "")),
+        ({}, True, ("Lax", True, "")),
+        ({"FL_COOKIE_SECURE": True}, False, ("Lax", True, "")),
+        ({"FL_COOKIE_SECURE": False}, True, ("Lax", "", "")),
+        ({"FL_COOKIE_SAMESITE": "None", "FL_COOKIE_SECURE": True}, True, ("None", True, "")),
+        ({"FL_COOKIE_SAMESITE": "Strict"}, False, ("Strict", "", "")),
+        ({"FL_COOKIE_DOMAIN": "example.com"}, False, ("Lax", "", "example.com")),
+    ],
+)
+def test_settings_decide_how_the_cookie_travels(
+    settings: dict[str, Any], is_https: bool, expected: tuple[Any, ...]
+) -> None:
+    """Secure is as the request came, unless `FL_COOKIE_SECURE` decides."""
+    with override_settings(**settings):
+        cookie = Client().get("/quiet/", secure=is_https).cookies[COOKIE]
+    assert (cookie["samesite"], cookie["secure"], cookie["domain"]) == expected
+
+
+def test_a_view_that_sets_the_cookie_wins() -> None:
+    """And its response is kept out of shared caches as well."""
+    response = get("/set/")
+    assert response.cookies[COOKIE].value == "chosen by the view"
+    assert response.headers["Cache-Control"] == "private"
+
+
+# Caches.
+
+
+@pytest.mark.parametrize("others", ["", "theme=dark"], ids=["no cookie", "another cookie"])
+def test_no_cache_gives_one_actors_cookie_to_another(others: str) -> None:
+    """Also not to visitors who bring the same other cookies. What was made for a known actor may be kept."""
+    site = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        MIDDLEWARE,
+        "django.middleware.cache.FetchFromCacheMiddleware",
+    ]
+    cache = {
+        "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": f"pages {others}"}
+    }
+    with override_settings(MIDDLEWARE=site, CACHES=cache):
+        cookies = [
+            Client().get("/quiet/", headers={"cookie": others} if others else {}).cookies[COOKIE].value
+            for _ in range(5)
+        ]
+        assert len(set(cookies)) == 5
+        known = [Client().get("/quiet/", headers={"cookie": f"{COOKIE}={KNOWN}"}) for _ in range(2)]
+        assert not any(response.cookies for response in known)
+
+
+def test_a_response_that_is_public_becomes_private_with_the_cookie() -> None:
+    """What the view says of age stays."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(headers={"Cache-Control": "public, max-age=60", "Vary": "Accept"})
+
+    response = FocusLabMiddleware(view)(RequestFactory().get("/"))
+    assert set(response.headers["Cache-Control"].split(", ")) == {"private", "max-age=60"}
+    assert response.headers["Vary"] == "Accept, Cookie"
+
+
+# Every kind of page.
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/stream/", "/stream-async/"])
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")  # the other kind of iterator
+def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callable[..., Any], path: str) -> None:
+    """The cookie goes out with the head, and the parts after it have its actor."""
+    response = ask(path)
+    actor = response.cookies[COOKIE].value
+    text = response.text if hasattr(response, "text") else response.getvalue().decode()
+    assert text.split() == [actor] * 5
+    assert [(trigger["actor_id"], trigger["object"]) for trigger in triggers(project)] == [
+        (actor, f"part {number}") for number in range(5)
+    ]
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("path", "status"), [("/fail/", 500), ("/fail-async/", 500), ("/nowhere/", 404), ("/forbidden/", 403)]
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_page_that_fails_is_the_page_that_it_was(
+    caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], path: str, status: int
+) -> None:
+    """The status stays, and Django tells of the exception; the actor gets the cookie all the same."""
+    response = ask(path)
+    assert response.status_code == status
+    assert COOKIE in response.cookies
+    if status == 500:
+        assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("path", ["/fail/", "/fail-async/"])
+def test_an_exception_is_not_swallowed(project: RecordingServer, path: str) -> None:
+    """Tests of the project see it; what was recorded before it counts."""
+    with pytest.raises(ZeroDivisionError, match="the view's own mistake"):
+        Client().get(path)
+    assert len(triggers(project)) == 1
+
+
+def test_an_exception_passes_where_nothing_stands_between() -> None:
+    """As with a middleware called by hand."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        raise ZeroDivisionError
+
+    async def view_async(request: HttpRequest) -> HttpResponse:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        FocusLabMiddleware(view)(RequestFactory().get("/"))
+    with pytest.raises(ZeroDivisionError):
+        async_to_sync(FocusLabMiddleware(view_async))(RequestFactory().get("/"))
+
+
+def test_the_middleware_works_by_hand(project: RecordingServer) -> None:
+    """With a RequestFactory, sync and async."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        request.focuslab.record_trigger("viewed", "by hand")
+        return HttpResponse()
+
+    async def view_async(request: HttpRequest) -> HttpResponse:
+        return view(request)
+
+    first = FocusLabMiddleware(view)(RequestFactory().get("/"))
+    second = async_to_sync(FocusLabMiddleware(view_async))(RequestFactory().get("/"))
+    assert [trigger["actor_id"] for trigger in triggers(project)] == [
+        response.cookies[COOKIE].value for response in (first, second)
+    ]
+
+
+@pytest.mark.parametrize("using", ["default", "other"])
+def test_an_order_is_recorded_when_it_is_committed(project: RecordingServer, using: str) -> None:
+    """By the tracker too: for the actor of the request, in the transaction of the database that is named."""
+    actor = get(f"/order/?using={using}").cookies[COOKIE].value
+    assert get(f"/order/?using={using}&fail").content == b"failed"
+    assert [(trigger["actor_id"], trigger["action"]) for trigger in triggers(project)] == [(actor, "ordered")]
+    assert dropped() == {}
+
+
+def test_the_user_is_not_looked_up(project: RecordingServer) -> None:
+    """`request.user` is a query of the database, for the project to make."""
+    looked: list[str] = []
+
+    class Watched(HttpRequest):
+        @property
+        def user(self) -> Any:
+            looked.append("user")
+            raise AssertionError("nobody asked")
+
+    request = Watched()
+    request.META = {"SERVER_NAME": "localhost", "SERVER_PORT": "80"}
+
+    def view(request: HttpRequest) -> HttpResponse:
+        assert request.focuslab.record_trigger("viewed", "page")
+        return HttpResponse()
+
+    assert COOKIE in FocusLabMiddleware(view)(request).cookies
+    assert looked == []
+
+
+# Consent.
+
+
+def never(request: HttpRequest) -> bool:
+    """For FL_MAY_TRACK."""
+    return False
+
+
+def raising(request: HttpRequest) -> bool:
+    """For FL_MAY_TRACK."""
+    raise LookupError("no consent table")
+
+
+async def asynchronous(request: HttpRequest) -> bool:
+    """For FL_MAY_TRACK: a coroutine is true, whatever it would come to."""
+    return False
+
+
+WITHOUT_OBJECTION = "brockman.django.consent.without_objection"
+REFUSED: list[tuple[Any, dict[str, str]]] = [
+    (never, {}),
+    ("tests.django.test_middleware.never", {}),
+    (raising, {}),
+    (asynchronous, {}),
+    (lambda request: None, {}),
+    (WITHOUT_OBJECTION, {"DNT": "1"}),
+    (WITHOUT_OBJECTION, {"Sec-GPC": "1"}),
+    (WITHOUT_OBJECTION, {"Sec-GPC": "1", "DNT": "0"}),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("may_track", "headers"), REFUSED)
+def test_who_may_not_be_tracked_is_not(
+    project: RecordingServer, ask: Callable[..., Any], may_track: Any, headers: dict[str, str]
+) -> None:
+    """Nothing is recorded, in whatever way, nor is the cookie set or its actor known; `untracked` counts it."""
+    with override_settings(FL_MAY_TRACK=may_track):
+        for path in ("/page/", "/async/"):
+            response = ask(path, headers={**headers, "cookie": f"{COOKIE}={KNOWN}"})
+            assert response.content == b"None False"
+            assert not response.cookies
+        response = ask("/order/", headers=headers)
+        assert response.status_code == 200
+        assert not response.cookies
+        assert "Vary" not in response.headers
+        assert dropped() == {"untracked": 3}
+        assert triggers(project) == []
+
+
+class Untouchable(dict):
+    """The cookies of a request whose actor is nobody's business."""
+
+    def get(self, *_: Any) -> Any:
+        raise AssertionError("the cookie was read")
+
+    __getitem__ = __contains__ = get
+
+
+def test_the_cookie_of_who_may_not_be_tracked_is_not_read() -> None:
+    """Not for the cookie of the response either."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        assert request.focuslab.actor_id is None
+        assert not request.focuslab.is_tracked
+        return HttpResponse()
+
+    request = RequestFactory().get("/")
+    request.COOKIES = Untouchable()
+    with override_settings(FL_MAY_TRACK=never):
+        FocusLabMiddleware(view)(request)
+
+
+@BOTH
+@pytest.mark.parametrize("headers", [{}, {"DNT": "0"}, {"DNT": "unspecified"}, {"Sec-GPC": "0"}])
+def test_who_does_not_object_is_tracked(
+    project: RecordingServer, ask: Callable[..., Any], headers: dict[str, str]
+) -> None:
+    """Only a 1 is an objection."""
+    with override_settings(FL_MAY_TRACK=WITHOUT_OBJECTION):
+        assert COOKIE in ask("/page/", headers=headers).cookies
+    assert len(project.triggers) == 1
+
+
+def test_consent_is_asked_for_once_in_a_request(project: RecordingServer) -> None:
+    """However many triggers it records."""
+    asked: list[str] = []
+    with override_settings(FL_MAY_TRACK=lambda request: asked.append(request.path) or True):
+        get("/many/")
+        assert asked == ["/many/"]
+        assert len(triggers(project)) == 4
+
+
+def test_requests_do_not_wait_for_each_others_consent() -> None:
+    """Two that are asked for at the same time can both be answered: no lock is held meanwhile."""
+    both = threading.Barrier(2)
+
+    def may_track(request: HttpRequest) -> bool:
+        both.wait(10)
+        return True
+
+    with override_settings(FL_MAY_TRACK=may_track):
+        threads = [threading.Thread(target=get, args=("/page/",)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert DjangoFocusLabClient().stats().recorded == 2
+        assert dropped() == {}
+
+
+def test_consent_may_look_into_the_database_when_the_view_has_recorded_nothing() -> None:
+    """In an event loop Django refuses that: it is asked elsewhere."""
+    from django.db import connection
+
+    def may_track(request: HttpRequest) -> bool:
+        with connection.cursor() as cursor:
+            return bool(cursor.execute("SELECT 1").fetchone()[0])
+
+    with override_settings(FL_MAY_TRACK=may_track):
+        for path in ("/quiet/", "/quiet-async/", "/page/"):
+            assert COOKIE in get_async(path).cookies, path
+        assert dropped() == {}
+
+
+def test_a_consent_that_fails_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Since nothing is recorded any more; and not for every request."""
+
+    class Unheard(Exception):
+        pass
+
+    def may_track(request: HttpRequest) -> bool:
+        raise Unheard("with an address of somebody")
+
+    with override_settings(FL_MAY_TRACK=may_track), caplog.at_level(logging.ERROR, "brockman"):
+        for _ in range(20):
+            assert get("/page/").status_code == 200
+    assert [line for line in caplog.messages if "FL_MAY_TRACK" in line] == [
+        "FL_MAY_TRACK raised Unheard; requests for which it does are not tracked"
+    ]
+
+
+# Mistakes and trouble.
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "wrong",
+    [{"FL_COOKIE_SAMESITE": "lax"}, {"FL_MAY_TRACK": "no.such.function"}, {"FL_COOKIE_SECURE": "perhaps"}],
+)
+def test_a_wrong_setting_makes_no_page_fail(
+    caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], wrong: dict[str, Any]
+) -> None:
+    """Nothing is tracked until it is right, in case it was the one that forbids it; one line says so."""
+    with override_settings(**wrong):
+        for _ in range(5):
+            response = ask("/page/")
+            assert response.content == b"None False"
+            assert not response.cookies
+        assert dropped() in ({"untracked": 5}, {"misconfigured": 5})
+    assert len([line for line in caplog.messages if "tracks nothing" in line]) <= 1
+
+
+def test_a_wrong_setting_is_seen_where_debug_is_on() -> None:
+    """At the first page."""
+    with (
+        override_settings(DEBUG=True, FL_COOKIE_SAMESITE="lax"),
+        pytest.raises(ConfigurationError, match="cookie_samesite is 'lax'"),
+    ):
+        Client().get("/quiet/")
+
+
+@pytest.mark.parametrize("wrong", [{"FL_API_KEY": None}, {"FL_ENDPOINT": "nonsense"}])
+def test_pages_without_a_client_that_works_are_as_they_were(wrong: dict[str, Any]) -> None:
+    """The cookie needs no key: the browser's tracker will find it."""
+    with override_settings(**wrong):
+        response = get("/page/")
+        assert response.content.decode() == f"{response.cookies[COOKIE].value} False"
+        assert get("/order/").content == b"ordered"
+        assert dropped() == {"misconfigured": 2}
+
+
+def test_an_invalid_trigger_makes_no_page_fail() -> None:
+    """It is counted."""
+    assert get("/wrong/").content == b"False"
+    assert dropped() == {"invalid": 1}
+
+
+@BOTH
+def test_no_request_waits_for_a_silent_endpoint(project: RecordingServer, ask: Callable[..., Any]) -> None:
+    """200 pages are answered while the first batch gets no answer."""
+    project.respond = lambda request: Reply(act=silence)
+    with override_settings(FL_MAX_BATCH_SIZE=1, FL_READ_TIMEOUT=60, FL_SHUTDOWN_TIMEOUT=0):
+        ask("/page/")
+        project.wait_until(lambda server: len(server.requests) == 1)
+        slowest = 0.0
+        for _ in range(200):
+            started = time.monotonic()
+            assert ask("/page/").status_code == 200
+            slowest = max(slowest, time.monotonic() - started)
+        client = DjangoFocusLabClient()
+        assert client.stats().recorded == 201
+        project.hang_up()
+        client.close(0)
+    assert slowest < 1
+
+
+# Many at once.
+
+
+def test_concurrent_visitors_are_kept_apart(project: RecordingServer) -> None:
+    """8 visitors with 100 pages each: every trigger arrives once, and each visitor is one actor."""
+    start = threading.Barrier(8)
+    known: list[str] = []
+
+    def visit() -> None:
+        visitor = Client()
+        start.wait()
+        for _ in range(50):
+            visitor.get("/page/")
+            visitor.get("/async/")
+        known.append(visitor.cookies[COOKIE].value)
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(known)) == 8
+    assert Counter(trigger["actor_id"] for trigger in triggers(project)) == dict.fromkeys(known, 100)
+    assert set(project.ids().values()) == {1}
+
+
+def test_concurrent_visitors_of_an_event_loop_are_kept_apart(project: RecordingServer) -> None:
+    """8 visitors with 50 pages each in one loop."""
+    known: list[str] = []
+
+    async def visit() -> None:
+        visitor = AsyncClient()
+        for _ in range(25):
+            await visitor.get("/page/")
+            await visitor.get("/async/")
+        known.append(visitor.cookies[COOKIE].value)
+
+    async def all_visit() -> None:
+        import asyncio
+
+        await asyncio.gather(*(visit() for _ in range(8)))
+
+    async_to_sync(all_visit)()
+    assert Counter(trigger["actor_id"] for trigger in triggers(project)) == dict.fromkeys(known, 50)
+    assert len(set(known)) == 8
