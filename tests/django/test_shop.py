@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -162,3 +163,29 @@ def test_the_shop_runs_without_any_server(collector: Collector, site: dict[str, 
         assert eventually(lambda: len(collector.stored()) == len(VIEWS) + 3, 30), tasks.text()
         assert (shop.stop(), tasks.stop()) == (0, 0), tasks.text()
     assert_joined(collector.stored(), {actor})
+
+
+def test_the_shop_under_uvicorn_delivers_when_it_is_stopped(
+    collector: Collector, site: dict[str, str], tmp_path: Path
+) -> None:
+    """Its `asgi.py` wraps the application: a stop right after the last answer loses nothing."""
+    port, web = free_port(), tmp_path / "web"
+    web.mkdir()
+    uvicorn = [program("uvicorn"), "shop.asgi:application", f"--port={port}", "--workers=1"]
+    with running(uvicorn, web, collector, port, **site, FL_FLUSH_INTERVAL="600") as shop:
+        base = f"http://127.0.0.1:{port}"
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            actors = set(pool.map(lambda number: browse(base), range(40)))
+        assert shop.stop() in (0, -signal.SIGTERM), shop.text()
+        assert "Traceback" not in shop.text()
+    found = collector.stored()
+    assert len(found) == 40 * len(VIEWS)
+    assert {trigger["actor_id"] for trigger in found} == actors
+
+
+def browse(base: str) -> str:
+    """Look at the pages, and return the actor of the cookie."""
+    with requests.Session() as session:
+        for path in VIEWS:
+            assert session.get(base + path, timeout=30).status_code == 200
+        return session.cookies["fl_actor_id"]

@@ -18,6 +18,8 @@ from brockman.celery.task import RecordTask, make_task
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import read_settings
 from brockman.django.shared_stats import publish, publish_now_and_then
+from brockman.django.strictness import raise_or_tell
+from brockman.exceptions import ConfigurationError
 
 
 class DjangoRecordTask(RecordTask):
@@ -30,8 +32,12 @@ class DjangoRecordTask(RecordTask):
         return DjangoFocusLabClient()
 
     def read_settings(self) -> CelerySettings:
-        """Return the project's settings for the task."""
-        return read_settings(CelerySettings)
+        """Return the project's settings for the task, or the defaults where a wrong one must make no page fail."""
+        try:
+            return read_settings(CelerySettings)
+        except ConfigurationError as error:
+            raise_or_tell(error, "the defaults hold for the Celery task")
+            return CelerySettings()
 
     def delay_on_commit(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         """Publish a trigger when the current transaction commits, and not at all when it is rolled back.

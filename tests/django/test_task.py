@@ -1,0 +1,119 @@
+"""The Celery task of a Django project: its settings are the project's, and it knows of transactions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.test.utils import override_settings
+
+from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.testing import capture
+from tests.django.test_on_commit import rolled_back
+
+celery = pytest.importorskip("celery")
+NAME = "brockman.django.record_trigger"
+
+
+@pytest.fixture
+def task(project) -> Iterator[Any]:
+    """The task in an app with a broker in memory."""
+    import brockman.django.tasks  # noqa: F401 - as autodiscovery does
+
+    app = celery.Celery("shop", broker="memory://", set_as_current=False)
+    yield app.tasks[NAME]
+    app.close()
+
+
+def messages(task: Any) -> list[dict[str, Any]]:
+    """Take all messages from the broker, and return the triggers in them."""
+    found = []
+    with task.app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+        while queue.qsize():
+            message = queue.get(timeout=10)
+            message.ack()
+            _, keywords, _ = message.payload
+            found.append(json.loads(keywords["trigger"]))
+    return found
+
+
+def test_it_takes_what_a_view_has_at_hand(task, project) -> None:
+    """It is checked and stamped where it is called; the message is text."""
+    task.delay(User(pk=7), "viewed", "page", variables={"user": User(pk=7)})
+    (trigger,) = messages(task)
+    assert (trigger["actor_id"], trigger["variables"]) == ("7", {"user": 7})
+    with override_settings(DEBUG=True), pytest.raises(InvalidTrigger, match="action"):
+        task.delay(7, "", "page")
+    task.delay(7, "", "page")  # in production it makes no page fail
+    assert messages(task) == []
+    assert task.client.stats().dropped == {"invalid": 1}
+
+
+def test_its_settings_are_the_projects(task) -> None:
+    """As `FL_CELERY_MODE`; a wrong one is told."""
+    assert not task.acks_late
+    with override_settings(FL_CELERY_MODE="confirmed"):
+        assert task.acks_late
+        assert task.reject_on_worker_lost
+    with (
+        override_settings(FL_CELERY_MODE="both"),
+        pytest.raises(ConfigurationError, match="celery_mode is 'both'"),
+    ):
+        task.read_settings()
+
+
+def test_on_commit_it_is_published_when_the_transaction_commits(task) -> None:
+    """As it was at the call, and its time too."""
+    variables = {"total": 3}
+    with transaction.atomic():
+        task.delay_on_commit(1, "ordered", "book", variables=variables)
+        variables["total"] = 4
+        called = datetime.now(timezone.utc)
+        assert messages(task) == []
+        with rolled_back():
+            task.delay_on_commit(2, "ordered", "book")
+    (trigger,) = messages(task)
+    assert (trigger["actor_id"], trigger["variables"]) == ("1", {"total": 3})
+    assert datetime.fromisoformat(trigger["recorded_at"].replace("Z", "+00:00")) < called
+    with rolled_back():
+        task.delay_on_commit(3, "ordered", "book")
+    task.delay_on_commit(4, "ordered", "book")
+    with transaction.atomic(using="other"):
+        task.delay_on_commit(5, "ordered", "book", using="other")
+        assert [trigger["actor_id"] for trigger in messages(task)] == ["4"]
+    assert [trigger["actor_id"] for trigger in messages(task)] == ["5"]
+
+
+def test_a_mistake_on_commit_is_told_at_the_call(task) -> None:
+    """Where it was made."""
+    with override_settings(DEBUG=True), transaction.atomic(), pytest.raises(InvalidTrigger, match="obj"):
+        task.delay_on_commit(1, "ordered", "")
+
+
+def test_in_test_runs_the_fallback_goes_nowhere_and_eager_tasks_are_captured(task, project, test_run) -> None:
+    """A project's tests need no broker and no endpoint."""
+    task.app.conf.task_always_eager = True
+    with capture() as outbox:
+        task.delay(7, "viewed", "page")
+        outbox.assert_recorded(actor_id=7, times=1)
+    task.delay(7, "viewed", "page")
+    assert project.requests == []
+
+
+def test_a_broker_that_is_away_makes_no_page_fail(project) -> None:
+    """The trigger leaves by the buffered client of the web process, on commit too."""
+    import brockman.django.tasks  # noqa: F401
+
+    app = celery.Celery("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    task = app.tasks[NAME]
+    task.delay(7, "viewed", "page")
+    with transaction.atomic():
+        task.delay_on_commit(8, "ordered", "book")
+    assert task.client.flush()
+    assert [trigger["actor_id"] for trigger in project.triggers] == ["7", "8"]
+    app.close()
