@@ -7,6 +7,7 @@ application = DeliverOnShutdown(application)
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -101,5 +102,6 @@ async def _deliver(timeout: float | None) -> None:
         limit = part.shutdown_timeout if timeout is None else timeout
         result = await asynchronous.flush(part, max(0.0, started + limit - monotonic()))
         pending += result.pending
+    await asyncio.to_thread(lifecycle.tell_delivered)
     if pending:
         say(logging.WARNING, f"{pending} triggers are not delivered at the shutdown of the ASGI application")

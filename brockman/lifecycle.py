@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any
 
 from brockman.clock import monotonic
+from brockman.ending import hear_of_the_end
 from brockman.host import HOST
 from brockman.part import AnyPart, Hold, Part
 
@@ -40,6 +40,7 @@ class _Process:
         # comes too late to be called. Asked here and not for every trigger: CPython before 3.13 counts it as ended
         # for good if an exception strikes.
         self.is_ending = not threading.main_thread().is_alive()
+        self.ended: dict[Hashable, Part] = {}  # those that the hook has closed: who comes later counts on
         self.closing_since: float | None = None  # on the clock, while the hook runs
         self.said_farewell = False  # since then, on the log
         self.spent = 0.0  # seconds that the end has taken until now, of the `shutdown_timeout` for all
@@ -48,6 +49,7 @@ class _Process:
 _processes: dict[int, _Process] = {}  # by process id; each change and each look is one call into C
 _left_behind: list[Part] = []  # in a forked child: those of the parent
 substitutes: list[Callable[[Any], Any]] = []  # for tests: the last one is given every part that is made
+when_delivered: list[Callable[[], object]] = []  # called at the end of a process, after all that it delivers
 
 
 def _here() -> _Process:
@@ -58,38 +60,8 @@ def _here() -> _Process:
         process = _processes.setdefault(pid, _Process(pid))
         for other in [other for other in list(_processes) if other != pid]:
             _processes.pop(other, None)  # the parent's
-        _have_the_end_told()
+        hear_of_the_end(close_all, close_last)
     return process
-
-
-def _have_the_end_told() -> None:
-    """Have `close_all` called when this process ends.
-
-    Hooks of `atexit` run from the last to the first. This one comes before those of whoever was there earlier, and
-    `close_last`, which is there since the import, after those of whoever came later.
-    """
-    atexit.unregister(close_all)  # inherited, perhaps
-    atexit.register(close_all)
-    util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None:
-        # The children of multiprocessing end by os._exit, and forget on their way in what was registered before:
-        # a spawned one has imported the user's module by then, and made the client.
-        util.register_after_fork(close_last, _finalize_last)
-        if process.parent_process() is not None:
-            _finalize_last(close_last)
-    signals = sys.modules.get("celery.signals")
-    if signals is not None and hasattr(signals, "worker_process_shutdown"):
-        # The children of Celery's pool end by os._exit too, and are no children of multiprocessing.
-        signals.worker_process_shutdown.connect(_pool_child_ends, weak=False, dispatch_uid="brockman")
-
-
-def _pool_child_ends(**_: Any) -> None:
-    close_last()
-
-
-def _finalize_last(close: Callable[[], None]) -> None:
-    finalize: Any = sys.modules["multiprocessing.util"]
-    finalize.Finalize(None, close, exitpriority=-100)  # the lowest goes last
 
 
 def _after_fork_in_child() -> None:
@@ -136,7 +108,9 @@ def join(key: Hashable, hold: Hold, make: Callable[[], AnyPart]) -> AnyPart:
                 part.holders.add(hold)
                 hold.part = part
                 return part  # type: ignore[return-value]
-        fresh = make()  # outside: it may import, and an import may make a client
+        ended = process.ended.get(key)
+        # Outside the lock: it may import, and an import may make a client.
+        fresh = make() if ended is None else ended.succeed()
         for substitute in substitutes[-1:]:
             fresh = substitute(fresh)
 
@@ -255,6 +229,7 @@ def close_all() -> None:
             part.begin_close(max(0.0, started + part.shutdown_timeout - monotonic()))
         for part in parts:
             part.close(started + part.shutdown_timeout - monotonic())
+            process.ended[part.key] = part
     except BaseException:  # Ctrl-C: no more waiting, but nothing goes uncounted
         for part in parts:
             part.close(0.0)
@@ -272,6 +247,14 @@ def close_last() -> None:
         for part in list(process.parts.values()):
             part.is_late = True
         close_all()
+        tell_delivered()
+
+
+def tell_delivered() -> None:
+    """Call those who want to know that a process has delivered all that it will."""
+    for call in when_delivered:
+        with suppress(Exception):
+            call()
 
 
 atexit.register(close_last)

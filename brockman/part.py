@@ -29,6 +29,9 @@ class Part(Protocol):
     def disown(self) -> None:
         """Stop working: this is a forked child. Called in the fork hook: takes no lock, logs nothing."""
 
+    def succeed(self) -> Any:
+        """Return a part for what comes when this one has ended, which goes on with its counts."""
+
     def hand_over(self) -> None:
         """In a child of the process that this worked in: have what waits here delivered by the child."""
 

@@ -24,7 +24,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.clock",),
     ("brockman.interpreter",),
     ("brockman.secret", "brockman.setting"),
-    ("brockman.options",),
+    ("brockman.options", "brockman.celery_settings"),
     ("brockman.fitting",),
     ("brockman.trigger",),
     ("brockman.stamp",),
@@ -36,7 +36,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.lessons",),
     ("brockman.report",),
     ("brockman.part", "brockman.mark", "brockman.spawn", "brockman.bell", "brockman.flushing"),
-    ("brockman.host",),
+    ("brockman.host", "brockman.ending"),
     ("brockman.lifecycle",),
     ("brockman.sigterm",),
     ("brockman.buffer", "brockman.transport"),
@@ -77,6 +77,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.client", "requests"),
     ("brockman.pipeline", "requests"),
     ("brockman.holding", "requests"),
+    ("brockman.django.client", "requests"),
     ("brockman.transport.choice", "requests"),
 }
 IMPURE = {

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import random
 import threading
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from brockman.celery.notices import Notices
 from brockman.client import FocusLabClient
+from brockman.clock import monotonic
 
 _WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
 _ROUNDS = 6  # of waiting, when a message cannot even be given back
-_BACK_IN = (5.0, 30.0)  # seconds until a message that was given back comes again
+_BACK_IN = (2.0, 10.0)  # seconds until a message that was given back comes again
+_LOOK_EVERY = 0.05  # seconds, while a worker waits
+_HURRY_EVERY = 30.0  # seconds; each time is an attempt at an endpoint that may be sick
 _FULL = "the buffer is full; workers wait, and give messages back to the broker"
 
 
@@ -30,6 +34,7 @@ class Buffering:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._notices = Notices()
+        self._hurry_at = 0.0
 
     def record(self, task: Any, body: bytes) -> bool:
         """Record a trigger, or give its message back. Blocks while there is no room, for some seconds.
@@ -42,7 +47,7 @@ class Buffering:
         for _ in range(_ROUNDS):
             taken = self._take(client, body)
             if taken is None:
-                client.flush(_WAIT)
+                self._wait_for_room(client, len(body))
                 taken = self._take(client, body)
             if taken is not None:
                 return taken
@@ -53,6 +58,17 @@ class Buffering:
                 if task.acks_late:
                     raise
         return client.record_encoded(body)  # neither room nor a broker: counted as overflow
+
+    def _wait_for_room(self, client: FocusLabClient, size: int) -> None:
+        started = monotonic()
+        try:
+            if started >= self._hurry_at:
+                self._hurry_at = started + _HURRY_EVERY
+                client.flush(_WAIT)
+            while _is_full(client, size) and monotonic() < started + _WAIT:
+                time.sleep(_LOOK_EVERY)
+        except SoftTimeLimitExceeded:  # no more waiting; the trigger must not be lost for that
+            return
 
     def _take(self, client: FocusLabClient, body: bytes) -> bool | None:
         """Return what recording returns, or None when there is no room."""

@@ -18,7 +18,7 @@ from brockman.celery.buffering import Buffering
 from brockman.celery.confirming import Confirming
 from brockman.celery.per_process import PerProcess
 from brockman.celery.publishing import BrokerAway, Publisher, broker_errors
-from brockman.celery.settings import CelerySettings
+from brockman.celery_settings import CelerySettings
 from brockman.client import FocusLabClient
 
 _FOLLOWERS = ("link", "chain", "chord")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
-
 from django.apps import AppConfig
 from django.core.checks import register
 from django.core.signals import request_finished
 
+from brockman import lifecycle
 from brockman.django import checks, shared_stats
 
 
@@ -25,5 +24,5 @@ class FocusLabConfig(AppConfig):
         for check in checks.AT_DEPLOYMENT:
             register(check, deploy=True)
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
-        # Hooks run from the last to the first: this one comes after the clients have delivered.
-        atexit.register(shared_stats.publish)
+        if shared_stats.publish not in lifecycle.when_delivered:
+            lifecycle.when_delivered.append(shared_stats.publish)

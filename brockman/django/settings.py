@@ -74,8 +74,9 @@ class _ProjectSettings(Mapping[str, Any]):
             return value
         try:
             return import_string(value)
-        except ImportError as error:
-            problem = f"{name} is {value!r}; it should be a function, or the dotted path of one ({error})"
+        except Exception as error:  # whatever the module raises, no page is to fail for it
+            what = f"{type(error).__name__}: {error}"
+            problem = f"{name} is {value!r}; it should be a function, or the dotted path of one ({what})"
         raise ConfigurationError(problem)
 
     def __iter__(self) -> Iterator[str]:

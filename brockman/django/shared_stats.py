@@ -29,7 +29,8 @@ _EVERY = 5.0  # seconds
 _KEPT = 24 * 60 * 60  # seconds
 _LAST = "brockman:last"  # about the highest number that a process has taken for its key
 _KEY = "brockman:stats:1:{}"  # the 1 changes with the form of what is left
-_MOST = 10_000  # numbers that are looked at, the highest
+_SPREAD = 16
+_MOST = 50_000  # numbers that are looked at, the highest
 _CHUNK = 500  # keys that are read at a time
 _PATIENCE = 2.0  # seconds that the end of the process waits for a thread that leaves the counts
 
@@ -53,7 +54,7 @@ class _Place:
         self.owner = uuid.uuid4().hex
         self.number: int | None = None
         self.next_at = 0.0  # on the clock
-        self.has_failed = False
+        self.has_failed = False  # and this was told; when it has worked meanwhile it is told again
         self.lock = threading.Lock()  # two threads would take two places, and count everything twice
 
 
@@ -91,6 +92,7 @@ def publish(patience: float = _PATIENCE) -> None:
         stats = _client.stats() if alias is not None else Stats()
         if stats.recorded:
             _leave(caches[alias], place, stats)
+        place.has_failed = False
     except Exception as error:  # a cache's own errors have no class in common
         if not place.has_failed:
             place.has_failed = True
@@ -107,26 +109,34 @@ def _leave(cache: Any, place: _Place, stats: Stats) -> None:
         "left_at": wall(),
         "stats": asdict(stats),
     }
-    if place.number is not None:
-        held = cache.get(_KEY.format(place.number))
-        if held is None or held["owner"] == place.owner:
-            cache.set(_KEY.format(place.number), left, timeout=_KEPT)
-            return
-    # The first time, or two have taken one number: where caches are files, `add` and `incr` are not atomic.
-    place.number = _take_number(cache, left)
+    held = cache.get(_KEY.format(place.number)) if place.number is not None else None
+    if held is not None and held["owner"] == place.owner:
+        cache.set(_KEY.format(place.number), left, timeout=_KEPT)
+    else:  # the first time, or the cache was cleared, or another one has taken the number too
+        place.number = _take_number(cache, left)
 
 
 def _take_number(cache: Any, left: dict[str, Any]) -> int:
-    """Leave the counts under the next number that is free, and return it."""
-    number = cache.get(_LAST, 0) + 1
-    while not cache.add(_KEY.format(number), left, timeout=_KEPT):
-        number += 1
-    cache.set(_LAST, number, timeout=None)
-    return int(number)
+    """Leave the counts under a number that is free, and return it.
+
+    Where caches are files, two processes may both succeed to `add`, and so take one number. So those that begin
+    together try different ones, and look again; what that leaves is noticed when counts are left the next time.
+    """
+    first = cache.get(_LAST, 0) + 1 + left["pid"] % _SPREAD
+    for number in range(first, first + _CHUNK):
+        key = _KEY.format(number)
+        was_free = cache.add(key, left, timeout=_KEPT)
+        held = cache.get(key)
+        if held is None:
+            raise RuntimeError("the cache keeps nothing")  # some hide it that their server is gone
+        if was_free and held["owner"] == left["owner"]:
+            cache.set(_LAST, number, timeout=None)
+            return int(number)
+    raise RuntimeError("no number is free")
 
 
 def read_all(alias: str) -> Iterator[ProcessStats]:
-    """Yield what processes have left in a cache, the newest process last."""
+    """Yield what processes have left in a cache, the newest processes last."""
     cache = caches[alias]
     last = cache.get(_LAST, 0)
     start = max(0, last - _MOST) + 1

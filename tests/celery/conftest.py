@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,8 @@ from tests.conftest import KEY
 from tests.life.running import free_port
 from tests.server import RecordingServer
 
-pytest.importorskip("celery")
-pytest.importorskip("redis")
+if find_spec("celery") is None or find_spec("redis") is None:
+    collect_ignore_glob = ["test_*.py"]
 
 
 @pytest.fixture
@@ -28,4 +29,4 @@ def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def endpoint(server: RecordingServer) -> dict[str, str]:
     """The environment of a client for the recording server."""
-    return {"FL_API_KEY": KEY, "FL_ENDPOINT": server.endpoint}
+    return {"FL_API_KEY": KEY, "FL_ENDPOINT": server.endpoint, "FL_FLUSH_INTERVAL": "0.1"}

@@ -98,17 +98,16 @@ def test_nothing_is_lost_and_nobody_waits_long(
 def test_without_the_fallback_it_raises(
     server: RecordingServer, tmp_path: Path, endpoint: dict[str, str], scheme: str, broker: Broker
 ) -> None:
-    """What kombu raises, within 2 s, each time."""
+    """What kombu raises, within 2 s."""
     endpoint["FL_CELERY_FALLBACK"] = "0"
     with (
         broker(tmp_path, server) as address,
         publisher({"broker_url": f"{scheme}://{address}"}, **endpoint) as task,
     ):
-        for _ in range(2):
-            started = time.monotonic()
-            with pytest.raises(OperationalError):
-                task.delay("7", "viewed", "page")
-            assert time.monotonic() - started < PROMISE
+        started = time.monotonic()
+        with pytest.raises(OperationalError):
+            task.delay("7", "viewed", "page")
+        assert time.monotonic() - started < PROMISE
     assert server.requests == []
 
 

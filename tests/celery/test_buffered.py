@@ -11,7 +11,7 @@ import redis
 from tests.celery.workers import APP, Worker, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.life.running import RECORDING, assert_exact
-from tests.server import RecordingServer
+from tests.server import RecordingServer, Reply
 
 NEVER = "600"  # seconds: what leaves does so because a batch is full or the process ends
 POOLS = {
@@ -74,13 +74,13 @@ def test_children_that_are_recycled_deliver_everything(
     """`--max-tasks-per-child`: a child ends by os._exit, and calls no exit hook."""
     conf = redis_conf(redis_port)
     with publisher(conf, **endpoint) as task:
-        ids = publish(task, 60)
+        ids = publish(task, 40)
     options = ("-P", "prefork", "-c", "2", "--max-tasks-per-child", "10")
     with worker(tmp_path / "worker", server, conf, *options, FL_FLUSH_INTERVAL=NEVER) as running:
-        assert eventually(lambda: done(running) == 60)
+        assert eventually(lambda: done(running) == 40)
         running.finish()
     assert server.ids() == dict.fromkeys(ids, 1), running.text()
-    assert len(server.requests) == 6
+    assert len(server.requests) >= 4  # one of each child
 
 
 def test_a_plain_client_in_the_users_own_tasks(
@@ -134,12 +134,18 @@ def test_ten_thousand_calls_are_a_hundred_requests_at_most(
 def test_a_full_buffer_loses_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """A worker whose buffer is full, since the endpoint is slow, waits for room."""
+    """A worker whose buffer is full, since the endpoint is away, waits, then gives messages back to the broker."""
     conf = redis_conf(redis_port)
+    conf["task_annotations"] = {"brockman.record_trigger": {"soft_time_limit": 1}}  # that ends the wait
     with publisher(conf, **endpoint) as task:
-        ids = publish(task, 300)
-    settings = {"FL_MAX_QUEUE_SIZE": "5", "FL_MAX_BATCH_SIZE": "5"}
-    with worker(tmp_path / "worker", server, conf, "-P", "threads", "-c", "8", **settings) as running:
-        assert eventually(lambda: is_empty(redis_port))
+        ids = publish(task, 32)
+    server.respond = lambda request: Reply(503)
+    settings = {"FL_MAX_QUEUE_SIZE": "5", "FL_MAX_BATCH_SIZE": "5", "FL_BACKOFF_CAP": "1"}
+    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", **settings) as running:
+        assert eventually(lambda: running.text().count("Retry in") >= 2)
+        server.respond = lambda request: Reply()
+        assert eventually(lambda: is_empty(redis_port) and done(running) == 32, 30)
         running.finish()
-    assert server.ids() == dict.fromkeys(ids, 1), running.text()
+    assert set(server.ids()) == set(ids), running.text()
+    assert "overflow" not in running.text()
+    assert running.text().count("the buffer is full") <= 2  # once in each child

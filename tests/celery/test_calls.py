@@ -16,7 +16,7 @@ import redis
 from celery import chain, group
 from kombu.serialization import registry
 
-from brockman.celery.settings import CelerySettings
+from brockman.celery_settings import CelerySettings
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from tests.celery.test_buffered import done, is_empty
 from tests.celery.workers import NAME, WITH_TASK, publish, publisher, redis_conf, worker
@@ -174,8 +174,7 @@ def test_every_way_through_a_worker(
     assert len({trigger["recorded_at"] for trigger in server.triggers if trigger["id"] == twice}) == 1
 
 
-@pytest.mark.parametrize("pool", ["solo", "threads"])
-@pytest.mark.parametrize("broker", ["filesystem", "memory"])
+@pytest.mark.parametrize(("broker", "pool"), [("filesystem", "solo"), ("memory", "threads")])
 def test_a_broker_without_a_server(server: RecordingServer, tmp_path: Path, broker: str, pool: str) -> None:
     """Files, or the memory of the worker itself."""
     folder = str(tmp_path / "messages")

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 from celery.exceptions import Reject
 
 from tests.celery.test_buffered import done, is_empty
@@ -53,26 +54,39 @@ def object_of(request: Request) -> str:
 def test_nothing_is_lost_by_kill_9(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """A child is killed in mid-burst, then the whole worker; all arrives, and what comes twice has the same id."""
+    """Children are killed in mid-burst, then the whole worker; all arrives, and what comes twice has the same id.
+
+    The worker is killed while its children wait for an answer and no message is on the way to it: kombu takes a
+    message out of Redis before it notes that it has it, and what a `kill -9` finds between the two is gone.
+    """
     conf = redis_conf(redis_port, visibility_timeout=2, unacked_restore_interval=0.5)
     pool = ("-P", "prefork", "-c", "2")
+    answering = threading.Event()
+    answering.set()
 
     def slowly(request: Request) -> Reply:
         time.sleep(0.005)
+        answering.wait(20)
         return Reply()
 
     server.respond = slowly
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 300)
-    with worker(tmp_path / "first", server, conf, *pool, **CONFIRMED) as first:
+    with (
+        worker(tmp_path / "first", server, conf, *pool, **CONFIRMED) as first,
+        redis.Redis(port=redis_port) as look,
+    ):
         for count in (30, 60):
             server.wait_until(lambda server, count=count: len(server.triggers) >= count)
             os.kill(first.children[-1], signal.SIGKILL)
         server.wait_until(lambda server: len(server.triggers) >= 100)
+        answering.clear()
+        assert eventually(lambda: look.hlen("unacked") == 2 * 4)  # as many as a worker of two takes at a time
         first.kill()
+        answering.set()
     assert 100 <= len(server.ids()) < 300
     with worker(tmp_path / "second", server, conf, *pool, **CONFIRMED) as second:
-        server.wait_until(lambda server: len(server.ids()) >= 300)
+        server.wait_until(lambda server: len(server.ids()) >= 300, 60)
         assert eventually(lambda: is_empty(redis_port))
         second.finish()
     assert set(server.ids()) == set(ids)
@@ -140,7 +154,9 @@ def test_tasks_that_run_at_once_go_together(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], pool: str
 ) -> None:
     """Fewer requests than triggers; a refused array is sent one by one, and only the poison is given up."""
-    conf = redis_conf(redis_port) | {"worker_prefetch_multiplier": 0}  # else Celery stands still now and then
+    # Else greenlets that are done at the same time find no connection to acknowledge over.
+    conf = redis_conf(redis_port, max_connections=40)
+    conf["worker_prefetch_multiplier"] = 0  # else Celery's loop for gevent stands still for 2 s now and then
     posting = threading.Semaphore()
 
     def respond(request: Request) -> Reply:

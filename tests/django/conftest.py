@@ -12,6 +12,7 @@ from django.db import connections
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
 
 from brockman import lifecycle
+from brockman.django.test_runs import send_nowhere
 from tests.conftest import KEY
 from tests.server import RecordingServer
 
@@ -52,3 +53,4 @@ def test_run() -> Iterator[None]:
     setup_test_environment()
     yield
     teardown_test_environment()
+    send_nowhere(on=False)  # as the next look at the settings would do: other tests may not take one

@@ -17,7 +17,7 @@ from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import override_settings
 
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.middleware import COOKIE, FocusLabMiddleware
+from brockman.django.middleware import COOKIE, FocusLabMiddleware, RequestTracker
 from brockman.exceptions import ConfigurationError
 from tests.server import RecordingServer, Reply, silence
 
@@ -30,7 +30,7 @@ YEARS = 3650 * 24 * 60 * 60  # seconds
 def _at_the_project(project: RecordingServer, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """All of these run on the project whose endpoint is the recording server."""
     yield
-    caplog.clear()  # an exception in it holds Django's frames, and these hold threads
+    caplog.get_records("call").clear()  # an exception holds frames of Django, and these hold threads
 
 
 def get(path: str, cookie: str | None = None, **more: Any) -> Any:
@@ -129,6 +129,36 @@ def test_all_triggers_of_a_first_request_have_the_actor_of_its_cookie(
     found = Counter(trigger["actor_id"] for trigger in triggers(project))
     assert found.pop(actor) == count
     assert not found or found == {"7": 1}
+
+
+class Meeting(dict[str, str]):
+    """The cookies of a request, where two threads meet."""
+
+    def __init__(self) -> None:
+        self._both = threading.Barrier(2)
+
+    def get(self, *arguments: Any) -> Any:
+        self._both.wait(10)
+        return super().get(*arguments)
+
+
+def test_two_threads_that_ask_first_are_told_the_same_actor() -> None:
+    """Also when neither knows of the other."""
+    for _ in range(50):
+        request = RequestFactory().get("/")
+        request.COOKIES = Meeting()
+        tracker = RequestTracker(request)
+        told: list[str | None] = []
+
+        def ask(tracker: RequestTracker = tracker, told: list[str | None] = told) -> None:
+            told.append(tracker.actor_id)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert told == [tracker.actor_id] * 2
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from brockman.celery.settings import CelerySettings
+from brockman.celery_settings import CelerySettings
 from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import FocusLabMiddleware

@@ -180,6 +180,8 @@ def test_the_shop_under_uvicorn_delivers_when_it_is_stopped(
         assert "Traceback" not in shop.text()
     found = collector.stored()
     assert len(found) == 40 * len(VIEWS)
+    counts = [json.loads(line)["stats"] for line in manage(site, "focuslab_stats", "--json").splitlines()]
+    assert sum(count["delivered"] for count in counts) == len(found)
     assert {trigger["actor_id"] for trigger in found} == actors
 
 

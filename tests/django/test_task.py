@@ -60,11 +60,11 @@ def test_its_settings_are_the_projects(task) -> None:
     with override_settings(FL_CELERY_MODE="confirmed"):
         assert task.acks_late
         assert task.reject_on_worker_lost
-    with (
-        override_settings(FL_CELERY_MODE="both"),
-        pytest.raises(ConfigurationError, match="celery_mode is 'both'"),
-    ):
-        task.read_settings()
+    with override_settings(FL_CELERY_MODE="both"):  # in production it makes no page fail
+        task.delay(1, "viewed", "page")
+        with override_settings(DEBUG=True), pytest.raises(ConfigurationError, match="celery_mode is 'both'"):
+            task.delay(1, "viewed", "page")
+    assert len(messages(task)) == 1
 
 
 def test_on_commit_it_is_published_when_the_transaction_commits(task) -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import task_postrun, worker_process_shutdown
+from celery.signals import task_postrun
 from django.db import transaction
 
-from brockman import lifecycle
-from brockman.celery.settings import CelerySettings
 from brockman.celery.task import RecordTask, make_task
+from brockman.celery_settings import CelerySettings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import read_settings
-from brockman.django.shared_stats import publish, publish_now_and_then
+from brockman.django.shared_stats import publish_now_and_then
 from brockman.django.strictness import raise_or_tell
 from brockman.exceptions import ConfigurationError
 
@@ -57,11 +56,5 @@ class DjangoRecordTask(RecordTask):
             transaction.on_commit(lambda: self.publish_encoded(body), using=using)
 
 
-def _worker_process_ends(**_: Any) -> None:
-    lifecycle.close_last()  # or the counts would be left before they are final
-    publish()
-
-
 record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")
 task_postrun.connect(publish_now_and_then, weak=False, dispatch_uid="brockman.stats")
-worker_process_shutdown.connect(_worker_process_ends, weak=False, dispatch_uid="brockman.stats")

@@ -1,0 +1,497 @@
+"""`manage.py focuslab_check` and `focuslab_stats`: what they say is what happened."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.cache.backends.locmem import LocMemCache
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client
+from django.test.utils import override_settings
+
+from brockman.django.client import DjangoFocusLabClient
+from brockman.django.shared_stats import publish, publish_now_and_then
+from tests.conftest import eventually, record
+from tests.life.running import drive, free_port, program, running
+from tests.server import RecordingServer, Reply
+
+MANAGE = """
+import os, sys
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+from django.core.management import execute_from_command_line
+execute_from_command_line(sys.argv)
+"""
+SETTINGS = """
+import os
+from pathlib import Path
+
+SECRET_KEY = "not secret"
+ALLOWED_HOSTS = ["*"]
+INSTALLED_APPS = ["brockman.django"]
+MIDDLEWARE = ["brockman.django.middleware.FocusLabMiddleware"]
+ROOT_URLCONF = "pages"
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "shared": {
+        "BACKEND": "django.core.cache.backends.filebased.FileBasedCache",
+        "LOCATION": Path(__file__).parent / "cache",
+    },
+}
+FL_STATS_CACHE = "shared"
+FL_FLUSH_INTERVAL = 0.05
+"""
+PAGES = """
+from django.core.wsgi import get_wsgi_application
+from django.http import HttpResponse
+from django.urls import path
+
+def page(request):
+    request.focuslab.record_trigger("viewed", "page")
+    return HttpResponse("page")
+
+urlpatterns = [path("", page)]
+"""
+SITE = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+from django.core.wsgi import get_wsgi_application
+application = get_wsgi_application()
+"""
+# Answers pages as a server does, as a process of a kind.
+PROCESS = """
+import os, signal, sys
+import site_
+from django.test import Client
+from brockman.django.client import DjangoFocusLabClient
+
+def browse(count):
+    for _ in range(count):
+        assert Client().get("/").status_code == 200
+
+kind, count = sys.argv[1], int(sys.argv[2])
+if kind == "command":
+    for _ in range(count):
+        assert DjangoFocusLabClient().record_trigger(7, "viewed", "page")
+    sys.exit()
+browse(count)
+if kind == "forks":
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            browse(count)
+            sys.exit()
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+if kind == "killed":
+    client = DjangoFocusLabClient()
+    assert client.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A project of its own, whose processes leave their counts in files."""
+    texts = {"manage": MANAGE, "settings": SETTINGS, "pages": PAGES, "site_": SITE, "process": PROCESS}
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+def run(command: str, *arguments: str, **options: Any) -> str:
+    """Return what a command of `manage.py` prints."""
+    out = io.StringIO()
+    call_command(command, *arguments, stdout=out, no_color=True, **options)
+    return out.getvalue()
+
+
+# focuslab_check.
+
+
+def test_check_says_that_a_trigger_was_accepted(project: RecordingServer) -> None:
+    """With where to, how long it took, and how to find it."""
+    text = run("focuslab_check")
+    assert re.search(rf"^{re.escape(project.endpoint)} accepted a test trigger in \d+ ms\.$", text, re.MULTILINE)
+    (trigger,) = project.triggers
+    assert (trigger["actor_id"], trigger["action"], trigger["object"]) == (
+        "focuslab_check",
+        "checked",
+        "installation",
+    )
+    assert all(repr(trigger[name]) in text for name in ("actor_id", "action", "object"))
+
+
+PORTAL = b"<!doctype html><title>Log in to the network</title>"
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(200, PORTAL, {"Content-Type": "text/html"}), "That was not accepted: the server answered 200"),
+        (
+            Reply(302, b"", {"Location": "https://elsewhere.example/"}),
+            "That was not accepted: the server answered 302",
+        ),
+        (Reply(400, b'{"message": "no such field"}'), "The server refused the trigger: the server answered 400"),
+        (Reply(401), "The server does not take the key: the server answered 401: (no text). Correct FL_API_KEY."),
+        (Reply(403), "The server does not take the key: the server answered 403"),
+        (Reply(404), "There is no API at {endpoint}: the server answered 404: (no text). Correct FL_ENDPOINT."),
+        (Reply(500), "The server is in trouble: the server answered 500"),
+        (Reply(503), "The server is in trouble: the server answered 503"),
+        (Reply(429), "That was not accepted: the server answered 429"),
+    ],
+    ids=lambda value: str(value.status) if isinstance(value, Reply) else "",
+)
+def test_check_says_in_words_what_was_answered(project: RecordingServer, reply: Reply, words: str) -> None:
+    """And fails, after one attempt."""
+    project.respond = lambda request: reply
+    with pytest.raises(CommandError) as caught:
+        run("focuslab_check")
+    assert words.format(endpoint=project.endpoint) in str(caught.value)
+    assert len(project.requests) == 1
+
+
+def test_check_says_that_nobody_answers() -> None:
+    """Where a port is closed."""
+    endpoint = f"http://127.0.0.1:{free_port()}/api/v1/"
+    with (
+        override_settings(FL_ENDPOINT=endpoint),
+        pytest.raises(CommandError, match=f"No answer from {re.escape(endpoint)}: .*Triggers wait in the buffer"),
+    ):
+        run("focuslab_check")
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"FL_ENABLED": False}, "FL_ENABLED is off: nothing is sent"),
+        ({"FL_ENABLED": False, "FL_API_KEY": None}, "FL_ENABLED is off: nothing is sent"),
+        ({"FL_API_KEY": None}, "The settings are wrong: api_key is missing"),
+        ({"FL_FLUSH_INTERVAL": "soon"}, "The settings are wrong: flush_interval is 'soon'"),
+        ({"FL_BEFORE_RECORD": lambda arguments: None}, "FL_BEFORE_RECORD kept the test trigger back"),
+    ],
+)
+def test_check_says_why_nothing_was_sent(
+    project: RecordingServer, settings: dict[str, Any], words: str, debug: bool
+) -> None:
+    """Rather than that it was accepted."""
+    with override_settings(DEBUG=debug, **settings), pytest.raises(CommandError, match=words):
+        run("focuslab_check")
+    assert project.requests == []
+
+
+def test_check_in_a_test_run_says_that_triggers_go_nowhere(project: RecordingServer, test_run: None) -> None:
+    """Unless they are to be sent."""
+    with pytest.raises(CommandError, match=r"This is a test run: nothing was sent.*FL_SEND_IN_TESTS"):
+        run("focuslab_check")
+    assert project.requests == []
+    with override_settings(FL_SEND_IN_TESTS=True):
+        assert "accepted a test trigger" in run("focuslab_check")
+    assert len(project.triggers) == 1
+
+
+@pytest.mark.parametrize(("status", "expected"), [(201, 0), (401, 1)])
+def test_check_tells_scripts_by_its_exit_status(
+    server: RecordingServer, folder: Path, status: int, expected: int
+) -> None:
+    """0 when a trigger was accepted, else 1, with the words on stderr; no traceback."""
+    server.respond = lambda request: Reply(status)
+    command = [sys.executable, "manage.py", "focuslab_check"]
+    environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == expected, done.stderr
+    said = done.stderr if expected else done.stdout
+    assert ("Correct FL_API_KEY" if expected else "accepted a test trigger") in said
+    assert "Traceback" not in done.stderr
+    assert len(server.requests) == 1
+
+
+# focuslab_stats.
+
+
+def files(place: Path) -> Any:
+    """The settings of a cache in files that processes share."""
+    backend = "django.core.cache.backends.filebased.FileBasedCache"
+    return override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": place}}, FL_STATS_CACHE="default")
+
+
+def left(place: Path) -> list[dict[str, Any]]:
+    """Return what processes have left in such a cache, as `focuslab_stats --json` tells it."""
+    with files(place):
+        return [json.loads(line) for line in run("focuslab_stats", "--json").splitlines()]
+
+
+def sums(place: Path) -> Counter[str]:
+    """Return the sums over all processes."""
+    total: Counter[str] = Counter()
+    for process in left(place):
+        stats = process["stats"]
+        total.update(recorded=stats["recorded"], delivered=stats["delivered"])
+        total.update(waiting=stats["queued"] + stats["in_flight"], dropped=sum(stats["dropped"].values()))
+    return total
+
+
+def test_stats_without_a_cache_are_those_of_the_process(project: RecordingServer) -> None:
+    """And say how to see the others."""
+    client = DjangoFocusLabClient()
+    record(client, 3)
+    assert client.flush()
+    text = run("focuslab_stats")
+    assert "FL_STATS_CACHE" in text
+    assert re.search(r"^all +3 +3 +0 +0 +0$", text, re.MULTILINE), text
+    assert json.loads(run("focuslab_stats", "--json"))["stats"]["recorded"] == 3
+
+
+def test_stats_of_this_process_name_what_was_lost_and_why(project: RecordingServer) -> None:
+    """The reasons with their counts, and the last error."""
+    project.respond = lambda request: Reply(400, b"no such field")
+    client = DjangoFocusLabClient()
+    record(client, 1)
+    client.flush()
+    client.record_trigger("", "viewed", "page")
+    text = run("focuslab_stats")
+    assert re.search(r"^all +2 +0 +1 +1 +0$", text, re.MULTILINE), text
+    assert re.search(r"^dropped: 1 invalid$", text, re.MULTILINE), text
+    assert re.search(r"^last error: .*400", text, re.MULTILINE), text
+
+
+def test_stats_before_anything_was_recorded(tmp_path: Path) -> None:
+    """No table of nothing."""
+    with files(tmp_path):
+        assert "No process has recorded a trigger" in run("focuslab_stats")
+        assert run("focuslab_stats", "--json") == ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"FL_STATS_CACHE": "default"}, "'default' of FL_STATS_CACHE is not shared by processes"),
+        ({"FL_STATS_CACHE": "nope"}, "'nope' of FL_STATS_CACHE cannot be read: .*'nope' doesn't exist"),
+        ({"FL_STATS_CACHE": 7}, "The settings are wrong: stats_cache is 7"),
+        ({"FL_API_KEY": None, "DEBUG": True}, "The settings are wrong: api_key is missing"),
+    ],
+)
+def test_stats_say_why_there_are_none(settings: dict[str, Any], words: str) -> None:
+    """A cache of one process holds nothing of the others."""
+    with override_settings(**settings), pytest.raises(CommandError, match=words):
+        run("focuslab_stats")
+
+
+# No subclass of a cache that is private to the process, in the eyes of `focuslab_stats`.
+class CountingCache:
+    """A cache that many could share; it counts what comes."""
+
+    calls: Counter[str] = Counter()  # noqa: RUF012
+
+    def __init__(self, name: str, parameters: dict[str, Any]) -> None:
+        self._cache = LocMemCache(name, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls[name] += 1
+        return getattr(self._cache, name)
+
+
+class DeadCache(CountingCache):
+    """Such a cache, whose server is gone."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("get", "get_many", "set", "add"):
+            raise ConnectionRefusedError("nobody listens")
+        return super().__getattr__(name)
+
+
+class SilentCache(CountingCache):
+    """Such a cache, which hides that its server is gone, as clients of Redis and Memcached do when told to."""
+
+    def add(self, *_: Any, **__: Any) -> bool:
+        return False
+
+    set = add
+
+    def get(self, key: str, default: Any = None) -> Any:
+        return default
+
+
+@pytest.fixture
+def counting() -> Iterator[Counter[str]]:
+    """The counts are left in a cache that counts what comes."""
+    place = {"BACKEND": f"{__name__}.CountingCache", "LOCATION": "counting"}
+    with override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"):
+        CountingCache.calls.clear()
+        yield CountingCache.calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"), [("DeadCache", "ConnectionRefusedError"), ("SilentCache", "RuntimeError")]
+)
+def test_a_cache_that_is_gone_makes_no_page_fail(
+    project: RecordingServer, caplog: pytest.LogCaptureFixture, kind: str, error: str
+) -> None:
+    """Nor wait; one line on the log says so each time that it goes."""
+    publish()  # without it
+    place = {"BACKEND": f"{__name__}.{kind}", "LOCATION": ""}
+    with override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"):
+        with caplog.at_level(logging.WARNING, "brockman"):
+            for _ in range(3):
+                assert Client().get("/page/").status_code == 200
+                publish()
+        told = [line for line in caplog.messages if "could not be left in the cache" in line]
+        assert told == [f"the counts could not be left in the cache: {error}"]
+
+
+def test_stats_say_that_the_cache_is_gone() -> None:
+    """Rather than that there are none."""
+    place = {"BACKEND": f"{__name__}.DeadCache", "LOCATION": ""}
+    with (
+        override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"),
+        pytest.raises(CommandError, match="cannot be read: ConnectionRefusedError"),
+    ):
+        run("focuslab_stats")
+
+
+def test_the_counts_are_left_every_few_seconds_and_not_for_each_request(
+    project: RecordingServer, counting: Counter[str]
+) -> None:
+    """A hundred requests write no more than one."""
+    publish()
+    assert Client().get("/page/").status_code == 200
+    counting.clear()
+    started = time.monotonic()
+    for _ in range(100):
+        assert Client().get("/page/").status_code == 200
+    assert counting.total() == 0 or time.monotonic() - started > 4
+
+
+def test_a_request_costs_a_look_at_the_clock(project: RecordingServer) -> None:
+    """Without FL_STATS_CACHE, and with it between two writes: no setting is read."""
+    publish()
+    called: set[str] = set()
+    sys.setprofile(lambda frame, event, argument: called.add(frame.f_code.co_name))
+    try:
+        for _ in range(100):
+            publish_now_and_then()
+    finally:
+        sys.setprofile(None)
+    assert called - {"test_a_request_costs_a_look_at_the_clock"} == {"publish_now_and_then", "_here", "monotonic"}
+
+
+def test_threads_of_a_process_count_once(project: RecordingServer, counting: Counter[str]) -> None:
+    """Eight that leave the counts at the same moment leave one set of them."""
+    client = DjangoFocusLabClient()
+    record(client, 5)
+    assert client.flush()
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        publish()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (line,) = run("focuslab_stats", "--json").splitlines()
+    assert json.loads(line)["stats"]["recorded"] == 5
+
+
+def test_the_counts_come_back_after_the_cache_was_cleared(project: RecordingServer, tmp_path: Path) -> None:
+    """As a deployment may do."""
+    from django.core.cache import cache
+
+    client = DjangoFocusLabClient()
+    record(client, 5)
+    assert client.flush()
+    with files(tmp_path):
+        for _ in range(2):
+            publish()
+            assert sums(tmp_path)["recorded"] == 5
+            cache.clear()
+            assert sums(tmp_path)["recorded"] == 0
+
+
+def test_two_that_took_one_place_find_another(project: RecordingServer, tmp_path: Path) -> None:
+    """Where caches are files two processes may do so: then each counts with the next writing, and for itself."""
+    from django.core.cache import cache
+
+    client = DjangoFocusLabClient()
+    record(client, 5)
+    assert client.flush()
+    with files(tmp_path):
+        publish()
+        names = [f"brockman:stats:1:{number}" for number in range(100)]
+        (name,) = (name for name in names if cache.get(name))
+        cache.set(name, {**cache.get(name), "owner": "another", "pid": 1})
+        cache.set("brockman:last", 0)
+        publish()
+        assert sums(tmp_path)["recorded"] == 10
+        assert {process["pid"] for process in left(tmp_path)} == {1, os.getpid()}
+
+
+def test_the_sums_over_processes_are_what_the_server_received(server: RecordingServer, folder: Path) -> None:
+    """One that is killed after its first writing, and some that begin together, with their forked children."""
+    command = [sys.executable, "process.py"]
+    environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
+
+    def start(kind: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*command, kind, "20"], cwd=folder, env=environment)
+
+    with start("killed") as killed:
+        assert killed.wait(60) == -signal.SIGKILL
+    kinds = ["plain", "forks", "plain", "forks", "plain"]
+    for process in [start(kind) for kind in kinds]:
+        with process:
+            assert process.wait(60) == 0
+    count = 1 + len(kinds) + 2 * 3
+    assert len(server.triggers) == 20 * count
+    found = left(folder / "cache")
+    assert len({process["pid"] for process in found}) == len(found) == count
+    alive = [process["stats"] for process in found if process["pid"] != killed.pid]
+    assert [stats["delivered"] for stats in alive] == [20] * len(alive)
+    (last,) = (process["stats"] for process in found if process["pid"] == killed.pid)
+    assert 1 <= last["recorded"] <= 20  # as it was when it wrote last
+    with files(folder / "cache"):
+        text = run("focuslab_stats")
+    assert len(text.splitlines()) == len(found) + 2
+    assert re.search(rf"{killed.pid} .* s ago$", text, re.MULTILINE)
+
+
+def test_a_command_leaves_its_counts_when_it_ends(server: RecordingServer, folder: Path) -> None:
+    """It answers no request: the first to leave them is the exit hook, after all was delivered."""
+    environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
+    command = [sys.executable, "process.py", "command", "10"]
+    subprocess.run(command, cwd=folder, env=environment, check=True, timeout=60)
+    assert len(server.triggers) == 10
+    assert sums(folder / "cache") == {"recorded": 10, "delivered": 10, "waiting": 0, "dropped": 0}
+
+
+def test_the_last_counts_of_a_worker_are_the_final_ones(server: RecordingServer, folder: Path) -> None:
+    """Under gunicorn, whose workers are recycled: the sums are what was recorded, and what the server received."""
+    port = free_port()
+    command = [program("gunicorn"), "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "2"]
+    command += ["--max-requests", "40", "--max-requests-jitter", "10", "--no-control-socket", "site_:application"]
+    with running(command, folder, server, port) as started:
+        assert drive(port, 600) == 600, started.text()
+        started.stop()
+    assert eventually(lambda: len(server.triggers) >= 600)
+    found = left(folder / "cache")
+    assert len(found) >= 10, started.text()
+    assert sums(folder / "cache") == {"recorded": 600, "delivered": 600, "waiting": 0, "dropped": 0}
+    assert len(server.triggers) == len(server.ids()) == 600
