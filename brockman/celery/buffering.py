@@ -17,7 +17,7 @@ from brockman.clock import monotonic
 
 _WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
 _ROUNDS = 6  # of waiting, when a message cannot even be given back
-_BACK_IN = (2.0, 10.0)  # seconds until a message that was given back comes again
+_BACK_IN = (1.0, 5.0)  # seconds until a message that was given back comes again
 _LOOK_EVERY = 0.05  # seconds, while a worker waits
 _HURRY_EVERY = 30.0  # seconds; each time is an attempt at an endpoint that may be sick
 _FULL = "the buffer is full; workers wait, and give messages back to the broker"

@@ -7,6 +7,7 @@ a mistake shows where it was made, any serializer will do, and a message that co
 from __future__ import annotations
 
 import json
+import logging
 import os
 import uuid
 from typing import Any, NoReturn
@@ -14,12 +15,15 @@ from typing import Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
+from brockman import retry
 from brockman.celery.buffering import Buffering
 from brockman.celery.confirming import Confirming
+from brockman.celery.notices import Notices
 from brockman.celery.per_process import PerProcess
 from brockman.celery.publishing import BrokerAway, Publisher, broker_errors
 from brockman.celery_settings import CelerySettings
 from brockman.client import FocusLabClient
+from brockman.exceptions import ConfigurationError
 
 _FOLLOWERS = ("link", "chain", "chord")
 
@@ -48,6 +52,14 @@ class RecordTask(celery.Task):
         """The client."""
         client: FocusLabClient | None = self.__dict__.get("_client")
         return client or self.__dict__.setdefault("_client", self.make_client())
+
+    def find_problem(self) -> ConfigurationError | None:
+        """Return what is wrong with the settings of the client, or None."""
+        try:
+            self.client  # noqa: B018 - makes it
+        except ConfigurationError as error:
+            return error
+        return None
 
     @property
     def is_confirmed(self) -> bool:
@@ -180,7 +192,10 @@ class RecordTask(celery.Task):
 
     def record(self, arguments: tuple[Any, ...], trigger: str | None, faults: int) -> bool:
         """Do the work of the task; see `record_trigger` below."""
-        request, client = self.request, self.client
+        request = self.request
+        if trigger and not (request.called_directly or request.is_eager):
+            self._hold_if_misconfigured(trigger.encode(), faults)
+        client = self.client
         if request.called_directly and trigger is None:
             return client.record_trigger(*arguments)
         if trigger is None:  # published by name, with the arguments as they are
@@ -194,6 +209,20 @@ class RecordTask(celery.Task):
         if self.is_confirmed:
             return self._confirming.get().record(self, body, faults)
         return self._buffering.get().record(self, body)
+
+    def _hold_if_misconfigured(self, body: bytes, faults: int) -> None:
+        """Give the message back if this worker's settings are wrong: nothing is lost until a person acts."""
+        problem = self.find_problem()
+        if problem is not None:
+            self._notices.get().say(
+                logging.ERROR, "problem", f"{problem}; until then triggers stay with the broker"
+            )
+            self.give_back(body, retry.setup_delay(self.request.retries + 1), faults)
+
+    @property
+    def _notices(self) -> PerProcess[Notices]:
+        holder: PerProcess[Notices] | None = self.__dict__.get("_noticed")
+        return holder or self.__dict__.setdefault("_noticed", PerProcess(Notices))
 
     @property
     def _confirming(self) -> PerProcess[Confirming]:

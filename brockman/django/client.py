@@ -57,6 +57,8 @@ class DjangoFocusLabClient(FocusLabClient):
         """
         self._given = (transport, session, {"api_key": api_key, **options})
 
+    problem: ConfigurationError | None  # what is wrong with the settings, where that does not raise
+
     def __getattr__(self, name: str) -> Any:
         """Read the settings, when an attribute is missed that a client has by them."""
         if name.startswith("__") or "_given" not in self.__dict__:
@@ -125,8 +127,8 @@ class DjangoFocusLabClient(FocusLabClient):
         variables: Any = None,
     ) -> None:
         """Do as `FocusLabClient.send_trigger`; raises ConfigurationError when a setting is wrong."""
-        if self._problem is not None:
-            raise self._problem
+        if self.problem is not None:
+            raise self.problem
         super().send_trigger(actor_id, action, obj, identities, attributes, variables)
 
 
@@ -140,9 +142,9 @@ class _Configured(FocusLabClient):
             found = _read_options(keywords)
         if keywords == _NO_KEYWORDS:
             _read[state] = found
-        self._problem = found[1]
+        self.problem = found[1]
         self._start(found[0], transport, session)
-        if self._problem is not None:
+        if self.problem is not None:
             self._refusal = "misconfigured"
 
 

@@ -149,6 +149,23 @@ def test_a_wrong_key_holds_everything(
     assert running.text().count("check api_key (FL_API_KEY)") == 1
 
 
+@pytest.mark.parametrize("mode", ["buffered", "confirmed"])
+def test_a_worker_without_a_key_gives_everything_back(
+    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], mode: str
+) -> None:
+    """It cannot send, and says what to set; the messages stay with the broker."""
+    conf = redis_conf(redis_port)
+    with publisher(conf, **endpoint) as task:
+        publish(task, 5)
+    environment = {"FL_API_KEY": "", "FL_CELERY_MODE": mode}
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", **environment) as running:
+        assert eventually(lambda: running.text().count("Retry in 30") == 5), running.text()
+        running.finish()
+        assert not is_empty(redis_port)
+    assert running.text().count("api_key is missing") == 1
+    assert server.requests == []
+
+
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
 def test_tasks_that_run_at_once_go_together(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], pool: str

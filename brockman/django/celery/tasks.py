@@ -30,6 +30,15 @@ class DjangoRecordTask(RecordTask):
         """Return a client that has the project's settings."""
         return DjangoFocusLabClient()
 
+    def find_problem(self) -> ConfigurationError | None:
+        """Return what is wrong with the project's settings, which its client raises or not, or None."""
+        client = self.client
+        assert isinstance(client, DjangoFocusLabClient)
+        try:
+            return client.problem
+        except ConfigurationError as error:
+            return error
+
     def read_settings(self) -> CelerySettings:
         """Return the project's settings for the task, or the defaults where a wrong one must make no page fail."""
         try:
