@@ -22,6 +22,12 @@ NAMES = [
     ("brockman.client", "FocusLabClient"),
     ("brockman.cli", "main"),
     ("brockman.transport.memory", "MemoryTransport"),
+    ("brockman.testing", "capture"),
+    ("brockman.asgi", "DeliverOnShutdown"),
+    ("brockman.celery", "record_trigger"),
+    ("brockman.django.client", "DjangoFocusLabClient"),
+    ("brockman.django.celery.tasks", "record_trigger"),
+    ("brockman.django.middleware", "FocusLabMiddleware"),
     ("brockman.options", "Options"),
     ("brockman.stats", "Stats"),
     *(("brockman.exceptions", name) for name in exceptions.__dict__ if name[0].isupper()),
@@ -36,6 +42,9 @@ def test_a_public_name_is_importable_from_where_it_is_promised(module, name):
 
 
 @pytest.mark.parametrize(
+    "client", ["brockman.client.FocusLabClient", "brockman.django.client.DjangoFocusLabClient"]
+)
+@pytest.mark.parametrize(
     ("method", "parameters"),
     [
         ("record_trigger", TRIGGER),
@@ -45,9 +54,10 @@ def test_a_public_name_is_importable_from_where_it_is_promised(module, name):
         ("stats", ""),
     ],
 )
-def test_a_method_takes_what_was_promised(method, parameters):
+def test_a_method_takes_what_was_promised(client, method, parameters):
     """Names, order and defaults of the arguments are part of the API."""
-    signature = inspect.signature(getattr(FocusLabClient, method))
+    module, _, name = client.rpartition(".")
+    signature = inspect.signature(getattr(getattr(importlib.import_module(module), name), method))
     taken = [
         name if parameter.default is parameter.empty else f"{name}={parameter.default!r}"
         for name, parameter in signature.parameters.items()
