@@ -91,7 +91,7 @@ class FocusLabClient(Holder):
             BufferFull: When there is no room and `overflow="raise"`.
         """
         if self._refusal is not None:
-            return self._current().refuse(self._refusal)
+            return self._refuse()
         pipeline = self._pipeline
         if not pipeline.mark[0]:
             pipeline = self._current()
@@ -138,7 +138,7 @@ class FocusLabClient(Holder):
             closed or off.
         """
         if self._refusal is not None:
-            self._current().refuse(self._refusal)
+            self._refuse()
             return None
         try:
             return self._encode(actor_id, action, obj, identities, attributes, variables, trigger_id)
@@ -152,8 +152,7 @@ class FocusLabClient(Holder):
         Raises:
             BufferFull: When there is no room and `overflow="raise"`.
         """
-        pipeline = self._current()
-        return pipeline.refuse(self._refusal) if self._refusal is not None else pipeline.buffer.put(body)
+        return self._refuse() if self._refusal is not None else self._current().buffer.put(body)
 
     def send_trigger(
         self,
@@ -189,9 +188,9 @@ class FocusLabClient(Holder):
         Blocks for one attempt; see `brockman.sending.send_each`. Who sends settles: what is not to be tried again
         goes to `give_up`.
         """
-        pipeline = self._current()
         if self._refusal is not None:
-            return [Verdict(None) for _ in bodies if not pipeline.refuse(self._refusal)]
+            return [Verdict(None) for _ in bodies if not self._refuse()]
+        pipeline = self._current()
         return send_each(pipeline.transport, pipeline.ledger, bodies, lessons)
 
     def give_up(self, body: bytes, error: FocusLabError) -> None:

@@ -55,6 +55,10 @@ class Holder:
             self._pipeline = pipeline.succeed()
         return self._pipeline
 
+    def _refuse(self) -> bool:
+        """Count a trigger that is not taken; return False."""
+        return self._current().refuse(self._refusal or "closed")
+
     def flush(self, timeout: float | None = 10.0) -> FlushResult:
         """Block until everything recorded before the call is settled, or the timeout.
 
@@ -146,6 +150,12 @@ class Holder:
             f" in_flight={stats.in_flight} delivered={stats.delivered} rejected={stats.rejected}"
             f" dropped={sum(stats.dropped.values())}>"
         )
+
+    def __copy__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    def __deepcopy__(self: AnyHolder, memo: object) -> AnyHolder:  # of a test's class data, say
+        return self
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"a {type(self).__name__} cannot be pickled; make one in the process that uses it")

@@ -16,7 +16,7 @@ class Secret:
         Raises:
             ValueError: Saying what is wrong with the value, without quoting it.
         """
-        if not isinstance(value, str):
+        if not issubclass(type(value), str):  # `isinstance` also believes a lying `__class__`
             raise ValueError(f"a text, not {type(value).__name__}")
         if not value:
             raise ValueError("a key, and not empty")

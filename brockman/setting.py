@@ -103,10 +103,10 @@ class Settings:
         try:
             return metadata["check"](value)
         except ValueError as error:
-            # A password in a URL is no business of a log either.
-            shown = "not usable" if metadata["secret"] else re.sub("//[^/]*@", "//...@", repr(value)[:200])
-            problem = f"{name} is {shown}; it should be {error}"
-        raise ConfigurationError(problem)
+            problem = f"it should be {error}"
+        except Exception as error:  # of a value that runs code of its own
+            problem = f"reading it raised {type(error).__name__}"
+        raise ConfigurationError(f"{name} is {_shown(value, secret=metadata['secret'])}; {problem}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -140,3 +140,13 @@ class Settings:
                     break
         values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
         return cls(**values)
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if secret:
+        return "not usable"
+    try:
+        # A password in a URL is no business of a log either.
+        return re.sub("//[^/]*@", "//...@", repr(value)[:200])
+    except Exception:  # of foreign code, or an int of thousands of digits
+        return f"a value of type {type(value).__name__}"

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
 from brockman import lifecycle
+from brockman.fitting import fit_actor, fit_mapping, fit_name
 from brockman.pipeline import Pipeline
 from brockman.transport import Answer, Transport
 
@@ -38,6 +39,17 @@ class RecordedTrigger:
     recorded_at: str = ""
 
 
+_FITTING: dict[str, Callable[[Any], Any]] = {
+    "actor_id": fit_actor,
+    "action": lambda value: fit_name(value, "action"),
+    "obj": lambda value: fit_name(value, "obj"),
+    **{
+        name: lambda value, name=name: fit_mapping(value, name)  # type: ignore[misc]
+        for name in ("identities", "attributes", "variables")
+    },
+    "id": str,
+    "recorded_at": str,
+}
 _FIELDS = {"object": "obj", "captured_identities": "identities", "captured_attributes": "attributes"}
 
 
@@ -75,15 +87,17 @@ class Outbox(Sequence[RecordedTrigger]):
     def find(self, **expected: Any) -> list[RecordedTrigger]:
         """Return the triggers that have these fields; of a mapping, at least these items.
 
-        Values are compared as they are sent: `actor_id=7` finds "7".
+        Values are compared as they are sent: `actor_id=7` finds "7", a `Decimal` the number, a model its key.
 
         Raises:
             TypeError: For what is no field of a trigger.
+            InvalidTrigger: For a value that no trigger can have.
         """
         unknown = set(expected) - set(RecordedTrigger.__dataclass_fields__)
         if unknown:
             raise TypeError(f"a trigger has no {', '.join(sorted(unknown))}")
-        return [trigger for trigger in self._triggers if _has(asdict(trigger), expected)]
+        fitted = {name: _FITTING[name](value) for name, value in expected.items()}
+        return [trigger for trigger in self._triggers if _has(asdict(trigger), fitted)]
 
     def assert_recorded(self, *, times: int | None = None, **expected: Any) -> list[RecordedTrigger]:
         """Return the triggers that `find` finds; fail unless there is one, or exactly `times`.
@@ -94,7 +108,9 @@ class Outbox(Sequence[RecordedTrigger]):
         found = self.find(**expected)
         if len(found) == times or (found and times is None):
             return found
-        recorded = "\n".join(f"  {_shown(trigger)}" for trigger in self._triggers) or "  nothing"
+        recorded = (
+            "\n".join(f"  {_shown(trigger)}" for trigger in self._triggers) or "  nothing (is `enabled` on?)"
+        )
         wanted = ", ".join(f"{name}={value!r}" for name, value in expected.items()) or "any trigger"
         many = "at least once" if times is None else f"{times} times"
         raise AssertionError(
@@ -108,7 +124,7 @@ def _has(trigger: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
         if isinstance(held, Mapping):
             if not all(key in held and held[key] == item for key, item in value.items()):
                 return False
-        elif held != str(value):
+        elif held != value:
             return False
     return True
 

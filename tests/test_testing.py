@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
+import enum
 import threading
+import uuid
+from decimal import Decimal
 
 import pytest
 
@@ -98,6 +102,30 @@ def test_triggers_are_found_by_some_of_their_fields():
         outbox.find(object="page")
     outbox.clear()
     assert len(outbox) == 0
+
+
+def test_what_is_expected_is_compared_as_it_is_sent():
+    """Or `times=0` would pass for what was recorded."""
+    moment, key = datetime.date(2026, 11, 25), uuid.uuid4()
+    with capture() as outbox, FocusLabClient(KEY) as client:
+        client.record_trigger(
+            key, Verb.BUY, "book", variables={"price": Decimal("1.5"), "at": moment, "tags": ("a",)}
+        )
+    for expected in (
+        {"actor_id": key},
+        {"action": Verb.BUY},
+        {"variables": {"price": Decimal("1.5")}},
+        {"variables": {"at": moment, "tags": ("a",), "gone": None}},
+        {"variables": None},
+    ):
+        assert len(outbox.find(**expected)) == 1, expected
+    assert outbox.find(variables={"price": Decimal("1.6")}) == []
+    with pytest.raises(InvalidTrigger):
+        outbox.find(action="")
+
+
+class Verb(enum.Enum):
+    BUY = "bought"
 
 
 def test_an_assertion_tells_what_was_recorded_instead():

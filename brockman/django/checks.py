@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Caution
 
 from brockman.celery_settings import CelerySettings
-from brockman.django.settings import PROJECT, DjangoSettings, read_settings
+from brockman.django.settings import ENVIRONMENT, PROJECT, DjangoSettings, read_settings
 from brockman.django.shared_stats import is_private
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
@@ -36,7 +35,7 @@ def _given(name: str) -> Any:
     """Return what a setting is set to; None for what counts as not set."""
     value = PROJECT.get(name)
     if value is None or value == "":
-        value = os.environ.get(name)
+        value = ENVIRONMENT.get(name)
     return None if value == "" else value
 
 
@@ -119,16 +118,12 @@ def check_threads(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_cookie(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W005, W012: browsers refuse the actor's cookie."""
+    """W005: browsers refuse the actor's cookie."""
     chosen = _django_settings()
     found: list[CheckMessage] = []
     if chosen.cookie_samesite == "None" and not chosen.cookie_secure:
         problem = "Browsers refuse a cookie with SameSite=None that is not Secure."
         found.append(Caution(problem, hint="Set FL_COOKIE_SECURE = True.", id="brockman.W005"))
-    if set(chosen.cookie_domain or "") & set("/:*; "):
-        problem = f"Browsers refuse a cookie for {chosen.cookie_domain!r}, which is no domain."
-        hint = "Set FL_COOKIE_DOMAIN to a domain alone, such as 'example.com'."
-        found.append(Caution(problem, hint=hint, id="brockman.W012"))
     return found
 
 
@@ -138,8 +133,9 @@ def check_middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if settings.MIDDLEWARE.count(MIDDLEWARE) > 1:
         problem = f"{MIDDLEWARE} is in MIDDLEWARE twice: one request has two actors."
         found.append(Caution(problem, hint="Remove the second.", id="brockman.W011"))
-    if iscoroutinefunction(_django_settings().may_track):
-        hint = "Make it a plain function; it may use the database."
+    may_track = _django_settings().may_track
+    if iscoroutinefunction(may_track) or iscoroutinefunction(getattr(may_track, "__call__", None)):  # noqa: B004
+        hint = "Make it a plain function."
         found.append(Error("FL_MAY_TRACK is asynchronous.", hint=hint, id="brockman.E005"))
     return found
 
@@ -152,7 +148,7 @@ def check_stats_cache(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if alias not in settings.CACHES:
         hint = "The aliases are: " + ", ".join(settings.CACHES)
         return [Error(f"There is no cache {alias!r} for FL_STATS_CACHE.", hint=hint, id="brockman.E004")]
-    if not is_private(alias):
+    if not is_private(alias):  # one that cannot be imported stops Django's own checks
         return []
     hint = "Name a cache that processes share: Redis, Memcached, database or files."
     return [Caution(f"The cache {alias!r} is not shared by processes.", hint=hint, id="brockman.W006")]

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.core.signals import setting_changed
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient
+from brockman.clock import monotonic
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.strictness import is_strict, raise_or_tell
 from brockman.django.test_runs import in_test_run, send_nowhere
-from brockman.exceptions import ConfigurationError
+from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
+from brockman.per_process import PerProcess
+from brockman.report import say
 from brockman.setting import PREFIX
 from brockman.transport import Transport
 
@@ -55,23 +63,35 @@ class DjangoFocusLabClient(FocusLabClient):
         Raises:
             ConfigurationError: At the first use, where `DEBUG` is on or in a test run.
         """
+        if transport is not None and session is not None:
+            raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
         self._given = (transport, session, {"api_key": api_key, **options})
 
     problem: ConfigurationError | None  # what is wrong with the settings, where that does not raise
+    _look_again_at: float  # on the clock
 
     def __getattr__(self, name: str) -> Any:
         """Read the settings, when an attribute is missed that a client has by them."""
-        if name.startswith("__") or "_given" not in self.__dict__:
-            raise AttributeError(name)
-        # Any number of threads may come here at once: all take the attributes of the one whose line was first.
-        configured = self.__dict__.setdefault("_configured", _Configured(*self._given))
-        self.__dict__.update(configured.__dict__)
-        _clients.add(self)
-        return object.__getattribute__(self, name)
+        if name not in _BY_SETTINGS or "_given" not in self.__dict__:  # a test runner's look for anything else
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        with _lock.get():
+            configured = self.__dict__.get("_configured")
+            if configured is None:
+                configured = _Configured(*self._given)
+                self.__dict__.update(configured.__dict__, _configured=configured)
+                _clients.add(self)
+        return configured.__dict__[name]
 
     def _forget_settings(self) -> None:
-        for name in set(self.__dict__) - {"_given"}:
-            self.__dict__.pop(name, None)
+        with _lock.get():
+            for name in (*_BY_SETTINGS, "_configured"):
+                self.__dict__.pop(name, None)
+
+    def _refuse(self) -> bool:
+        refused = super()._refuse()
+        if self.problem is not None and monotonic() >= self._look_again_at:  # it may have passed
+            self._forget_settings()
+        return refused
 
     def record_trigger_on_commit(
         self,
@@ -99,15 +119,38 @@ class DjangoFocusLabClient(FocusLabClient):
             InvalidTrigger: As `record_trigger` does.
         """
         body = self.encode_trigger(actor_id, action, obj, identities, attributes, variables)
-        if body is None:
-            return False
+        return body is not None and self.on_commit(lambda: self.record_encoded(body), using)
 
-        def record_encoded() -> None:
-            self.record_encoded(body)
+    def on_commit(self, record: Callable[[], object], using: str | None = None) -> bool:
+        """Call a function when the current transaction commits, and at once where there is none.
+
+        Returns:
+            False when there is no such database; that is counted as an invalid trigger.
+
+        Raises:
+            InvalidTrigger: For a database that there is not, as for any mistake of the caller's.
+        """
+        try:
+            connection = connections[using or DEFAULT_DB_ALIAS]
+        except ConnectionDoesNotExist:
+            self._drop_invalid(InvalidTrigger(f"using: {using!r} should be one of {', '.join(connections)}"))
+            return False
+        # Django would connect for an answer, in a view that needs no database perhaps, or in an event loop.
+        if not connection.in_atomic_block:
+            record()
+            return True
+
+        def record_on_commit() -> None:
+            record()
 
         # Robust: a full buffer under overflow="raise" is no reason to lose the callbacks that come after.
-        transaction.on_commit(record_encoded, using=using, robust=True)
+        transaction.on_commit(record_on_commit, using=using, robust=True)
         return True
+
+    @property
+    def takes_triggers(self) -> bool:
+        """Whether triggers are recorded: not when `enabled` is off, the settings are wrong, or after `close`."""
+        return self._refusal is None
 
     def count_untracked(self) -> bool:
         """Count a trigger that is not recorded since its request is not to be tracked; return False."""
@@ -136,43 +179,53 @@ class _Configured(FocusLabClient):
     """What the settings make of a client, read at one moment."""
 
     def __init__(self, transport: Transport | None, session: Any, keywords: dict[str, Any]) -> None:
-        state = (in_test_run(), bool(settings.DEBUG))
-        found = _read.get(state) if keywords == _NO_KEYWORDS else None
-        if found is None:
-            found = _read_options(keywords)
-        if keywords == _NO_KEYWORDS:
-            _read[state] = found
-        self.problem = found[1]
-        self._start(found[0], transport, session)
-        if self.problem is not None:
+        self.problem: ConfigurationError | None = None
+        self._look_again_at = monotonic() + _LOOK_EVERY
+        try:
+            self._start(_read_options(keywords), transport, session)
+        except ConfigurationError as error:
+            raise_or_tell(error, "triggers are dropped as misconfigured")
+            self.problem = error
+            self._start(Options(enabled=False), transport, session)
             self._refusal = "misconfigured"
 
 
-def _read_options(keywords: dict[str, Any]) -> Read:
-    try:
-        sends_nowhere = in_test_run() and not read_settings(DjangoSettings).send_in_tests
-        send_nowhere(on=sends_nowhere)
-        defaults = {"FL_ON_INVALID": "raise" if is_strict() else "drop"}
-        if sends_nowhere:
-            defaults["FL_API_KEY"] = "of a test run"
-        return read_settings(Options, keywords, defaults), None
-    except ConfigurationError as error:
-        raise_or_tell(error, "triggers are dropped as misconfigured")
-        return Options(enabled=False), error
+def _read_options(keywords: dict[str, Any]) -> Options:
+    state = (in_test_run(), bool(settings.DEBUG))
+    if keywords == _NO_KEYWORDS and state in _read:
+        return _read[state]
+    sends_nowhere = state[0] and not read_settings(DjangoSettings).send_in_tests
+    send_nowhere(on=sends_nowhere)
+    defaults = {"FL_ON_INVALID": "raise" if is_strict() else "drop"}
+    if sends_nowhere:
+        defaults["FL_API_KEY"] = "of a test run"
+    options = read_settings(Options, keywords, defaults)
+    if options.handle_sigterm and threading.current_thread() is not threading.main_thread():
+        say(logging.WARNING, "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread")
+        options = replace(options, handle_sigterm=False)
+    if keywords == _NO_KEYWORDS:
+        _read[state] = options
+    return options
 
 
-Read = tuple[Options, ConfigurationError | None]  # what was read, or what is wrong with it
-
+_LOOK_EVERY = 5.0  # seconds between two looks at settings that are wrong
+_BY_SETTINGS = (
+    *("options", "problem", "_look_again_at", "_refusal", "_hold", "_key", "_pipeline"),
+    *("_before_record", "_max_trigger_bytes"),
+)
 _NO_KEYWORDS: dict[str, Any] = {"api_key": None}
-_read: dict[tuple[bool, bool], Read] = {}  # of clients without keywords: they are made in every view
+_read: dict[tuple[bool, bool], Options] = {}  # of clients without keywords: they are made in every view
 _clients: weakref.WeakSet[DjangoFocusLabClient] = weakref.WeakSet()  # those that have read the settings
+# Held while one of them does, which may import and so call us again. Guards `_read`, `_clients`, and the test run.
+_lock: PerProcess[threading.RLock] = PerProcess(threading.RLock)
 
 
 def _on_setting_changed(*, setting: str, **_: Any) -> None:
     if setting.startswith(PREFIX) or setting == "DEBUG":
-        _read.clear()
-        for client in list(_clients):
-            client._forget_settings()
+        with _lock.get():
+            _read.clear()
+            for client in list(_clients):
+                client._forget_settings()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="brockman")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import uuid
@@ -31,8 +32,9 @@ class RequestTracker:
 
     def __init__(self, request: HttpRequest) -> None:
         """Make the tracker of a request. Asks and reads nothing yet."""
-        self._request = request
+        self._request: Any = request  # let go of when the response is there: it holds this tracker
         self._found: dict[str, Any] = {}
+        self._is_shown = False
 
     @property
     def is_tracked(self) -> bool:
@@ -41,8 +43,16 @@ class RequestTracker:
 
     @property
     def actor_id(self) -> str | None:
-        """Who acts, a UUID as the cookie has it; a new one without. None when the request is not tracked."""
-        actor: str | None = self._once("actor_id", self._find_actor)
+        """Who acts, a UUID as the cookie has it; a new one without. None when the request is not tracked.
+
+        A page that has asked for it may show it: so its response is marked as one that no cache hands on.
+        """
+        self._is_shown = True
+        return self._actor
+
+    @property
+    def _actor(self) -> str | None:
+        actor: str | None = self._once("actor", self._find_actor)
         return actor
 
     def _once(self, name: str, find: Callable[[], Any]) -> Any:
@@ -76,7 +86,7 @@ class RequestTracker:
         """
         if not self.is_tracked:
             return _client.count_untracked()
-        actor = self.actor_id if actor_id is None else actor_id
+        actor = self._actor if actor_id is None else actor_id
         return _client.record_trigger(actor, action, obj, identities, attributes, variables)
 
     def record_trigger_on_commit(
@@ -93,28 +103,36 @@ class RequestTracker:
         """Record it when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
         if not self.is_tracked:
             return _client.count_untracked()
-        actor = self.actor_id if actor_id is None else actor_id
+        actor = self._actor if actor_id is None else actor_id
         return _client.record_trigger_on_commit(actor, action, obj, identities, attributes, variables, using=using)
 
-    def mark(self, response: HttpResponseBase) -> None:
+    def finish(self, response: HttpResponseBase) -> None:
         """Set the cookie on the response to an actor who came without, unless the view has."""
-        actor = self.actor_id
-        if actor is None or self._request.COOKIES.get(COOKIE) == actor:
+        is_public = "actor" not in self._found and "public" in response.get("Cache-Control", "")
+        actor = self._actor if _client.takes_triggers and not is_public else None
+        if actor is not None and self._request.COOKIES.get(COOKIE) != actor:
+            self._set_cookie(response, actor)
+            self._is_shown = True
+        if self._is_shown:
+            # Or a cache would give one actor's cookie, or page, to everybody. `Vary` alone is not enough: two who
+            # come without this cookie may bring the same other ones.
+            patch_vary_headers(response, ("Cookie",))
+            patch_cache_control(response, private=True)
+        if "is_tracked" in self._found:  # nothing is asked of it any more: what streams may record on
+            self._request = None
+
+    def _set_cookie(self, response: HttpResponseBase, actor: str) -> None:
+        if COOKIE in response.cookies:
             return
-        if COOKIE not in response.cookies:
-            chosen = _read_settings()
-            response.set_cookie(
-                COOKIE,
-                actor,
-                max_age=MAX_AGE,
-                domain=chosen.cookie_domain,
-                secure=self._request.is_secure() if chosen.cookie_secure is None else chosen.cookie_secure,
-                samesite=chosen.cookie_samesite,
-            )
-        # Or a cache would give one actor's cookie to everybody. `Vary` alone is not enough: two who come without
-        # this cookie may bring the same other ones.
-        patch_vary_headers(response, ("Cookie",))
-        patch_cache_control(response, private=True)
+        chosen = _read_settings()
+        response.set_cookie(
+            COOKIE,
+            actor,
+            max_age=MAX_AGE,
+            domain=chosen.cookie_domain,
+            secure=self._request.is_secure() if chosen.cookie_secure is None else chosen.cookie_secure,
+            samesite=chosen.cookie_samesite,
+        )
 
 
 class FocusLabMiddleware:
@@ -125,6 +143,7 @@ class FocusLabMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         """Wrap what answers the request."""
+        importlib.import_module("brockman.transport.http")  # now, and not in the first request
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
@@ -136,15 +155,15 @@ class FocusLabMiddleware:
         if self._is_async:
             return self._answer(request, tracker)
         response = self._get_response(request)
-        tracker.mark(response)
+        tracker.finish(response)
         return response
 
     async def _answer(self, request: HttpRequest, tracker: RequestTracker) -> HttpResponseBase:
         response = await self._get_response(request)
         if _read_settings().may_track is None:
-            tracker.mark(response)
+            tracker.finish(response)
         else:  # it may look into the session or the database, which Django refuses in an event loop
-            await sync_to_async(tracker.mark)(response)
+            await sync_to_async(tracker.finish)(response)
         return response
 
 
@@ -159,8 +178,9 @@ def _may_track(request: HttpRequest) -> bool:
     ask = _read_settings().may_track
     try:
         answer = True if ask is None else ask(request)
-        if inspect.iscoroutine(answer):
-            answer.close()  # it is true, whatever it would come to
+        if inspect.isawaitable(answer):  # which is true, whatever it would come to
+            if inspect.iscoroutine(answer):
+                answer.close()
             raise TypeError("FL_MAY_TRACK is asynchronous")
         return bool(answer)
     except Exception as error:
@@ -176,16 +196,20 @@ def _say_once(kind: str) -> None:
 
 
 @lru_cache(maxsize=1)
+def _read_once() -> DjangoSettings:
+    return read_settings(DjangoSettings)
+
+
 def _read_settings() -> DjangoSettings:
     try:
-        return read_settings(DjangoSettings)
-    except ConfigurationError as error:
+        return _read_once()
+    except ConfigurationError as error:  # not kept: it may pass
         raise_or_tell(error, "the middleware takes the defaults, and tracks nothing")
         return DjangoSettings(may_track=lambda request: False)
 
 
 def _on_setting_changed(**_: Any) -> None:
-    _read_settings.cache_clear()
+    _read_once.cache_clear()
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="brockman.middleware")

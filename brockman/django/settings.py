@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.functional import LazyObject
 from django.utils.module_loading import import_string
 
 from brockman.exceptions import ConfigurationError
@@ -18,6 +21,12 @@ from brockman.setting import PREFIX, AnySettings, Settings, choice, flag, functi
 def _text(value: Any) -> Any:
     if value is not None and not isinstance(value, str):
         raise ValueError("a text, or None")
+    return value
+
+
+def _domain(value: Any) -> Any:
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.-]+", value)):
+        raise ValueError("a domain of ASCII letters, digits, dots and hyphens, or None")
     return value
 
 
@@ -48,45 +57,73 @@ class DjangoSettings(Settings):
         "`SameSite` of the actor's cookie: `Lax`, `Strict`, `None`.",
     )
     cookie_domain: str | None = setting(
-        None, _text, "text", "Domain of the actor's cookie, to share it among hosts. None: this host only."
+        None, _domain, "text", "Domain of the actor's cookie, to share it among hosts. None: this host only."
     )
     stats_cache: str | None = setting(
         None, _text, "text", "Alias of a shared cache where processes leave their counts for `focuslab_stats`."
     )
 
 
-class _ProjectSettings(Mapping[str, Any]):
-    """Django's settings, read at each look. The dotted path of a function stands for the function."""
+_FUNCTIONS = frozenset(
+    PREFIX + spec.name.upper()
+    for table in (Options, DjangoSettings)
+    for spec in fields(table)
+    if spec.metadata["check"] is function
+)
 
-    _functions = frozenset(
-        PREFIX + spec.name.upper()
-        for table in (Options, DjangoSettings)
-        for spec in fields(table)
-        if spec.metadata["check"] is function
-    )
+
+class _Source(Mapping[str, Any]):
+    """Settings, read at each look. A dotted path stands for its function, a lazy object for what it wraps."""
 
     def __getitem__(self, name: str) -> Any:
         try:
-            value = getattr(settings, name)
-        except AttributeError:
+            value = self._read(name)
+            if isinstance(value, LazyObject) and value.__class__:  # a look at its class fills it
+                value = value._wrapped
+        except (AttributeError, KeyError):
             raise KeyError(name) from None
-        if name not in self._functions or not isinstance(value, str) or not value:
-            return value
+        except ImproperlyConfigured:
+            raise
+        except Exception as error:  # whatever a value or module raises, no page is to fail for it
+            raise ConfigurationError(f"{name}: reading it raised {type(error).__name__}") from None
+        if name in _FUNCTIONS and isinstance(value, str) and value:
+            return self._import(name, value)
+        return value
+
+    @staticmethod
+    def _import(name: str, path: str) -> Any:
         try:
-            return import_string(value)
-        except Exception as error:  # whatever the module raises, no page is to fail for it
+            return import_string(path)
+        except Exception as error:
             what = f"{type(error).__name__}: {error}"
-            problem = f"{name} is {value!r}; it should be a function, or the dotted path of one ({what})"
+            problem = f"{name} is {path!r}; it should be a function, or the dotted path of one ({what})"
         raise ConfigurationError(problem)
 
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in dir(settings) if name.startswith(PREFIX))
+    def _read(self, name: str) -> Any:
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-PROJECT: Mapping[str, Any] = _ProjectSettings()
+class _Project(_Source):
+    def _read(self, name: str) -> Any:
+        return getattr(settings, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in dir(settings) if name.startswith(PREFIX))
+
+
+class _Environment(_Source):
+    def _read(self, name: str) -> Any:
+        return os.environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in os.environ if name.startswith(PREFIX))
+
+
+PROJECT: Mapping[str, Any] = _Project()
+ENVIRONMENT: Mapping[str, Any] = _Environment()
 
 
 def read_settings(
@@ -98,4 +135,4 @@ def read_settings(
         ConfigurationError: For an unknown keyword or a wrong value.
         django.core.exceptions.ImproperlyConfigured: When the project's settings cannot be had.
     """
-    return table.read(keywords or {}, PROJECT, os.environ, *defaults)
+    return table.read(keywords or {}, PROJECT, ENVIRONMENT, *defaults)

@@ -18,14 +18,19 @@ from typing import Any
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
+from django.db import close_old_connections
 
 from brockman.clock import monotonic, wall
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
+from brockman.django.test_runs import in_test_run
+from brockman.exceptions import ConfigurationError
 from brockman.report import say
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds
+_SLOW = 0.25  # seconds; the request is answered by then, but the worker could answer the next
+_REST = 300.0  # seconds, after a failure
 _KEPT = 24 * 60 * 60  # seconds
 _LAST = "brockman:last"  # about the highest number that a process has taken for its key
 _KEY = "brockman:stats:1:{}"  # the 1 changes with the form of what is left
@@ -54,8 +59,17 @@ class _Place:
         self.owner = uuid.uuid4().hex
         self.number: int | None = None
         self.next_at = 0.0  # on the clock
-        self.has_failed = False  # and this was told; when it has worked meanwhile it is told again
+        self.is_slow = False
         self.lock = threading.Lock()  # two threads would take two places, and count everything twice
+
+    @property
+    def is_resting(self) -> bool:
+        return self.is_slow and monotonic() < self.next_at
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long, and not even at the end of the process if that is long."""
+        self.is_slow = seconds > _EVERY
+        self.next_at = monotonic() + seconds
 
 
 _places: dict[int, _Place] = {}  # by process id: a forked child gets one of its own
@@ -73,32 +87,37 @@ def is_private(alias: str) -> bool:
 
 def publish_now_and_then(**_: Any) -> None:
     """Leave the counts of this process in the cache, if it has not done so for a while. For signals."""
-    if monotonic() >= _here().next_at:
-        publish(0)
+    if monotonic() >= _here().next_at and publish(0):
+        close_old_connections()  # as Django does after a request: the cache may be a database
 
 
-def publish(patience: float = _PATIENCE) -> None:
-    """Leave the counts of this process in the cache. Does nothing without `FL_STATS_CACHE`; raises nothing.
+def publish(patience: float = _PATIENCE) -> bool:
+    """Leave the counts of this process in the cache; return whether that was done. Raises nothing.
+
+    Nothing is done without `FL_STATS_CACHE`, in test runs, and for a while after a cache has failed or was slow.
 
     Args:
         patience: Seconds to wait for another thread that does so.
     """
     place = _here()
-    if not place.lock.acquire(timeout=patience):
-        return
+    if in_test_run() or place.is_resting or not place.lock.acquire(timeout=patience):
+        return False
+    started = monotonic()
     try:
-        place.next_at = monotonic() + _EVERY
         alias = read_settings(DjangoSettings).stats_cache
         stats = _client.stats() if alias is not None else Stats()
         if stats.recorded:
             _leave(caches[alias], place, stats)
-        place.has_failed = False
+        place.rest(_EVERY if monotonic() - started < _SLOW else _REST)
+        return bool(stats.recorded)
+    except ConfigurationError:  # told by the client
+        place.rest(_EVERY)
     except Exception as error:  # a cache's own errors have no class in common
-        if not place.has_failed:
-            place.has_failed = True
-            say(logging.WARNING, f"the counts could not be left in the cache: {type(error).__name__}")
+        place.rest(_REST)
+        say(logging.WARNING, f"the counts could not be left in the cache: {type(error).__name__}")
     finally:
         place.lock.release()
+    return False
 
 
 def _leave(cache: Any, place: _Place, stats: Stats) -> None:

@@ -12,7 +12,7 @@ from django.db import connections
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
 
 from brockman import lifecycle
-from brockman.django.test_runs import send_nowhere
+from brockman.django import shared_stats, test_runs
 from tests.conftest import KEY
 from tests.server import RecordingServer
 
@@ -47,10 +47,19 @@ def project(server: RecordingServer) -> Iterator[RecordingServer]:
         lifecycle.renew()  # or each thread waits a second for another client
 
 
+@pytest.fixture(autouse=True)
+def _is_a_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What runs here is no test run, although pytest runs."""
+    monkeypatch.setattr(test_runs, "PYTEST_PLUGIN", "no.such.module")
+    yield
+    shared_stats._places.clear()  # one that a cache has failed rests for minutes
+    test_runs.STATE.is_one = False
+    test_runs.send_nowhere(on=False)
+
+
 @pytest.fixture
 def test_run() -> Iterator[None]:
     """A test run in Django's eyes."""
     setup_test_environment()
     yield
     teardown_test_environment()
-    send_nowhere(on=False)  # as the next look at the settings would do: other tests may not take one

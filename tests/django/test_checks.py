@@ -15,8 +15,10 @@ from django.core.checks import CheckMessage, run_checks
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.test.utils import override_settings
+from django.utils.functional import SimpleLazyObject
 
 from brockman.django import checks
+from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings
 from tests.conftest import eventually
 from tests.life.running import free_port, missing, program, running
@@ -34,6 +36,22 @@ CACHES = {
 async def may_track_async(request: Any) -> bool:
     """For FL_MAY_TRACK, and wrong."""
     return True
+
+
+class AsyncCall:
+    """For FL_MAY_TRACK, and wrong too."""
+
+    async def __call__(self, request: Any) -> bool:
+        return True
+
+
+class Odd(int):
+    """A number that cannot be compared, nor shown."""
+
+    def __ge__(self, other: object) -> bool:
+        raise OverflowError
+
+    __repr__ = __le__ = __ge__  # type: ignore[assignment]
 
 
 def found(*, deploy: bool = False, **settings: Any) -> list[CheckMessage]:
@@ -65,13 +83,17 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"FL_STATS_CACHE": "default"}, "W006", "'default' is not shared by processes", "Redis"),
     ({"FL_STATS_CACHE": "none"}, "W006", "'none' is not shared by processes", "Redis"),
     ({"MIDDLEWARE": [MIDDLEWARE] * 2}, "W011", "in MIDDLEWARE twice", "Remove the second"),
+    ({"FL_COOKIE_DOMAIN": "https://example.com"}, "E002", "a domain of ASCII letters", "Correct FL_COOKIE_DOMAIN"),
+    ({"FL_COOKIE_DOMAIN": "münchen.example"}, "E002", "a domain of ASCII letters", "Correct FL_COOKIE_DOMAIN"),
     (
-        {"FL_COOKIE_DOMAIN": "https://example.com"},
-        "W012",
-        "'https://example.com', which is no domain",
-        "example.com",
+        {"FL_MAX_QUEUE_SIZE": 10**5000},
+        "E002",
+        "max_queue_size is a value of type int",
+        "Correct FL_MAX_QUEUE_SIZE",
     ),
-    ({"FL_COOKIE_DOMAIN": "example.com:8000"}, "W012", "which is no domain", "example.com"),
+    ({"FL_MAX_QUEUE_SIZE": Odd()}, "E002", "reading it raised OverflowError", "Correct FL_MAX_QUEUE_SIZE"),
+    ({"FL_API_KEY": SimpleLazyObject(lambda: 1 // 0)}, "E002", "raised ZeroDivisionError", "Correct FL_API_KEY"),
+    ({"FL_MAY_TRACK": AsyncCall()}, "E005", "FL_MAY_TRACK is asynchronous", "plain function"),
 ]
 WRONG_WHEN_DEPLOYED: list[tuple[dict[str, Any], str, str, str]] = [
     (
@@ -151,12 +173,23 @@ def test_the_environment_counts_as_the_settings_do(monkeypatch: pytest.MonkeyPat
     assert found(FL_MAX_BATCH_SIZE=10) == []
 
 
-def test_consent_in_the_environment_is_no_consent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Functions are not read from there: whoever believes so would track everybody."""
+def test_a_function_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its dotted path, as in the settings; one that is not there is told, or everybody would be tracked."""
+    monkeypatch.setenv("FL_MAY_TRACK", "brockman.django.consent.without_objection")
+    assert found() == []
     monkeypatch.setenv("FL_MAY_TRACK", "shop.consent.may_track")
     (message,) = found()
     assert message.id == "brockman.E002"
-    assert "may_track is 'shop.consent.may_track'; it should be a function" in message.msg
+    assert "FL_MAY_TRACK is 'shop.consent.may_track'; it should be a function" in message.msg
+
+
+def test_a_secret_that_is_read_late_is_a_key(project: RecordingServer) -> None:
+    """As secret managers give it."""
+    with override_settings(FL_API_KEY=SimpleLazyObject(lambda: "late")):
+        assert found() == []
+        assert DjangoFocusLabClient().record_trigger(7, "viewed", "page")
+        assert DjangoFocusLabClient().flush()
+    assert project.requests[0].headers["x-fl-api-key"] == "late"
 
 
 def test_several_mistakes_are_all_said() -> None:

@@ -58,9 +58,9 @@ def test_the_views_record(project) -> None:
 
     response = FocusLabMiddleware(answer)(RequestFactory().get("/"))
     assert DjangoFocusLabClient().flush()
-    assert [trigger["action"] for trigger in project.triggers] == ["viewed", "ordered", "ordered"]
+    assert [trigger["action"] for trigger in project.triggers] == ["viewed", "ordered", "ordered", "sold"]
     visitor = response.cookies["fl_actor_id"].value
-    assert [trigger["actor_id"] for trigger in project.triggers] == [visitor, visitor, "7"]
+    assert [trigger["actor_id"] for trigger in project.triggers] == [visitor, visitor, "7", "shop"]
 
 
 def test_the_test_tests() -> None:

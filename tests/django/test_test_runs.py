@@ -123,6 +123,41 @@ def test_pytest_sends_nothing(shop, server):
     assert server.requests == []
 
 
+EARLY = """
+from shop.urls import client as focuslab
+
+def test_page(client, db):
+    assert client.get("/buy/").status_code == 200
+    assert focuslab.flush()
+"""
+
+
+@pytest.mark.parametrize("early", ["", "client.record_trigger(1, 'started', 'site')", "print(client)"])
+def test_a_client_that_is_used_before_the_tests_begin_sends_nothing(shop, server, early):
+    """When a module is imported, say, or looked through by pytest."""
+    (shop / "test_early.py").write_text(EARLY)
+    with (shop / "shop" / "urls.py").open("a") as urls:
+        urls.write(early)
+    assert "1 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider")
+    assert server.requests == []
+
+
+OTHER = """
+import django
+django.setup()
+from shop.urls import client
+client.record_trigger(1, "started", "worker")
+assert client.flush()
+"""
+
+
+def test_a_program_that_is_told_to_test_something_is_no_test_run(shop, server):
+    """Only Django's own command is."""
+    (shop / "worker.py").write_text(OTHER)
+    run(shop, "worker", "test")
+    assert [trigger["action"] for trigger in server.triggers] == ["started"]
+
+
 def test_tests_send_when_they_are_told_to(shop, server):
     """`FL_SEND_IN_TESTS = True`: for those who test against a collector."""
     (shop / "shop" / "tests.py").write_text(TESTS)

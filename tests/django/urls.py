@@ -17,6 +17,11 @@ def show(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"{request.focuslab.actor_id} {recorded}")
 
 
+def quiet(request: HttpRequest) -> HttpResponse:
+    """Record one trigger, and show nothing of the actor."""
+    return HttpResponse(str(request.focuslab.record_trigger(action="viewed", obj="page")))
+
+
 async def show_async(request: HttpRequest) -> HttpResponse:
     """Do so in an event loop."""
     return show(request)
@@ -120,6 +125,7 @@ def record_wrongly(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("page/", show),
+    path("quiet/", quiet),
     path("async/", show_async),
     path("quiet/", record_nothing),
     path("quiet-async/", record_nothing_async),

@@ -37,6 +37,7 @@ class Command(BaseCommand):
         """
         endpoint = ""
         try:
+            read_settings(DjangoSettings)  # those of the middleware too
             client = DjangoFocusLabClient()
             endpoint, before = client.options.endpoint, client.stats().dropped
             started = monotonic()
@@ -56,7 +57,7 @@ class Command(BaseCommand):
         if not is_on:
             return "FL_ENABLED is off: nothing is sent, and nothing was."
         if was_dropped:
-            return "FL_BEFORE_RECORD kept the test trigger back: nothing was sent."
+            return "FL_BEFORE_RECORD kept the test trigger back, or raised: nothing was sent."
         if in_test_run() and not read_settings(DjangoSettings).send_in_tests:
             return "This is a test run: nothing was sent. Triggers go nowhere then, without FL_SEND_IN_TESTS."
         return None
