@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
-from django.core.mail import get_connection
+from django.core.mail.backends.locmem import EmailBackend
 from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
@@ -28,16 +28,13 @@ from tests.server import RecordingServer
 def test_mail_that_goes_to_memory_makes_no_test_run(project: RecordingServer) -> None:
     """A staging server may have such a backend; it sends its triggers all the same."""
     try:
-        mail.send_mail("subject", "text", "a@b.c", ["d@e.f"], connection=get_connection(f"{LOCMEM}.EmailBackend"))
-        assert len(mail.outbox) == 1
+        EmailBackend()
+        assert mail.outbox == []
         record(DjangoFocusLabClient(), 1)
         assert DjangoFocusLabClient().flush()
         assert len(project.triggers) == 1
     finally:
         del mail.outbox
-
-
-LOCMEM = "django.core.mail.backends.locmem"
 
 
 def test_a_look_at_a_client_reads_no_settings(project: RecordingServer) -> None:
