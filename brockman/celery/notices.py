@@ -14,9 +14,11 @@ class Notices:
     def __init__(self) -> None:
         self._next_line: dict[str, float] = {}
         self._unsaid: Counter[str] = Counter()
+        self._lasts: dict[str, bool] = {}
 
     def say(self, level: int, kind: str, text: str) -> None:
         """Write a line, unless one of its kind was written within the last minute."""
+        self._lasts[kind] = True
         now = monotonic()
         if now < self._next_line.get(kind, 0.0):
             self._unsaid[kind] += 1
@@ -26,6 +28,8 @@ class Notices:
         say(level, f"{text} (and {unsaid} times more since the last such line)" if unsaid else text)
 
     def over(self, kind: str) -> bool:
-        """Forget a kind, so that the next of it is said at once; return whether one was said."""
-        self._unsaid.pop(kind, None)
-        return self._next_line.pop(kind, None) is not None
+        """Take note that what was said of a kind is over; return whether it was going on.
+
+        The next of it is still not said within the same minute: an endpoint that comes and goes fills no log.
+        """
+        return self._lasts.pop(kind, False)

@@ -4,20 +4,24 @@ Celery's own connections wait for minutes or for ever: it retries, kombu connect
 socket that was accepted but is never answered has no end. So a message of ours goes over connections that have the
 same settings, but time limits of their own, and no retries except one: at once, over a fresh connection, when the
 first has failed so fast that it may have been closed while it lay idle.
+
+And AMQP does not answer a message, unless it is asked to: what was written to a broker that died is gone. So ours
+are confirmed, unless the app's `broker_transport_options` say otherwise.
 """
 
 from __future__ import annotations
 
 import logging
 import re
+import weakref
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from celery.exceptions import OperationalError
 
-from brockman.celery.per_process import PerProcess
+from brockman.celery.opening import Opening, discard
 from brockman.clock import monotonic
+from brockman.per_process import PerProcess
 from brockman.report import say
 
 RESTS = 3.0  # seconds after a failure in which the broker is not asked again
@@ -28,6 +32,8 @@ _TIME_LIMITS = {
     "redis": ("socket_timeout", "socket_connect_timeout"),
     "amqp": ("read_timeout", "write_timeout"),
 }
+# By the kind of broker, what else is set unless the app sets it.
+_OPTIONS = {"amqp": {"confirm_publish": True}}
 
 
 class BrokerAway(Exception):
@@ -77,6 +83,7 @@ class Publisher:
     def __init__(self) -> None:
         self._pools: PerProcess[dict[Any, Any]] = PerProcess(dict)
         self._breakers: PerProcess[_Breaker] = PerProcess(_Breaker)
+        weakref.finalize(self, _close, self._pools).atexit = False
 
     def publish(self, app: Any, timeout: float, send: Callable[[Any], Any]) -> Any:
         """Publish over a connection of our own, and return what `send` returns. Blocks.
@@ -117,11 +124,10 @@ class Publisher:
         key = (id(app), app.conf.broker_write_url, timeout)
         pool = pools.get(key)
         if pool is None:
-            connection = app.connection_for_write()
-            limits = _TIME_LIMITS.get(connection.transport.driver_type, ())
-            given = {name: app.conf.broker_transport_options.get(name) for name in limits}
-            ours = {name: min(timeout, given[name] or timeout) for name in limits}
-            connection = app.connection_for_write(connect_timeout=timeout, transport_options={**_ONCE, **ours})
+            kind, given = app.connection_for_write().transport.driver_type, app.conf.broker_transport_options
+            ours = {name: min(timeout, given.get(name) or timeout) for name in _TIME_LIMITS.get(kind, ())}
+            options = {**_OPTIONS.get(kind, {}), **given, **_ONCE, **ours}
+            connection = app.connection_for_write(connect_timeout=timeout, transport_options=options)
             pool = pools.setdefault(key, connection.Pool(limit=app.conf.broker_pool_limit))
         return pool
 
@@ -133,14 +139,23 @@ class Publisher:
             raise BrokerAway(
                 OperationalError(f"no connection to the broker was free within {timeout / 2} s")
             ) from error
+        opening = Opening(connection)
         try:
+            opening.open(timeout)
             return send(connection)
         except broker_errors(connection) as error:
-            with suppress(Exception):
-                connection.collect()  # drops the socket without speaking to the broker; the next use opens another
+            if not opening.is_given_up:
+                discard(connection)
             raise BrokerAway(error) from error
         finally:
-            connection.release()
+            if not opening.is_given_up:
+                connection.release()
+
+
+def _close(pools: PerProcess[dict[Any, Any]]) -> None:
+    """Close the connections of this process; those of a parent are not ours."""
+    for pool in pools.get().values():
+        pool.force_close_all()
 
 
 def broker_errors(connection: Any) -> tuple[type[Exception], ...]:

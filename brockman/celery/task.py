@@ -6,8 +6,6 @@ a mistake shows where it was made, any serializer will do, and a message that co
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import uuid
 from typing import Any, NoReturn
@@ -15,17 +13,12 @@ from typing import Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
-from brockman import retry
-from brockman.celery.buffering import Buffering
-from brockman.celery.confirming import Confirming
-from brockman.celery.notices import Notices
-from brockman.celery.per_process import PerProcess
-from brockman.celery.publishing import BrokerAway, Publisher, broker_errors
+from brockman.celery.calling import Caller, has_followers, in_order, unpublished
+from brockman.celery.execution import Executor, as_uuid
 from brockman.celery_settings import CelerySettings
 from brockman.client import FocusLabClient
-from brockman.exceptions import ConfigurationError
-
-_FOLLOWERS = ("link", "chain", "chord")
+from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.per_process import PerProcess
 
 
 class RecordTask(celery.Task):
@@ -77,6 +70,11 @@ class RecordTask(celery.Task):
         return self.is_confirmed or bool(self.app.conf.task_reject_on_worker_lost)
 
     @property
+    def acks_on_failure_or_timeout(self) -> bool:
+        """Read by the worker likewise, before Celery 5.7, which does not part the two."""
+        return bool(self.app.conf.task_acks_on_failure_or_timeout) and not self.is_confirmed
+
+    @property
     def acks_on_timeout(self) -> bool:
         """Read by the worker when it ends a process whose task went over its hard time limit."""
         conf = self.app.conf
@@ -103,10 +101,12 @@ class RecordTask(celery.Task):
         """
         kwargs = kwargs or {}
         if "trigger" in kwargs:  # it was made before: a retry
-            return self._raise_cause(self._publish, kwargs, task_id, producer, options)
+            if args or not kwargs.keys() <= {"trigger", "faults"}:
+                raise TypeError("record_trigger() got an unexpected keyword argument 'trigger'")
+            return self._caller.publish_message(self, kwargs, task_id, producer, options)
         body = self.encode(args or (), kwargs, task_id)
-        if body is None and not _has_followers(options):  # dropped, and counted
-            return self._unpublished(task_id or str(uuid.uuid4()))
+        if body is None and not has_followers(options):  # dropped, and counted
+            return unpublished(self, task_id or str(uuid.uuid4()))
         return self.publish_encoded(body, task_id, producer, **options)
 
     def encode(self, args: Any, kwargs: Any, task_id: Any = None) -> bytes | None:
@@ -116,65 +116,22 @@ class RecordTask(celery.Task):
             InvalidTrigger: For a mistake in the arguments.
             TypeError: For arguments that are missing, or too many.
         """
-        return self.client.encode_trigger(*_in_order(*args, **kwargs), trigger_id=_as_uuid(task_id))
+        return self.client.encode_trigger(*in_order(*args, **kwargs), trigger_id=as_uuid(task_id))
 
     def publish_encoded(
         self, body: bytes | None, task_id: Any = None, producer: Any = None, **options: Any
     ) -> Any:
         """Publish what `encode` returned; see `apply_async`."""
-        text = "" if body is None else body.decode()
-        task_id = task_id or (json.loads(text)["id"] if text else str(uuid.uuid4()))
-        message = {"trigger": text}
-        options.setdefault("kwargsrepr", "{'trigger': ...}")  # logs and monitors need not know the actor
-        if body is None or _has_followers(options) or not self.read_settings().celery_fallback:
-            return self._raise_cause(self._publish, message, task_id, producer, options)
+        return self._caller.publish(self, body, task_id, producer, options)
 
-        def fall_back() -> Any:
-            self.client.record_encoded(body)
-            return self._unpublished(task_id)
-
-        return self._publisher.guard(lambda: self._publish(message, task_id, producer, options), fall_back)
+    def publish_as_is(self, *args: Any, **options: Any) -> Any:
+        """Do what `apply_async` does for every other task."""
+        return super().apply_async(*args, **options)
 
     @property
-    def _publisher(self) -> Publisher:
-        publisher: Publisher | None = self.__dict__.get("_publishing")
-        return publisher or self.__dict__.setdefault("_publishing", Publisher())
-
-    def _publish(self, kwargs: dict[str, Any], task_id: Any, producer: Any, options: dict[str, Any]) -> Any:
-        """Publish a message as the caller wants it, else over a connection of our own.
-
-        Raises:
-            BrokerAway: When the broker cannot be reached.
-        """
-        publish = super().apply_async
-        if self.app.conf.task_always_eager:
-            return publish((), kwargs, task_id, producer, **options)
-        if producer is not None or options.get("connection") is not None:
-            try:
-                return publish((), kwargs, task_id, producer, **options)
-            except broker_errors(self.app.connection_for_write()) as error:
-                raise BrokerAway(error) from error
-
-        def send(connection: Any) -> Any:
-            return publish((), kwargs, task_id, **{**options, "connection": connection})
-
-        options.setdefault("retry", False)  # by Celery: it would wait longer than anyone should
-
-        return self._publisher.publish(self.app, self.read_settings().celery_publish_timeout, send)
-
-    @staticmethod
-    def _raise_cause(publish: Any, *arguments: Any) -> Any:
-        """Publish, or raise what the broker's library raised."""
-        try:
-            return publish(*arguments)
-        except BrokerAway as error:
-            cause = error.cause or error
-        raise cause
-
-    def _unpublished(self, task_id: str) -> Any:
-        result = self.AsyncResult(task_id)
-        result.ignored = True
-        return result
+    def _caller(self) -> Caller:
+        caller: Caller | None = self.__dict__.get("_calling")
+        return caller or self.__dict__.setdefault("_calling", Caller())
 
     def give_back(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
         """End this execution, and have the trigger come again after so many seconds.
@@ -190,49 +147,17 @@ class RecordTask(celery.Task):
             reason = error.reason
         raise Reject(reason, requeue=True)
 
-    def record(self, arguments: tuple[Any, ...], trigger: str | None, faults: int) -> bool:
-        """Do the work of the task; see `record_trigger` below."""
-        request = self.request
-        if trigger and not (request.called_directly or request.is_eager):
-            self._hold_if_misconfigured(trigger.encode(), faults)
-        client = self.client
-        if request.called_directly and trigger is None:
-            return client.record_trigger(*arguments)
-        if trigger is None:  # published by name, with the arguments as they are
-            body = client.encode_trigger(*arguments, trigger_id=_as_uuid(request.id))
-        else:
-            body = trigger.encode() or None
-        if body is None:
-            return False
-        if request.called_directly or request.is_eager:
-            return client.record_encoded(body)
-        if self.is_confirmed:
-            return self._confirming.get().record(self, body, faults)
-        return self._buffering.get().record(self, body)
-
-    def _hold_if_misconfigured(self, body: bytes, faults: int) -> None:
-        """Give the message back if this worker's settings are wrong: nothing is lost until a person acts."""
-        problem = self.find_problem()
-        if problem is not None:
-            self._notices.get().say(
-                logging.ERROR, "problem", f"{problem}; until then triggers stay with the broker"
-            )
-            self.give_back(body, retry.setup_delay(self.request.retries + 1), faults)
-
     @property
-    def _notices(self) -> PerProcess[Notices]:
-        holder: PerProcess[Notices] | None = self.__dict__.get("_noticed")
-        return holder or self.__dict__.setdefault("_noticed", PerProcess(Notices))
+    def executor(self) -> Executor:
+        """What executes the task in this process."""
+        holder: PerProcess[Executor] | None = self.__dict__.get("_executors")
+        return (holder or self.__dict__.setdefault("_executors", PerProcess(Executor))).get()
 
-    @property
-    def _confirming(self) -> PerProcess[Confirming]:
-        holder: PerProcess[Confirming] | None = self.__dict__.get("_confirmings")
-        return holder or self.__dict__.setdefault("_confirmings", PerProcess(lambda: Confirming(self.client)))
-
-    @property
-    def _buffering(self) -> PerProcess[Buffering]:
-        holder: PerProcess[Buffering] | None = self.__dict__.get("_bufferings")
-        return holder or self.__dict__.setdefault("_bufferings", PerProcess(Buffering))
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Count a message that is none of ours: Celery calls this in the worker, and logs the rest."""
+        if isinstance(exc, (TypeError, InvalidTrigger)) and not self.request.is_eager:
+            text = repr((args, kwargs))[:1000]
+            self.executor.refuse(self, text.encode(errors="replace"), InvalidTrigger(str(exc)))
 
 
 def make_task(base: type[RecordTask], name: str) -> Any:
@@ -254,8 +179,8 @@ def record_trigger(
     attributes: Any = None,
     variables: Any = None,
     *,
-    trigger: str | None = None,
-    faults: int = 0,
+    trigger: Any = None,
+    faults: Any = 0,
 ) -> bool:
     """Record a trigger, in a worker or, when called directly, in this process.
 
@@ -267,27 +192,5 @@ def record_trigger(
     Raises:
         InvalidTrigger: For a mistake in the arguments.
     """
-    return self.record((actor_id, action, obj, identities, attributes, variables), trigger, faults)
-
-
-def _in_order(
-    actor_id: Any, action: Any, obj: Any, identities: Any = None, attributes: Any = None, variables: Any = None
-) -> tuple[Any, ...]:
-    """Return the arguments of `record_trigger` in their order."""
-    return actor_id, action, obj, identities, attributes, variables
-
-
-_in_order.__qualname__ = "record_trigger"  # what a TypeError names
-
-
-def _has_followers(options: dict[str, Any]) -> bool:
-    """Return whether Celery is to do more after this task: only a worker will."""
-    return any(options.get(name) for name in _FOLLOWERS)
-
-
-def _as_uuid(text: Any) -> str | None:
-    """Return a UUID as text, or None when this is none."""
-    try:
-        return str(uuid.UUID(text))
-    except (ValueError, TypeError, AttributeError):
-        return None
+    arguments = (actor_id, action, obj, identities, attributes, variables)
+    return self.executor.execute(self, arguments, trigger, faults)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import redis
 
-from tests.celery.workers import APP, Worker, publish, publisher, redis_conf, worker
+from tests.celery.workers import APP, WITH_TASK, Worker, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.life.running import RECORDING, assert_exact
 from tests.server import RecordingServer, Reply
@@ -36,10 +37,26 @@ def plain(name, seconds):
 """
 )
 
+# Two lines on the log for each task cost more than the task.
+SPARING = """
+import logging
+for name in ("celery.worker.strategy", "celery.app.trace"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+"""
+
 
 def done(running: Worker) -> int:
     """Return how many tasks are done, by the log."""
     return running.text().count(" succeeded in ")
+
+
+def executed(*workers: Worker) -> Counter[str]:
+    """Return how often each task was executed, by the logs.
+
+    From version 5.6 on, Celery forgets at a warm shutdown which tasks its children have just begun: they run to
+    their end, and their messages go back to the broker.
+    """
+    return Counter(name for running in workers for name in re.findall(r"\[(\S+)\] succeeded in ", running.text()))
 
 
 def is_empty(port: int) -> bool:
@@ -55,15 +72,16 @@ def test_a_warm_shutdown_delivers_everything(
     """TERM in mid-burst: what was begun is delivered, and the next worker does the rest."""
     conf = redis_conf(redis_port)
     with publisher(conf, **endpoint) as task:
-        ids = publish(task, 400)
+        ids = publish(task, 200)
     with worker(tmp_path / "first", server, conf, *POOLS[pool], FL_FLUSH_INTERVAL=NEVER) as first:
         assert eventually(lambda: done(first) >= 40)
         first.finish()
-    assert 40 <= len(server.triggers) == done(first)
+    assert server.ids() == executed(first)
     with worker(tmp_path / "second", server, conf, *POOLS[pool], FL_FLUSH_INTERVAL=NEVER) as second:
         assert eventually(lambda: is_empty(redis_port))
         second.finish()
-    assert server.ids() == dict.fromkeys(ids, 1), second.text()
+    assert server.ids() == executed(first, second), second.text()
+    assert server.ids().keys() == set(ids)
     with redis.Redis(port=redis_port) as look:
         assert not [key for key in look.scan_iter() if key.startswith(b"celery-task-meta")]
 
@@ -122,7 +140,8 @@ def test_ten_thousand_calls_are_a_hundred_requests_at_most(
 ) -> None:
     """Under default settings the process of a worker batches what its tasks bring."""
     conf = redis_conf(redis_port)
-    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2") as running:
+    source = WITH_TASK + SPARING
+    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", source=source) as running:
         with publisher(conf, **endpoint) as task:
             ids = publish(task, 10_000)
         assert eventually(lambda: is_empty(redis_port), 60)

@@ -180,7 +180,8 @@ def test_a_broker_without_a_server(server: RecordingServer, tmp_path: Path, brok
     folder = str(tmp_path / "messages")
     Path(folder).mkdir()
     folders = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": str(tmp_path / "control")}
-    conf = {"broker_url": f"{broker}://", "broker_transport_options": folders if broker == "filesystem" else {}}
+    options = {"polling_interval": 0.05, **(folders if broker == "filesystem" else {})}
+    conf = {"broker_url": f"{broker}://", "broker_transport_options": options}
     source = (
         WITH_TASK
         + """

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -59,38 +60,42 @@ def test_nothing_is_lost_by_kill_9(
     The worker is killed while its children wait for an answer and no message is on the way to it: kombu takes a
     message out of Redis before it notes that it has it, and what a `kill -9` finds between the two is gone.
     """
-    conf = redis_conf(redis_port, visibility_timeout=2, unacked_restore_interval=0.5)
+    conf = redis_conf(redis_port, visibility_timeout=1, unacked_restore_interval=0.2)
     pool = ("-P", "prefork", "-c", "2")
     answering = threading.Event()
     answering.set()
 
+    arrived = Counter[str]()
+
     def slowly(request: Request) -> Reply:
         time.sleep(0.005)
+        if len(request.body) == int(request.headers["content-length"]):  # else its sender was killed
+            arrived.update(trigger["id"] for trigger in request.triggers)
         answering.wait(20)
         return Reply()
 
     server.respond = slowly
     with publisher(conf, **endpoint) as task:
-        ids = publish(task, 300)
+        ids = publish(task, 200)
     with (
         worker(tmp_path / "first", server, conf, *pool, **CONFIRMED) as first,
         redis.Redis(port=redis_port) as look,
     ):
         for count in (30, 60):
-            server.wait_until(lambda server, count=count: len(server.triggers) >= count)
+            server.wait_until(lambda server, count=count: len(server.requests) >= count)
             os.kill(first.children[-1], signal.SIGKILL)
-        server.wait_until(lambda server: len(server.triggers) >= 100)
+        server.wait_until(lambda server: len(server.requests) >= 100)
         answering.clear()
         assert eventually(lambda: look.hlen("unacked") == 2 * 4)  # as many as a worker of two takes at a time
         first.kill()
         answering.set()
-    assert 100 <= len(server.ids()) < 300
+    assert len(arrived) < 200
     with worker(tmp_path / "second", server, conf, *pool, **CONFIRMED) as second:
-        server.wait_until(lambda server: len(server.ids()) >= 300, 60)
+        server.wait_until(lambda server: len(arrived) >= 200, 60)
         assert eventually(lambda: is_empty(redis_port))
         second.finish()
-    assert set(server.ids()) == set(ids)
-    assert sum(server.ids().values()) <= 300 + 20  # what was being sent, or prefetched, at the three deaths
+    assert arrived.keys() == set(ids)
+    assert sum(arrived.values()) <= 200 + 20  # what was being sent, or prefetched, at the three deaths
 
 
 def test_what_may_pass_is_retried_and_the_rest_given_up(
@@ -106,7 +111,7 @@ def test_what_may_pass_is_retried_and_the_rest_given_up(
             return Reply(400, b"no such thing")
         if thing == "crash":
             return Reply(500, b"oops")
-        return Reply() if time.monotonic() > began + 4 else Reply(503, headers={"Retry-After": "1"})
+        return Reply() if time.monotonic() > began + 2.5 else Reply(503, headers={"Retry-After": "1"})
 
     server.respond = respond
     with publisher(conf, **endpoint) as task:
@@ -185,14 +190,14 @@ def test_tasks_that_run_at_once_go_together(
 
     server.respond = respond
     with publisher(conf, **endpoint) as task:
-        ids = publish(task, 300)
+        ids = publish(task, 200)
     with worker(tmp_path / "worker", server, conf, "-P", pool, "-c", "20", **CONFIRMED) as running:
-        assert eventually(lambda: done(running) == 300, 20), running.text()
+        assert eventually(lambda: done(running) == 200, 20), running.text()
         running.finish()
     accepted = [request for request in server.requests if "150" not in {t["object"] for t in request.triggers}]
     arrived = [trigger["id"] for request in accepted for trigger in request.triggers]
     assert sorted(arrived) == sorted(set(ids) - {ids[150]})
-    assert len(server.requests) < 100
+    assert len(server.requests) < 70
     assert running.text().count("a trigger is lost") == 1
     assert running.text().count("succeeded in") - running.text().count(": True") == 1
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 from celery.signals import task_postrun
-from django.db import transaction
 
 from brockman.celery.task import RecordTask, make_task
 from brockman.celery_settings import CelerySettings
@@ -32,10 +31,8 @@ class DjangoRecordTask(RecordTask):
 
     def find_problem(self) -> ConfigurationError | None:
         """Return what is wrong with the project's settings, which its client raises or not, or None."""
-        client = self.client
-        assert isinstance(client, DjangoFocusLabClient)
         try:
-            return client.problem
+            return self._django_client.problem
         except ConfigurationError as error:
             return error
 
@@ -50,7 +47,8 @@ class DjangoRecordTask(RecordTask):
     def delay_on_commit(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         """Publish a trigger when the current transaction commits, and not at all when it is rolled back.
 
-        It is what it is at the time of this call, its time too. Outside a transaction it is published at once.
+        It is what it is at the time of this call, its time too. Outside of `atomic` it is published at once. When
+        the broker is away then, the fallback holds in any case: nobody would be there to take an exception.
 
         Args:
             *args: As `record_trigger` takes them.
@@ -60,9 +58,25 @@ class DjangoRecordTask(RecordTask):
         Raises:
             InvalidTrigger: For a mistake in the arguments.
         """
+        client = self._django_client
         body = self.encode(args, kwargs)
-        if body is not None:
-            transaction.on_commit(lambda: self.publish_encoded(body), using=using)
+        if body is None:
+            return
+
+        def publish() -> None:
+            try:
+                self.publish_encoded(body)
+            except Exception as error:  # of the broker's library
+                client.count_failure("delay_on_commit", error)
+                client.record_encoded(body)
+
+        client.on_commit(publish, using)
+
+    @property
+    def _django_client(self) -> DjangoFocusLabClient:
+        client = self.client
+        assert isinstance(client, DjangoFocusLabClient)
+        return client
 
 
 record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")
