@@ -1,7 +1,8 @@
 """The counts of many processes in one place: a cache that they share, named by `FL_STATS_CACHE`.
 
-Each process leaves its counts there now and then, after a request or a task, and at its end; they are forgotten a
-day later. They are those of the clients that have the project's settings and no others.
+Each process leaves its counts there now and then, after a request or a task, once more if triggers wait then, and
+at its end; they are forgotten a day later. They are those of the clients that have the project's settings and no
+others.
 """
 
 from __future__ import annotations
@@ -12,19 +13,21 @@ import socket
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.core.cache import caches
 from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
-from django.db import close_old_connections
+from django.db import close_old_connections, connections
 
 from brockman.clock import monotonic, wall
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
+from brockman.host import why_no_threads
 from brockman.report import say
 from brockman.stats import Stats
 
@@ -60,11 +63,26 @@ class _Place:
         self.number: int | None = None
         self.next_at = 0.0  # on the clock
         self.is_slow = False
+        self.will_look = False
         self.lock = threading.Lock()  # two threads would take two places, and count everything twice
 
     @property
     def is_resting(self) -> bool:
         return self.is_slow and monotonic() < self.next_at
+
+    def look_again(self) -> None:
+        """Leave the counts once more in a while, in a thread, unless that is under way."""
+        if not self.will_look and why_no_threads() is None:
+            timer = threading.Timer(_EVERY, self._look)
+            timer.daemon = True
+            with suppress(RuntimeError):  # no thread can be had
+                timer.start()
+                self.will_look = True
+
+    def _look(self) -> None:
+        self.will_look = False
+        publish(0)
+        connections.close_all()  # of this thread: the cache may be a database
 
     def rest(self, seconds: float) -> None:
         """Do nothing for so long, and not even at the end of the process if that is long."""
@@ -108,6 +126,8 @@ def publish(patience: float = _PATIENCE) -> bool:
         stats = _client.stats() if alias is not None else Stats()
         if stats.recorded:
             _leave(caches[alias], place, stats)
+        if stats.queued or stats.in_flight:
+            place.look_again()  # no request may come for hours
         place.rest(_EVERY if monotonic() - started < _SLOW else _REST)
         return bool(stats.recorded)
     except ConfigurationError:  # told by the client

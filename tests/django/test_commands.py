@@ -392,6 +392,17 @@ def test_a_request_costs_a_look_at_the_clock(project: RecordingServer) -> None:
     assert called - {"test_a_request_costs_a_look_at_the_clock"} == {"publish_now_and_then", "_here", "monotonic"}
 
 
+def test_a_process_that_falls_idle_leaves_what_came_of_it(
+    project: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waited after the last request is shown as delivered a while later, although no other request comes."""
+    monkeypatch.setattr("brockman.django.shared_stats._EVERY", 0.2)
+    with files(tmp_path), override_settings(FL_FLUSH_INTERVAL=0.3):
+        assert Client().get("/page/").status_code == 200
+        assert sums(tmp_path)["waiting"] == 1
+        assert eventually(lambda: sums(tmp_path) == {"recorded": 1, "delivered": 1, "waiting": 0, "dropped": 0})
+
+
 def test_threads_of_a_process_count_once(project: RecordingServer, counting: Counter[str]) -> None:
     """Eight that leave the counts at the same moment leave one set of them."""
     client = DjangoFocusLabClient()
