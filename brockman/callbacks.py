@@ -22,6 +22,11 @@ class Callbacks:
         self.failures = 0
         self.last_failure = ""
 
+    @property
+    def takes_refusals(self) -> bool:
+        """Whether the user has a function that is told what the server refused."""
+        return self._on_error is not None
+
     def dropped(self, reason: str, body: bytes | None) -> None:
         """Tell `on_drop` of one lost trigger. Runs in whichever thread lost it, often the caller's."""
         if self._on_drop is not None:

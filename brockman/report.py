@@ -86,7 +86,9 @@ class Report:
 
     def _losses(self) -> dict[str, int]:
         """Return how many were lost since the last line, by reason."""
-        counts = dict(self._ledger.dropped, rejected=self._ledger.rejected)
+        counts = dict(self._ledger.dropped)
+        if not self._callbacks.takes_refusals:
+            counts["rejected"] = self._ledger.rejected
         new = {reason: count - self._said[reason] for reason, count in counts.items()}
         return {reason: count for reason, count in new.items() if count and reason not in _UNSAID}
 

@@ -169,3 +169,16 @@ def test_one_poison_trigger_among_1000_is_rejected_alone(server, make_client):
     ((words, bodies),) = told
     assert "no such plan" in words
     assert [json.loads(body)["variables"]["n"] for body in bodies] == [617]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_what_the_server_refuses_is_on_the_log_unless_a_function_takes_it(server, make_client, caplog, told):
+    """With its words; nothing is lost in silence."""
+    server.respond = lambda request: Reply(400, b"no such page")
+    errors = []
+    client = make_client(on_error=lambda error, bodies: errors.append(error)) if told else make_client()
+    with caplog.at_level("WARNING", "brockman"):
+        record(client, 1)
+        client.close()
+    assert ("1 rejected (the last one: the server answered 400: no such page)" in caplog.text) is not told
+    assert len(errors) == told

@@ -65,7 +65,7 @@ class Buffering:
             if started >= self._hurry_at:
                 self._hurry_at = started + _HURRY_EVERY
                 client.flush(_WAIT)
-            while _is_full(client, size) and monotonic() < started + _WAIT:
+            while is_full(client, size) and monotonic() < started + _WAIT:
                 time.sleep(_LOOK_EVERY)
         except SoftTimeLimitExceeded:  # no more waiting; the trigger must not be lost for that
             return
@@ -73,13 +73,14 @@ class Buffering:
     def _take(self, client: FocusLabClient, body: bytes) -> bool | None:
         """Return what recording returns, or None when there is no room."""
         with self._guard():
-            return None if _is_full(client, len(body)) else client.record_encoded(body)
+            return None if is_full(client, len(body)) else client.record_encoded(body)
 
     def _guard(self) -> AbstractContextManager[Any]:
         return nullcontext() if threading.current_thread() is threading.main_thread() else self._lock
 
 
-def _is_full(client: FocusLabClient, size: int) -> bool:
+def is_full(client: FocusLabClient, size: int) -> bool:
+    """Return whether there is no room for a trigger of so many bytes."""
     stats, options = client.stats(), client.options
     if not stats.queued:
         return False

@@ -26,6 +26,7 @@ class RecordTask(celery.Task):
 
     abstract = True
     ignore_result = True
+    Strategy = "brockman.celery.strategy:take_at_once"
     max_retries = None  # a trigger is retried for as long as it takes
 
     def make_client(self) -> FocusLabClient:
