@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -73,6 +74,19 @@ def test_a_warm_shutdown_delivers_everything(
     assert server.ids() == dict.fromkeys(ids, 1), second.text()
     with redis.Redis(port=redis_port) as look:
         assert not [key for key in look.scan_iter() if key.startswith(b"celery-task-meta")]
+
+
+def test_a_cold_shutdown_delivers_what_was_taken(
+    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
+) -> None:
+    """QUIT ends the pool at once; what is in the buffer is delivered all the same."""
+    conf = redis_conf(redis_port)
+    with publisher(conf, **endpoint) as task:
+        ids = publish(task, 50)
+    with worker(tmp_path / "worker", server, conf, *POOLS["prefork"], FL_FLUSH_INTERVAL=NEVER) as running:
+        assert eventually(lambda: done(running) == 50)
+        running.stop(signal.SIGQUIT, 60)
+    assert server.ids() == dict.fromkeys(ids, 1), running.text()
 
 
 def test_children_that_are_recycled_deliver_everything(
