@@ -36,7 +36,7 @@ class Callbacks:
                 self.failed("on_drop", error)
 
     def refused(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
-        """Tell `on_error` what the server refused. Runs in the flusher's thread."""
+        """Tell `on_error` what the server refused. Runs in the thread that sent, most often the flusher's."""
         if self._on_error is not None:
             try:
                 self._on_error(error, bodies)

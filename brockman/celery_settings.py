@@ -15,8 +15,8 @@ class CelerySettings(Settings):
         "buffered",
         choice("buffered", "confirmed"),
         "mode",
-        "When a worker is done with a message: `buffered`, with the trigger in its buffer; `confirmed`, after the"
-        " endpoint has accepted it.",
+        "When a worker is done with a message: `buffered`, when the trigger is in its buffer; `confirmed`, when"
+        " the endpoint has accepted it.",
     )
     celery_fallback: bool = setting(
         True,
@@ -28,5 +28,5 @@ class CelerySettings(Settings):
         1.0,
         number(0, 3600, whole=False, above=True),
         "seconds",
-        "The longest that calling the task may wait for an answer of the broker.",
+        "The longest that each answer of the broker may take when the task is called.",
     )

@@ -22,7 +22,7 @@ REASONS = (
 
 
 class Ledger:
-    """Counts of one client. Any thread writes `dropped` and `details`, only the flusher's role the rest."""
+    """Counts of one client. Only the flusher's role writes `retries`; the rest any thread may."""
 
     def __init__(self, callbacks: Callbacks) -> None:
         self.delivered = 0

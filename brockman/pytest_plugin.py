@@ -1,4 +1,7 @@
-"""The plugin for pytest: loaded where brockman is installed, and nothing until its fixture is asked for."""
+"""The plugin for pytest: loaded by itself where brockman is installed.
+
+That this module is loaded is the sign by which `brockman.django.test_runs` knows a test run.
+"""
 
 from __future__ import annotations
 

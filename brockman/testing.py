@@ -6,9 +6,9 @@
         client.post("/checkout/")
     outbox.assert_recorded(action="ordered", times=1)
 
-It holds for every client of the process, made before or inside the block. The whole way of a trigger is gone but
-for the last step: it is checked, encoded, buffered, batched and delivered, to the outbox, before `record_trigger`
-returns. With pytest, the fixture `focuslab_outbox` is such a block around a test.
+It holds for every client of the process, made before or inside the block. A trigger goes its whole way but for the
+last step: it is checked, encoded, buffered, batched and delivered, to the outbox, before `record_trigger` returns.
+With pytest, the fixture `focuslab_outbox` is such a block around a test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from brockman.transport import Answer, Transport
 
 @dataclass(frozen=True)
 class RecordedTrigger:
-    """A trigger as it would have been sent, its fields named as the arguments of `record_trigger`."""
+    """A trigger as it would have been sent, its fields named as the arguments of `record_trigger`.
+
+    `id` is a UUID as text, `recorded_at` a time in UTC (RFC 3339).
+    """
 
     actor_id: str
     action: str

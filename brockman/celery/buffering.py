@@ -9,14 +9,13 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.exceptions import SoftTimeLimitExceeded
 
 from brockman.celery.notices import Notices
 from brockman.client import FocusLabClient
 from brockman.clock import monotonic
 
 _WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
-_ROUNDS = 6  # of waiting, when a message cannot even be given back
 _BACK_IN = (1.0, 5.0)  # seconds until a message that was given back comes again
 _LOOK_EVERY = 0.05  # seconds, while a worker waits
 _HURRY_EVERY = 30.0  # seconds; each time is an attempt at an endpoint that may be sick
@@ -37,27 +36,22 @@ class Buffering:
         self._hurry_at = 0.0
 
     def record(self, task: Any, body: bytes) -> bool:
-        """Record a trigger, or give its message back. Blocks while there is no room, for some seconds.
+        """Record a trigger, or give its message back. Blocks while there is no room, for 5 s.
 
         Raises:
-            Retry: When the message was given back.
-            Reject: Likewise, where it is acknowledged late.
+            Retry: When the message was given back, to come again in a while.
+            Reject: When it went back to the broker as it is.
         """
         client: FocusLabClient = task.client
-        for _ in range(_ROUNDS):
+        taken = self._take(client, body)
+        if taken is None:
+            self._wait_for_room(client, len(body))
             taken = self._take(client, body)
-            if taken is None:
-                self._wait_for_room(client, len(body))
-                taken = self._take(client, body)
-            if taken is not None:
-                return taken
-            self._notices.say(logging.WARNING, "full", _FULL)
-            try:
-                task.give_back(body, random.uniform(*_BACK_IN))
-            except Reject:
-                if task.acks_late:
-                    raise
-        return client.record_encoded(body)  # neither room nor a broker: counted as overflow
+        if taken is not None:
+            return taken
+        self._notices.say(logging.WARNING, "full", _FULL)
+        task.give_back(body, random.uniform(*_BACK_IN))
+        raise AssertionError("give_back raises")
 
     def _wait_for_room(self, client: FocusLabClient, size: int) -> None:
         started = monotonic()

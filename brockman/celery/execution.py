@@ -7,8 +7,6 @@ import logging
 import uuid
 from typing import Any, NoReturn
 
-from celery.exceptions import Reject
-
 from brockman import retry
 from brockman.celery.buffering import Buffering
 from brockman.celery.confirming import Confirming
@@ -68,12 +66,7 @@ class Executor:
         if problem is None:
             return
         self._notices.say(logging.ERROR, "problem", f"{problem}; until then triggers stay with the broker")
-        try:
-            task.give_back(check(trigger), retry.setup_delay(task.request.retries + 1), faults)
-        except Reject:
-            if not task.acks_late:  # it was acknowledged, and does not go back
-                self._notices.say(logging.ERROR, "lost", f"a trigger is lost: {problem}, and no broker")
-            raise
+        task.give_back(check(trigger), retry.setup_delay(task.request.retries + 1), faults)
 
 
 def check(trigger: Any) -> bytes:

@@ -28,6 +28,11 @@ class RecordTask(celery.Task):
     ignore_result = True
     Strategy = "brockman.celery.strategy:take_at_once"
     max_retries = None  # a trigger is retried for as long as it takes
+    # In either mode a message is acknowledged when its trigger is taken care of, and comes again if that fails.
+    acks_late = True
+    reject_on_worker_lost = True
+    acks_on_failure_or_timeout = False
+    acks_on_timeout = False  # from Celery 5.7 on
 
     def make_client(self) -> FocusLabClient:
         """Return the client that triggers are recorded with. Called once for each task, when first needed."""
@@ -43,7 +48,11 @@ class RecordTask(celery.Task):
 
     @property
     def client(self) -> FocusLabClient:
-        """The client."""
+        """The client, made with the first use.
+
+        Raises:
+            ConfigurationError: When its settings are wrong.
+        """
         client: FocusLabClient | None = self.__dict__.get("_client")
         return client or self.__dict__.setdefault("_client", self.make_client())
 
@@ -57,32 +66,8 @@ class RecordTask(celery.Task):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether a message is acknowledged only after the endpoint has accepted its trigger."""
+        """Whether a trigger is taken care of only when the endpoint has accepted it."""
         return self.read_settings().celery_mode == "confirmed"
-
-    @property
-    def acks_late(self) -> bool:
-        """Read by the worker when it starts."""
-        return self.is_confirmed or bool(self.app.conf.task_acks_late)
-
-    @property
-    def reject_on_worker_lost(self) -> bool:
-        """Read by the worker when one of its processes dies."""
-        return self.is_confirmed or bool(self.app.conf.task_reject_on_worker_lost)
-
-    @property
-    def acks_on_failure_or_timeout(self) -> bool:
-        """Read by the worker likewise, before Celery 5.7, which does not part the two."""
-        return bool(self.app.conf.task_acks_on_failure_or_timeout) and not self.is_confirmed
-
-    @property
-    def acks_on_timeout(self) -> bool:
-        """Read by the worker when it ends a process whose task went over its hard time limit."""
-        conf = self.app.conf
-        acknowledges = conf.get("task_acks_on_timeout")
-        if acknowledges is None:
-            acknowledges = conf.task_acks_on_failure_or_timeout
-        return bool(acknowledges) and not self.is_confirmed
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: Any = None, producer: Any = None, **options: Any
@@ -92,11 +77,14 @@ class RecordTask(celery.Task):
         Takes the arguments of `record_trigger` and the options of Celery's own `apply_async`.
 
         Returns:
-            An `AsyncResult`, whose id is the trigger's unless `task_id` was given. Nothing is stored under it.
+            An `AsyncResult`, whose id is the trigger's unless a `task_id` that is no UUID was given. Nothing is
+            stored under it.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
             TypeError: For arguments that are missing, or too many.
+            ConfigurationError: When settings are wrong.
+            BufferFull: When the broker is away, there is no room here, and `overflow="raise"`.
             OperationalError: When the broker cannot be reached, and `celery_fallback` is off or other tasks are to
                 follow this one.
         """

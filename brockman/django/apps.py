@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from django.apps import AppConfig
 from django.core.checks import register
 from django.core.signals import request_finished
 
 from brockman import lifecycle
 from brockman.django import checks, shared_stats
+from brockman.django.settings import DjangoSettings, read_settings
+from brockman.django.test_runs import in_test_run, send_nowhere
+from brockman.exceptions import ConfigurationError
 
 
 class FocusLabConfig(AppConfig):
@@ -24,5 +29,8 @@ class FocusLabConfig(AppConfig):
         for check in checks.AT_DEPLOYMENT:
             register(check, deploy=True)
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
+        if in_test_run():  # clients that are none of Django's obey too
+            with suppress(ConfigurationError):
+                send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)
         if shared_stats.publish not in lifecycle.when_delivered:
             lifecycle.when_delivered.append(shared_stats.publish)

@@ -61,7 +61,8 @@ class DjangoFocusLabClient(FocusLabClient):
                 project's settings, then from the environment, then the default holds.
 
         Raises:
-            ConfigurationError: At the first use, where `DEBUG` is on or in a test run.
+            ConfigurationError: When `transport` and `session` are both given. For wrong settings at the first use,
+                where `DEBUG` is on or in a test run.
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")

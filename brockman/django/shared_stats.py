@@ -28,6 +28,7 @@ from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.host import why_no_threads
+from brockman.per_process import PerProcess
 from brockman.report import say
 from brockman.stats import Stats
 
@@ -90,12 +91,7 @@ class _Place:
         self.next_at = monotonic() + seconds
 
 
-_places: dict[int, _Place] = {}  # by process id: a forked child gets one of its own
-
-
-def _here() -> _Place:
-    pid = os.getpid()
-    return _places.get(pid) or _places.setdefault(pid, _Place())
+_place: PerProcess[_Place] = PerProcess(_Place)
 
 
 def is_private(alias: str) -> bool:
@@ -105,7 +101,7 @@ def is_private(alias: str) -> bool:
 
 def publish_now_and_then(**_: Any) -> None:
     """Leave the counts of this process in the cache, if it has not done so for a while. For signals."""
-    if monotonic() >= _here().next_at and publish(0):
+    if monotonic() >= _place.get().next_at and publish(0):
         close_old_connections()  # as Django does after a request: the cache may be a database
 
 
@@ -117,7 +113,7 @@ def publish(patience: float = _PATIENCE) -> bool:
     Args:
         patience: Seconds to wait for another thread that does so.
     """
-    place = _here()
+    place = _place.get()
     if in_test_run() or place.is_resting or not place.lock.acquire(timeout=patience):
         return False
     started = monotonic()

@@ -13,6 +13,7 @@ from django.test.utils import override_settings, setup_test_environment, teardow
 
 from brockman import lifecycle
 from brockman.django import shared_stats, test_runs
+from brockman.per_process import PerProcess
 from tests.conftest import KEY
 from tests.server import RecordingServer
 
@@ -51,8 +52,13 @@ def project(server: RecordingServer) -> Iterator[RecordingServer]:
 def _is_a_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What runs here is no test run, although pytest runs."""
     monkeypatch.setattr(test_runs, "PYTEST_PLUGIN", "no.such.module")
+    _forget_test_run()
     yield
-    shared_stats._places.clear()  # one that a cache has failed rests for minutes
+    shared_stats._place = PerProcess(shared_stats._Place)  # one that a cache has failed rests for minutes
+    _forget_test_run()
+
+
+def _forget_test_run() -> None:
     test_runs.STATE.is_one = False
     test_runs.send_nowhere(on=False)
 

@@ -56,10 +56,9 @@ def test_it_takes_what_a_view_has_at_hand(task, project) -> None:
 
 def test_its_settings_are_the_projects(task) -> None:
     """As `FL_CELERY_MODE`; a wrong one is told."""
-    assert not task.acks_late
+    assert not task.is_confirmed
     with override_settings(FL_CELERY_MODE="confirmed"):
-        assert task.acks_late
-        assert task.reject_on_worker_lost
+        assert task.is_confirmed
     with override_settings(FL_CELERY_MODE="both"):  # in production it makes no page fail
         task.delay(1, "viewed", "page")
         with override_settings(DEBUG=True), pytest.raises(ConfigurationError, match="celery_mode is 'both'"):

@@ -32,6 +32,7 @@ class DjangoRecordTask(RecordTask):
     def find_problem(self) -> ConfigurationError | None:
         """Return what is wrong with the project's settings, which its client raises or not, or None."""
         try:
+            read_settings(CelerySettings)
             return self._django_client.problem
         except ConfigurationError as error:
             return error

@@ -15,5 +15,5 @@ class Order(models.Model):
     """Something bought."""
 
     book = models.ForeignKey(Book, on_delete=models.PROTECT)
-    actor_id = models.UUIDField()  # as FocusLab knows who ordered
+    actor_id = models.UUIDField(null=True)  # as FocusLab knows who ordered; None for who is not tracked
     ordered_at = models.DateTimeField(auto_now_add=True)

@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
             "Order",
             [
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False)),
-                ("actor_id", models.UUIDField()),
+                ("actor_id", models.UUIDField(null=True)),
                 ("ordered_at", models.DateTimeField(auto_now_add=True)),
                 ("book", models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, to="shop.book")),
             ],
