@@ -17,6 +17,8 @@ from brockman.per_process import PerProcess
 from tests.conftest import KEY
 from tests.server import RecordingServer
 
+test_runs.PYTEST_PLUGIN = "no.such.module"  # what runs here is no test run, although pytest runs
+
 if not settings.configured:
     settings.configure(
         SECRET_KEY="not secret",
@@ -49,10 +51,7 @@ def project(server: RecordingServer) -> Iterator[RecordingServer]:
 
 
 @pytest.fixture(autouse=True)
-def _is_a_site(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What runs here is no test run, although pytest runs."""
-    monkeypatch.setattr(test_runs, "PYTEST_PLUGIN", "no.such.module")
-    _forget_test_run()
+def _is_a_site() -> Iterator[None]:
     yield
     shared_stats._place = PerProcess(shared_stats._Place)  # one that a cache has failed rests for minutes
     _forget_test_run()

@@ -21,7 +21,7 @@ from brockman.django import checks
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings
 from tests.conftest import eventually
-from tests.life.running import free_port, missing, program, running
+from tests.life.running import free_port, program, running
 from tests.server import RecordingServer
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
@@ -268,7 +268,7 @@ def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) 
     """W003: with the switch that is missing, which is enough. See `tests/life/test_uwsgi.py` for the old uWSGI."""
     place = os.environ.get("UWSGI_WITHOUT_THREADS")
     if not place:
-        missing("UWSGI_WITHOUT_THREADS names no uWSGI that is older than 2.0.27")
+        pytest.skip("UWSGI_WITHOUT_THREADS names no uWSGI that is older than 2.0.27")
     command, path = [sys.executable, f"{place}/bin/uwsgi"], f".:{place}"
     ((name, words, hint),) = found_in_uwsgi(tmp_path, server, *command, PYTHONPATH=path)
     assert name == "brockman.W003"
