@@ -33,7 +33,7 @@ from brockman.report import say
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds
-_SLOW = 0.25  # seconds; the request is answered by then, but the worker could answer the next
+_SLOW = 2.0  # seconds; the request is answered by then, but the worker could answer the next
 _REST = 300.0  # seconds, after a failure
 _KEPT = 24 * 60 * 60  # seconds
 _LAST = "brockman:last"  # about the highest number that a process has taken for its key
