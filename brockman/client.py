@@ -12,6 +12,7 @@ from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError,
 from brockman.holding import Holder
 from brockman.lessons import Lessons
 from brockman.options import Options
+from brockman.secret import hidden
 from brockman.sending import Verdict, give_up, send_each, send_now
 from brockman.transport import Transport
 from brockman.trigger import encode_trigger
@@ -55,6 +56,7 @@ class FocusLabClient(Holder):
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
+        api_key = hidden(api_key)
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:

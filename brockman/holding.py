@@ -144,6 +144,10 @@ class Holder:
         await self.aclose(self.options.shutdown_timeout)
 
     def __repr__(self) -> str:
+        if (
+            "_pipeline" not in self.__dict__
+        ):  # in a traceback of what made it fail, or before its settings are read
+            return f"<{type(self).__name__} not in use yet>"
         stats = self.stats()
         return (
             f"<{type(self).__name__} endpoint={self.options.endpoint!r} queued={stats.queued}"

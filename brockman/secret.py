@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Secret:
@@ -60,3 +60,11 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the API key is never pickled; make the client in the process that uses it")
+
+
+def hidden(value: Any) -> Any:
+    """Return a key as a `Secret`, so that no frame of a traceback shows it; what cannot be one stays as it is."""
+    try:
+        return Secret(value)
+    except ValueError:
+        return value

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from brockman.exceptions import ConfigurationError
+from brockman.secret import hidden
 
 PREFIX = "FL_"  # of environment variables and Django settings
 _TRUE = ("1", "true", "yes", "on")
@@ -125,21 +126,28 @@ class Settings:
         Raises:
             ConfigurationError: For an unknown keyword or a wrong value.
         """
+        values = cls._spelled_in(sources)
+        del sources  # what they show of themselves, the whole environment perhaps, is for no traceback's locals
         known = cls.names()
         for name in keywords:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
                 raise ConfigurationError(f"unknown option {name!r}; {hint}")
+        values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
+        return cls(**values)
+
+    @classmethod
+    def _spelled_in(cls, sources: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for spec in fields(cls):
             for source in sources:
                 value = source.get(PREFIX + spec.name.upper())
+                value = hidden(value) if spec.metadata["secret"] else value
                 if value not in (None, "") and not (spec.metadata["check"] is function and isinstance(value, str)):
                     values[spec.name] = value
                     break
-        values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
-        return cls(**values)
+        return values
 
 
 def _shown(value: Any, *, secret: bool) -> str:

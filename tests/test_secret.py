@@ -14,6 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from brockman.client import FocusLabClient
+from brockman.exceptions import ConfigurationError
 from brockman.secret import Secret
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
@@ -129,3 +131,27 @@ def test_what_is_accepted_is_a_header_value(text):
     assert value.encode("latin-1").decode("latin-1") == value
     assert len(value.splitlines()) == 1
     assert value.strip() == value != ""
+
+
+@pytest.mark.parametrize("where", ["keyword", "environment"])
+def test_no_frame_of_ours_shows_the_key(where, monkeypatch):
+    """Error trackers send the locals of a traceback, a client that could not be made among them, to others."""
+    monkeypatch.setenv("FL_API_KEY", UNSEEN if where == "environment" else "another")
+    arguments = {"api_key": Secret(UNSEEN)} if where == "keyword" else {}
+    with pytest.raises(ConfigurationError) as caught:
+        FocusLabClient(**arguments, flush_interval="soon")
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    text = "".join(trace.format())
+    assert "FocusLabClient not in use yet" in text
+    assert UNSEEN not in text
+
+
+def test_a_key_that_is_given_as_text_is_hidden_at_once():
+    """No frame below the caller's has it."""
+    with pytest.raises(ConfigurationError) as caught:
+        FocusLabClient(UNSEEN, flush_interval="soon")
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert UNSEEN not in "".join(trace.format())
+
+
+UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"

@@ -23,6 +23,7 @@ from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.per_process import PerProcess
 from brockman.report import say
+from brockman.secret import hidden
 from brockman.setting import PREFIX
 from brockman.transport import Transport
 
@@ -66,7 +67,7 @@ class DjangoFocusLabClient(FocusLabClient):
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
-        self._given = (transport, session, {"api_key": api_key, **options})
+        self._given = (transport, session, {"api_key": hidden(api_key), **options})
 
     problem: ConfigurationError | None  # what is wrong with the settings, where that does not raise
     _look_again_at: float  # on the clock
@@ -79,6 +80,7 @@ class DjangoFocusLabClient(FocusLabClient):
             configured = self.__dict__.get("_configured")
             if configured is None:
                 configured = _Configured(*self._given)
+                # It is kept: when it goes, it lets go of the pipeline.
                 self.__dict__.update(configured.__dict__, _configured=configured)
                 _clients.add(self)
         return configured.__dict__[name]
@@ -210,7 +212,7 @@ def _read_options(keywords: dict[str, Any]) -> Options:
 
 
 _LOOK_EVERY = 5.0  # seconds between two looks at settings that are wrong
-_BY_SETTINGS = (
+_BY_SETTINGS = (  # what `Holder`, `FocusLabClient` and `_Configured` set
     *("options", "problem", "_look_again_at", "_refusal", "_hold", "_key", "_pipeline"),
     *("_before_record", "_max_trigger_bytes"),
 )

@@ -1,4 +1,4 @@
-"""What a hostile review broke, each as a promise."""
+"""The Django integration under attack, each as a promise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import copy
 import gc
 import threading
+import traceback
 import weakref
 from typing import Any
 
@@ -175,3 +176,17 @@ def test_a_request_is_gone_when_it_was_answered(project: RecordingServer) -> Non
         assert eventually(lambda: seen() is None, 1)
     finally:
         gc.enable()
+
+
+def test_no_frame_shows_the_key_and_no_repr_raises() -> None:
+    """Where `DEBUG` is on, Django's own page of an error shows the locals of each frame."""
+    client = DjangoFocusLabClient(UNSEEN)
+    with override_settings(DEBUG=True, FL_FLUSH_INTERVAL="soon"):
+        assert repr(client) == "<DjangoFocusLabClient not in use yet>"
+        with pytest.raises(ConfigurationError) as caught:
+            client.record_trigger(1, "viewed", "page")
+        trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert UNSEEN not in "".join(trace.format())
+
+
+UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"
