@@ -42,27 +42,30 @@ class Buffering:
             Retry: When the message was given back, to come again in a while.
             Reject: When it went back to the broker as it is.
         """
-        client: FocusLabClient = task.client
-        taken = self._take(client, body)
-        if taken is None:
-            self._wait_for_room(client, len(body))
-            taken = self._take(client, body)
+        try:
+            taken = self._take_or_wait(task.client, body)
+        except SoftTimeLimitExceeded:  # anything but the loss of a trigger; one that was taken comes twice
+            taken = None
         if taken is not None:
             return taken
         self._notices.say(logging.WARNING, "full", _FULL)
         task.give_back(body, random.uniform(*_BACK_IN))
         raise AssertionError("give_back raises")
 
+    def _take_or_wait(self, client: FocusLabClient, body: bytes) -> bool | None:
+        taken = self._take(client, body)
+        if taken is None:
+            self._wait_for_room(client, len(body))
+            taken = self._take(client, body)
+        return taken
+
     def _wait_for_room(self, client: FocusLabClient, size: int) -> None:
         started = monotonic()
-        try:
-            if started >= self._hurry_at:
-                self._hurry_at = started + _HURRY_EVERY
-                client.flush(_WAIT)
-            while is_full(client, size) and monotonic() < started + _WAIT:
-                time.sleep(_LOOK_EVERY)
-        except SoftTimeLimitExceeded:  # no more waiting; the trigger must not be lost for that
-            return
+        if started >= self._hurry_at:
+            self._hurry_at = started + _HURRY_EVERY
+            client.flush(_WAIT)
+        while is_full(client, size) and monotonic() < started + _WAIT:
+            time.sleep(_LOOK_EVERY)
 
     def _take(self, client: FocusLabClient, body: bytes) -> bool | None:
         """Return what recording returns, or None when there is no room."""
