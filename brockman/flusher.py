@@ -18,7 +18,8 @@ import threading
 from collections.abc import Callable, Generator
 
 from brockman.bell import Bell
-from brockman.buffer.memory import NEVER, MemoryBuffer
+from brockman.buffer.interface import Buffer
+from brockman.buffer.memory import NEVER
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
@@ -40,7 +41,7 @@ class Flusher:
 
     def __init__(
         self,
-        buffer: MemoryBuffer,
+        buffer: Buffer,
         report: Report,
         *,
         interval: float,
@@ -79,6 +80,7 @@ class Flusher:
         self._holder = 0  # the thread that holds the role, by its ident; 0 for none
         self._asked = -math.inf  # when a thread was last asked for
         self._waiters = Waiters(buffer)
+        self.settled = self._waiters.let_go  # to be called when anything was settled
         self._joining = WaitingRoom()
         self._home = os.getpid()
         self._since = monotonic()  # no trigger waits for longer than since then
@@ -220,6 +222,7 @@ class Flusher:
         assert self.delivery is not None
         self._wait_until_due()
         self._hurried = False
+        self._buffer.keep_up()
         batch = self._buffer.take(self._full[0], self.delivery.max_bytes)
         if not self._buffer:
             self._since = monotonic()
@@ -248,18 +251,19 @@ class Flusher:
         self._buffer.due_at(NEVER, NEVER)
 
     def _listen(self, seconds: float | None) -> bool:
-        """Sleep until the bell rings or the time is over, or there is something to say; None is for ever.
+        """Sleep until the bell rings or the time is over, or there is something to do or say; None is for ever.
 
         Returns False when the whole time has passed in silence.
         """
         if self._home != os.getpid():  # a callback forked, and this is the child, in a copy
             raise GivenUp
-        due = self._report.due_in()
-        times = [time for time in (seconds, due) if time is not None]
-        rang = self._bell.wait(min(times, default=math.inf))
+        waits = (seconds, self._report.due_in(), self._buffer.due_in())
+        longest = min((wait for wait in waits if wait is not None), default=math.inf)
+        rang = self._bell.wait(longest)
+        self._buffer.keep_up()
         self._report.speak()
         self._waiters.let_go()
-        return rang or seconds is None or (due is not None and due < seconds)
+        return rang or seconds is None or longest < seconds
 
     def pause(self, seconds: float, *, asked_for: bool) -> None:
         """Wait before the next attempt.
@@ -285,10 +289,6 @@ class Flusher:
     def time_left(self) -> float | None:
         """Return the seconds that an attempt may take, 0 for no more; None when nobody waits for the end."""
         return None if self._give_up_at == math.inf else max(0.0, self._give_up_at - monotonic())
-
-    def settled(self) -> None:
-        """Let go of those who waited for what has just been settled."""
-        self._waiters.let_go()
 
     def _survive(self, error: BaseException) -> bool:
         """Wait a little after an error that should not be; return whether to go on."""

@@ -63,7 +63,8 @@ class Holder:
         """Block until everything recorded before the call is settled, or the timeout.
 
         Wakes the thread at once, and cuts a backoff wait short for one attempt. What other threads record
-        meanwhile is not waited for. From a callback, which runs in that thread, it returns at once.
+        meanwhile is not waited for. From a callback, which runs in that thread, it returns at once. What processes
+        that are gone have left in `spool_dir` is adopted first, and waited for too.
 
         Args:
             timeout: Seconds; None waits for as long as it takes.
@@ -71,13 +72,17 @@ class Holder:
         Returns:
             What happened meanwhile; true when nothing that was recorded before is pending.
         """
-        return self._current().flush(_seconds(timeout))
+        pipeline = self._current()
+        pipeline.buffer.adopt()
+        return pipeline.flush(_seconds(timeout))
 
     async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
         """Do as `flush`, without blocking the event loop of `asyncio`."""
         from brockman import asynchronous
 
-        return await asynchronous.flush(self._current(), _seconds(timeout))
+        pipeline = self._current()
+        pipeline.buffer.adopt()
+        return await asynchronous.flush(pipeline, _seconds(timeout))
 
     def flushing(self, timeout: float | None = 2.0) -> Flushing:
         """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.

@@ -17,7 +17,7 @@ from brockman.interpreter import make_guard
 
 REASONS = (
     *("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "misconfigured", "untracked"),
-    "shutdown",
+    *("damaged", "shutdown"),
 )
 
 
@@ -27,6 +27,8 @@ class Ledger:
     def __init__(self, callbacks: Callbacks) -> None:
         self.delivered = 0
         self.rejected = 0
+        self.recovered = 0  # found in the files of processes that are gone
+        self.left = 0  # in files when their buffer was closed, for others to adopt
         self.retries = 0
         self.batches = 0
         self.last_error: str | None = None

@@ -48,6 +48,16 @@ def _api_key(value: Any) -> Secret | None:
     return Secret(value)
 
 
+def _folder(value: Any) -> str | None:
+    expected = "the path of a folder, from the root on, such as /var/lib/shop/focuslab"
+    if value is None or value == "":
+        return None
+    path = value.__fspath__() if hasattr(value, "__fspath__") else value  # as of `pathlib`
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        raise ValueError(expected)
+    return path
+
+
 _SECONDS = number(0, _LONGEST, whole=False, above=True)
 _WAIT = number(0, _LONGEST, whole=False)
 _COUNT = number(1, 10**12, whole=True)
@@ -110,6 +120,24 @@ class Options(Settings):
         flag,
         "flag",
         "Deliver when SIGTERM comes, then do what it did before. For plain scripts, in the main thread.",
+    )
+    spool_dir: str | None = setting(
+        None,
+        _folder,
+        "path",
+        "A folder on a local disk: what is recorded waits there and survives the process. None: in memory.",
+    )
+    max_spool_bytes: int = setting(
+        1024**3,
+        number(1024**2, 10**15, whole=True),
+        "bytes",
+        "How much may lie in `spool_dir`, for all processes together.",
+    )
+    spool_fsync: str = setting(
+        "never",
+        choice("never", "interval", "always"),
+        "policy",
+        "What survives the machine too: `never` asks for nothing, `interval` for all but the last half second.",
     )
     gzip: bool = setting(False, flag, "flag", "Compress request bodies.")
     allow_insecure: bool = setting(

@@ -11,7 +11,7 @@ from random import SystemRandom
 from typing import TYPE_CHECKING
 
 from brockman import lifecycle
-from brockman.buffer.memory import MemoryBuffer
+from brockman.buffer.choice import make_buffer
 from brockman.callbacks import Callbacks
 from brockman.clock import monotonic
 from brockman.delivery import Delivery, GivenUp
@@ -73,14 +73,13 @@ class Pipeline:
         self.next_id = one_by_one(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
         self.ledger = ledger or Ledger(self.callbacks)
-        self.buffer = MemoryBuffer(
+        self._spawn = spawn or HOST.choose_spawn()
+        self.buffer = make_buffer(
+            options,
             self.ledger,
-            max_count=options.max_queue_size,
-            max_bytes=options.max_queue_bytes,
-            overflow=options.overflow,
-            block_timeout=options.block_timeout,
             wake=self._wake,
             may_wait=lambda: not (self._flusher.is_me or in_event_loop()),
+            spawn=self._spawn,
         )
         self._report = Report(self.ledger, self.callbacks, monotonic)
         self.transport = make_transport(options, session) if transport is None else transport
@@ -90,7 +89,7 @@ class Pipeline:
             interval=options.flush_interval,
             max_count=options.max_batch_size,
             max_bytes=options.max_batch_bytes,
-            spawn=spawn or HOST.choose_spawn(),
+            spawn=self._spawn,
             is_held=lambda: bool(self.holders),
             retire=self._retire,
             ended=self._thread_ended,
@@ -144,6 +143,7 @@ class Pipeline:
         """Leave everything to the parent, and its connections: this is a forked child."""
         self._is_disowned = True
         self.mark[0] = 0
+        self.buffer.disown()
         after_fork = getattr(self.transport, "after_fork", None)
         if after_fork is not None:
             after_fork()
@@ -245,22 +245,23 @@ class Pipeline:
             self.flush(timeout)
             self._flusher.join(deadline - monotonic())
         finally:  # also when a Ctrl-C cuts it short
-            left = self._finish(deadline)
-        return result_between(before, self.stats(), pending=left, counted=left)
+            lost, kept = self._finish(deadline)
+        return result_between(before, self.stats(), pending=lost + kept, counted=lost)
 
-    def _finish(self, deadline: float) -> int:
-        """Give up what is left, and return how many that was. Doing it twice does no harm."""
+    def _finish(self, deadline: float) -> tuple[int, int]:
+        """Give up what is left; return how many are lost, and how many wait on disk. Twice does no harm."""
         lifecycle.forget(self)
         self._flusher.stop(0.0)
         dropped = self.buffer.abandon("shutdown")
+        kept = self.buffer.leave_behind()
         try:
             untold = self.ledger.tell_all("shutdown", dropped, deadline + _TELLING)
             if not dropped or lifecycle.may_say_farewell():
-                self._report.farewell(len(dropped), untold, more=self.is_late)
+                self._report.farewell(len(dropped), untold, kept=kept, more=self.is_late)
         finally:  # also when `on_drop` ends the process
             self._release()
             lifecycle.finished(self)
-        return len(dropped)
+        return len(dropped), kept
 
     def _release(self) -> None:
         try:

@@ -101,17 +101,20 @@ class Report:
         if self._has_news() and self._clock() >= self._next_line:
             self._write([])
 
-    def farewell(self, lost: int, untold: int, *, more: bool) -> None:
+    def farewell(self, lost: int, untold: int, *, kept: int, more: bool) -> None:
         """Write the last line, whenever the one before was.
 
         Args:
             lost: How many triggers were not delivered.
+            kept: How many wait on disk for the next process.
             untold: Of how many of these there was no time to tell `on_drop`.
             more: Whether others may be lost later, of which no line will tell.
         """
         cause = self._ledger.last_error or "no answer yet"
         rest = "; what is recorded so late and lost is only counted from here on" if more else ""
         parts = [f"closed with {lost} triggers not delivered ({cause}){rest}"] if lost else []
+        if kept:
+            say(logging.INFO, f"closed with {kept} triggers on disk ({cause}), for the next process to deliver")
         if untold:
             parts.append(f"on_drop was too slow to be told of {untold} of them")
         if parts or self._has_news():

@@ -5,26 +5,29 @@ from __future__ import annotations
 import calendar
 import json
 
-from brockman.buffer.memory import READ_TRIES, MemoryBuffer
+from brockman.buffer.interface import Buffer
+from brockman.buffer.memory import READ_TRIES
 from brockman.clock import wall
 from brockman.ledger import Ledger
 from brockman.stats import Stats
 
 
-def read_stats(buffer: MemoryBuffer, ledger: Ledger) -> Stats:
+def read_stats(buffer: Buffer, ledger: Ledger) -> Stats:
     """Return a snapshot, read again until nothing moved meanwhile. Takes no lock and does not block."""
     for _ in range(READ_TRIES):
         version, removed = buffer.version, buffer.removed
         queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
         delivered, rejected = ledger.delivered, ledger.rejected
+        recovered, left = ledger.recovered, ledger.left
         dropped = dict(ledger.dropped)
         dropped["overflow"] += buffer.evicted
         still = version == buffer.version and removed == buffer.removed
         if still and version % 2 == 0 and not buffer.evicted:
             break
     return Stats(
-        recorded=delivered + rejected + sum(dropped.values()) + queued + in_flight,
-        queued=queued,
+        recorded=delivered + rejected + sum(dropped.values()) + queued + left + in_flight - recovered,
+        recovered=recovered,
+        queued=queued + left,
         in_flight=in_flight,
         delivered=delivered,
         rejected=rejected,
@@ -34,6 +37,7 @@ def read_stats(buffer: MemoryBuffer, ledger: Ledger) -> Stats:
         queued_bytes=size,
         oldest_age=_age(buffer.oldest),
         last_error=ledger.last_error,
+        spool_error=buffer.trouble,
     )
 
 

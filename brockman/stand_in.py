@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from brockman.buffer.memory import MemoryBuffer
+from brockman.buffer.interface import Buffer
 from brockman.clock import monotonic
 
 _LIMIT = 1.0  # seconds that one call may take for it
@@ -16,7 +16,7 @@ class StandIn:
     """Bounds what callers pay: they deliver when it is due, for a moment, and not again soon after a failure."""
 
     def __init__(
-        self, buffer: MemoryBuffer, *, interval: float, full: tuple[int, int], deliver: Callable[[float], bool]
+        self, buffer: Buffer, *, interval: float, full: tuple[int, int], deliver: Callable[[float], bool]
     ) -> None:
         """Wire it.
 

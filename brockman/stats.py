@@ -10,24 +10,27 @@ from dataclasses import dataclass, field
 class Stats:
     """A snapshot of one client's counts. At every instant::
 
-        recorded = delivered + rejected + sum(dropped.values()) + queued + in_flight
+        recorded + recovered = delivered + rejected + sum(dropped.values()) + queued + in_flight
 
     Attributes:
         recorded: Calls of `record_trigger` that returned True, or False, or raised `BufferFull`.
-        queued: Waiting in the buffer.
+        recovered: Adopted from the spool of processes that are gone.
+        queued: Waiting in the buffer, or left on disk by it for others.
         in_flight: Taken from the buffer, not settled yet (being sent, or waiting for the next attempt).
         delivered: Accepted by the server.
         rejected: Refused by the server for good.
         dropped: Lost on this side, by reason: `overflow`, `invalid`, `filtered`, `hook_failed`, `closed`,
-            `disabled`, `misconfigured` and `untracked` (in Django), `shutdown`.
+            `disabled`, `misconfigured` and `untracked` (in Django), `damaged` (in the spool), `shutdown`.
         retries: Attempts beyond the first, for whatever cause.
         batches: Requests that were accepted in whole or in part.
-        queued_bytes: Encoded size of what is queued, in bytes.
+        queued_bytes: Encoded size of what is queued, in bytes; on disk with its frames.
         oldest_age: Seconds since the oldest trigger not settled was recorded; None when there is none.
         last_error: What the last failed attempt said; None when there was none.
+        spool_error: Why triggers cannot be left on disk at present; None when they can, or are not to be.
     """
 
     recorded: int = 0
+    recovered: int = 0
     queued: int = 0
     in_flight: int = 0
     delivered: int = 0
@@ -38,6 +41,7 @@ class Stats:
     queued_bytes: int = 0
     oldest_age: float | None = None
     last_error: str | None = None
+    spool_error: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from brockman.buffer.memory import MemoryBuffer
+from brockman.buffer.interface import Buffer
 
 
 class Rings(Protocol):
@@ -20,7 +20,7 @@ class Rings(Protocol):
 class Waiters:
     """Each waits until so many triggers have left the buffer, or nothing is left in it."""
 
-    def __init__(self, buffer: MemoryBuffer) -> None:
+    def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self._waiting: deque[tuple[int, Rings]] = deque()
 

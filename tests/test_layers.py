@@ -40,7 +40,8 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.host", "brockman.ending"),
     ("brockman.lifecycle",),
     ("brockman.sigterm",),
-    ("brockman.buffer", "brockman.transport"),
+    ("brockman.spool", "brockman.transport"),
+    ("brockman.buffer",),
     ("brockman.snapshot", "brockman.delivery", "brockman.sending"),
     ("brockman.waiters",),
     ("brockman.flusher", "brockman.stand_in"),
@@ -72,6 +73,7 @@ LIBRARIES = {
     "django": ("brockman.django",),
     "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
+    "fcntl": ("brockman.spool",),
     "pytest": ("brockman.pytest_plugin",),
 }
 TYPES_ONLY = {  # under TYPE_CHECKING

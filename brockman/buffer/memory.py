@@ -13,14 +13,13 @@ straight lines of code, see `ledger`.
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import islice
 
 from brockman.batch import count_fitting
-from brockman.buffer.moving import give_each, move
+from brockman.buffer.interface import EndsWithItsProcess
+from brockman.buffer.moving import Moves, give_each, move
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
 from brockman.interpreter import HAS_GIL
@@ -30,7 +29,7 @@ NEVER = 2**62  # a threshold that no buffer reaches
 READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever
 
 
-class MemoryBuffer:
+class MemoryBuffer(EndsWithItsProcess):
     """A first-in first-out buffer, bounded by count and by bytes.
 
     Any thread may `put`. `take` and `settle` belong to the one thread that has the flusher's role. Threads that
@@ -76,11 +75,13 @@ class MemoryBuffer:
         self._may_wait = may_wait
         self._blocked = WaitingRoom()
         self._abandoned = False
-        # Between take, settle and abandon, and never taken by put. A reader does not take it either: it reads
-        # again when `version` was odd (a move is under way) or has changed meanwhile.
-        self._moving = threading.RLock()
-        self.version = 0
+        self._moves = Moves()  # take, settle and abandon; never put
         self.removed = 0  # how many that once waited are settled or dropped; the flush watermark
+
+    @property
+    def version(self) -> int:
+        """What was read is one moment's when this was even before, and is the same after."""
+        return self._moves.version
 
     def __len__(self) -> int:
         """Return how many wait, those in flight not counted."""
@@ -111,7 +112,7 @@ class MemoryBuffer:
         """How many were ever put in; `removed` has reached this when all of them are settled."""
         for _ in range(READ_TRIES):
             version, removed = self.version, self.removed
-            total = removed + len(self._waiting) + len(self._in_flight)
+            total = removed + len(self) + len(self._in_flight)
             still = version == self.version and removed == self.removed
             if still and version % 2 == 0 and not self._evicted:
                 break
@@ -139,7 +140,7 @@ class MemoryBuffer:
 
     def holds(self, count: int, size: int) -> bool:
         """Return whether at least so many triggers, or bytes, wait."""
-        return len(self._waiting) >= count or self.waiting_bytes >= size
+        return len(self) >= count or self.waiting_bytes >= size
 
     def due_at(self, count: int, size: int) -> None:
         """Set how many triggers, or bytes, make `put` call `wake`. Only the flusher's role sets it."""
@@ -214,25 +215,13 @@ class MemoryBuffer:
             if mine:
                 self._ledger.tell("overflow", body)
 
-    @contextmanager
-    def _move_under_way(self) -> Iterator[None]:
-        # A move takes microseconds. Who waits longer waits for a thread that has died with the interpreter.
-        held = self._moving.acquire(timeout=1.0)
-        self.version += 1
-        try:
-            yield
-        finally:
-            self.version += 1
-            if held:
-                self._moving.release()
-
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Move the oldest triggers in flight and return them: as many as the limits allow, at least one.
 
         What is still in flight, because its delivery was cut short by an error, is returned again instead.
         """
         self._pressed = False
-        with self._move_under_way():
+        with self._moves.under_way():
             if not self._in_flight and not self._abandoned:
                 # What a thread evicts between these two lines makes the batch another one, and at worst too large
                 # for one request, which delivery then cuts.
@@ -257,7 +246,7 @@ class MemoryBuffer:
 
     def settle(self, count: int, *, delivered: bool) -> bool:
         """Count the oldest of those in flight as delivered, or as rejected; after `abandon` only return False."""
-        with self._move_under_way():
+        with self._moves.under_way():
             if self._abandoned:
                 return False
             for _ in range(count):
@@ -284,7 +273,7 @@ class MemoryBuffer:
         """Drop all that waits and all in flight, and return it: the caller tells `on_drop`."""
         self._abandoned = True
         dropped: list[bytes] = []
-        with self._move_under_way():
+        with self._moves.under_way():
             move(self._waiting, self._in_flight, NEVER)
             while self._in_flight:
                 dropped.append(self._in_flight[0])

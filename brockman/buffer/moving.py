@@ -1,9 +1,11 @@
-"""Moves between deques of which nothing can be lost on the way, whatever strikes."""
+"""Moves between deques of which nothing can be lost on the way, whatever strikes; and when one is under way."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 
@@ -27,3 +29,40 @@ def give_each(source: deque[bytes], put: Callable[[bytes], object]) -> None:
             put(source.popleft())
     except IndexError:  # it ran out
         return
+
+
+class Moves:
+    """One at a time. Who only reads takes no lock: it reads again if `version` was odd, or has changed since."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._lock = threading.RLock()
+        self._holder = 0  # the thread that holds the lock, by its ident
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether the caller is in the middle of a move: a signal handler, that is, or a finalizer."""
+        return self._holder == threading.get_ident()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the lock for the length of a block."""
+        # A move takes microseconds. Who waits longer waits for a thread that has died with the interpreter.
+        held = self._lock.acquire(timeout=1.0)
+        outer, self._holder = self._holder, threading.get_ident()
+        try:
+            yield
+        finally:
+            self._holder = outer
+            if held:
+                self._lock.release()
+
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """Hold the lock for the length of a block, for readers to see."""
+        with self.held():
+            self.version += 1
+            try:
+                yield
+            finally:
+                self.version += 1

@@ -1,0 +1,36 @@
+"""Which buffer it is: in memory, or on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from brockman.buffer.interface import Buffer
+from brockman.buffer.memory import MemoryBuffer
+from brockman.ledger import Ledger
+from brockman.options import Options
+
+
+def make_buffer(
+    options: Options,
+    ledger: Ledger,
+    *,
+    wake: Callable[[], None],
+    may_wait: Callable[[], bool],
+    spawn: Callable[[Callable[[], None]], None],
+) -> Buffer:
+    """Return a buffer that holds nothing yet, and has opened nothing; the arguments are those of the buffers."""
+    bounds: dict[str, Any] = {
+        "max_count": options.max_queue_size,
+        "max_bytes": options.max_queue_bytes,
+        "overflow": options.overflow,
+        "block_timeout": options.block_timeout,
+        "wake": wake,
+        "may_wait": may_wait,
+    }
+    if options.spool_dir is None:
+        return MemoryBuffer(ledger, **bounds)
+    from brockman.buffer.refuge import Refuge
+    from brockman.buffer.spool import SpoolBuffer  # here: few need it, and it is for POSIX
+
+    return SpoolBuffer(options, ledger, Refuge(ledger, **bounds), wake=wake, may_wait=may_wait, spawn=spawn)

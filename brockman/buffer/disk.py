@@ -1,0 +1,92 @@
+"""Whether triggers go to disk or wait in memory, and the way there and back."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from brockman.buffer.refuge import Refuge
+from brockman.clock import monotonic
+from brockman.spool.journal import Journal
+from brockman.spool.notice import Notice
+
+_RETRY = 1.0  # seconds until the disk is tried again
+
+
+class Disk:
+    """The disk under a journal, and the refuge while it fails.
+
+    Invariant: while `is_direct` is set, the disk works, and triggers go straight to the journal.
+    """
+
+    def __init__(self, journal: Journal, refuge: Refuge, notice: Notice, wake: Callable[[], None]) -> None:
+        """Touch nothing yet.
+
+        Args:
+            journal: What is on disk.
+            refuge: What waits in memory.
+            notice: Told when the disk fails, and when it works again.
+            wake: Called when there is something to say.
+        """
+        self.is_direct = False
+        self.is_closed = False
+        self._journal = journal
+        self._refuge = refuge
+        self._notice = notice
+        self._wake = wake
+        self._retry_at = -math.inf
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether it is not to be touched: it has failed a moment ago, or is closed."""
+        return self.is_closed or (self._notice.trouble is not None and monotonic() < self._retry_at)
+
+    def close(self) -> None:
+        """Take nothing more."""
+        self.is_closed, self.is_direct = True, False
+
+    def fail(self, error: OSError) -> None:
+        """Have triggers wait in memory from now on, and have it said."""
+        self.is_direct = False
+        self._retry_at = monotonic() + _RETRY
+        self._notice.fail(error)
+        self._journal.give_up()
+        self._wake()
+
+    def bring_back(self, count: int) -> bool:
+        """Move up to `count` triggers from memory to disk; return whether the next one may go there too.
+
+        Raises:
+            OSError: When the disk still fails.
+        """
+        if self.is_direct and not len(self._refuge):
+            return True
+        if not self._journal.make_room(b""):
+            return False
+        self._notice.work()
+        if not self._refuge.bring_back(self._append_from, count):
+            return False
+        self.is_direct = not self.is_closed
+        return True
+
+    def _append_from(self, body: bytes, source: deque[bytes]) -> bool:
+        journal = self._journal
+        return journal.append(body, source) or (journal.make_room(body) and journal.append(body, source))
+
+    def due_in(self) -> float | None:
+        """Return in how many seconds `keep_up` is wanted; None when it is not."""
+        if self._notice.trouble is not None or len(self._refuge):
+            return self._retry_at - monotonic()
+        return None
+
+    def keep_up(self) -> None:
+        """Bring everything back if it is time for that.
+
+        Raises:
+            OSError: When the disk still fails.
+        """
+        due = self.due_in()
+        if due is not None and due <= 0:
+            self._retry_at = monotonic() + _RETRY
+            self.bring_back(len(self._refuge))

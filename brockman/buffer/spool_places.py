@@ -1,0 +1,90 @@
+"""The places where the triggers of a spool wait or are in flight, and how many they are."""
+
+from __future__ import annotations
+
+from brockman.buffer.memory import NEVER
+from brockman.buffer.moving import Moves
+from brockman.buffer.refuge import Refuge
+from brockman.spool.adoption import Adopted
+from brockman.spool.chain import Chain
+from brockman.spool.journal import Journal
+from brockman.spool.notice import Notice
+
+
+class SpoolPlaces:
+    """Counts what is in them; see `brockman.buffer.interface` for what each count is. `_source` is where the
+    triggers in flight come from.
+    """
+
+    def __init__(self, journal: Journal, adopted: Adopted, refuge: Refuge, moves: Moves, notice: Notice) -> None:
+        self._journal = journal
+        self._adopted = adopted
+        self._refuge = refuge
+        self._source: Chain | Refuge = refuge
+        self._moves = moves
+        self._notice = notice
+        self._due_count, self._due_bytes = 1, NEVER
+        self._pressed = False  # there was no room for a trigger since the last take
+        self._abandoned = False
+
+    def __len__(self) -> int:
+        return self._journal.waiting + self._adopted.waiting + len(self._refuge)
+
+    @property
+    def version(self) -> int:
+        mine, other = self._moves.version, self._refuge.version
+        return 2 * (mine + other) + (mine | other) % 2
+
+    @property
+    def removed(self) -> int:
+        chains = [self._journal, *self._adopted.chains]
+        left = sum(chain.taken - chain.in_flight for chain in chains)
+        return self._adopted.past + left + self._refuge.removed
+
+    @property
+    def admitted(self) -> int:
+        return self.removed + self.in_flight + len(self)
+
+    @property
+    def in_flight(self) -> int:
+        return self._source.in_flight
+
+    @property
+    def evicted(self) -> int:
+        return self._refuge.evicted
+
+    @property
+    def is_idle(self) -> bool:
+        return not len(self) and not self.in_flight
+
+    @property
+    def is_abandoned(self) -> bool:
+        return self._abandoned
+
+    @property
+    def waiting_bytes(self) -> int:
+        chains = [self._journal, *self._adopted.chains]
+        return sum(chain.waiting_bytes for chain in chains) + self._refuge.waiting_bytes
+
+    @property
+    def oldest(self) -> bytes | None:
+        for chain in (*self._adopted.chains, self._journal):
+            body = chain.oldest
+            if body is not None:
+                return body
+        return self._refuge.oldest
+
+    @property
+    def trouble(self) -> str | None:
+        return self._notice.trouble
+
+    @property
+    def is_due(self) -> bool:
+        return self._pressed or self._refuge.is_due or self.holds(self._due_count, self._due_bytes)
+
+    def due_at(self, count: int, size: int) -> None:
+        self._due_count, self._due_bytes = count, size
+        self._refuge.due_at(count, size)
+
+    def holds(self, count: int, size: int) -> bool:
+        return len(self) >= count or self.waiting_bytes >= size

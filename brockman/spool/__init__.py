@@ -1,0 +1,6 @@
+"""Triggers on disk: how they lie in files, whose the files are, and what becomes of those whose owner is gone.
+
+frame -> segment -> chain -> journal     what one process writes and reads on
+folder -> adoption                       whose it is, and who takes it over when nobody is left
+quota, syncing, mapping, damage, notice  how much may lie there, how it reaches the disk, and what is amiss
+"""

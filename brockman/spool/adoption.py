@@ -1,0 +1,140 @@
+"""Take over what processes have left that are gone: each folder by exactly one adopter, the oldest first."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+
+from brockman.callbacks import Callbacks
+from brockman.ledger import Ledger
+from brockman.spool.chain import Chain
+from brockman.spool.folder import Folder, SpoolDir, adopt_folder, folder_names, open_folder, sweep
+from brockman.spool.notice import Notice
+from brockman.spool.segment import Foreign, Segment, is_segment
+
+_AT_ONCE = 64  # folders; each keeps two to four files open
+
+
+class Adopted:
+    """The chains of processes that are gone. Belongs to whoever holds the moves of the buffer."""
+
+    def __init__(
+        self,
+        spool: SpoolDir,
+        ledger: Ledger,
+        keep_aside: Callable[[Segment, bytes], None],
+        notice: Notice,
+        under_way: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """Adopt nothing yet.
+
+        Args:
+            spool: The spool's folder.
+            ledger: As for a chain.
+            keep_aside: As for a chain.
+            notice: Told what is left alone, and why.
+            under_way: Held while counts move.
+        """
+        self.chains: deque[Chain] = deque()
+        self.past = 0  # how many have left in chains that are done
+        self._spool = spool
+        self._ledger = ledger
+        self._keep_aside = keep_aside
+        self._notice = notice
+        self._under_way = under_way
+        self._looking = threading.RLock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait."""
+        return sum(chain.waiting for chain in list(self.chains))
+
+    def look(self) -> None:
+        """Adopt what has no owner. Blocks while it is counted.
+
+        Raises:
+            OSError: When the spool cannot be looked at.
+        """
+        with self._looking:
+            if self._spool.is_removed:
+                self._spool.open()
+            sweep(self._spool)
+            for name in folder_names(self._spool):
+                if len(self.chains) >= _AT_ONCE:
+                    return
+                folder = adopt_folder(self._spool, name)
+                if folder is not None:
+                    self._adopt(folder)
+
+    def _adopt(self, folder: Folder) -> None:
+        chain = Chain(self._ledger, self._keep_aside)
+        chain.folders.append(folder)
+        try:
+            link_segments(chain, folder)
+        except Foreign as error:
+            self._notice.note(f"{folder.name}/{error.filename}: {error.strerror}; it is left alone")
+            chain.disown()
+            return
+        except OSError as error:  # too many open files, or a disk that fails: another time
+            self._notice.note(f"{folder.name} cannot be read: {error.strerror}")
+            chain.disown()
+            return
+        except BaseException:
+            chain.disown()
+            raise
+        segments = list(chain.segments())
+        count = sum(segment.count for segment in segments)
+        size = sum(segment.end - segment.read_to for segment in segments)
+        with self._under_way():
+            self.chains.append(chain)
+            with self._ledger.guard:
+                chain.stored, chain.stored_bytes = count, size
+                self._ledger.recovered += count
+            if count == 0:  # nothing, or damage in which not even the start of a frame is left
+                chain.take(1, 1)
+                self.done(chain)
+
+    def done(self, chain: Chain) -> None:
+        """Let go of a chain that is empty."""
+        with self._ledger.guard:
+            self.past += chain.taken
+            chain.taken = chain.stored = 0
+        self.chains.remove(chain)
+        chain.close()
+
+
+def link_segments(chain: Chain, folder: Folder) -> None:
+    """Add what lies in a folder to a chain; files of other kinds are passed over.
+
+    Raises:
+        Foreign: When one of them is not to be touched.
+        OSError: When one cannot be read.
+    """
+    for name in folder.names():
+        if is_segment(name):
+            segment = Segment(folder, name)
+            segment.find()
+            segment.rest()
+            chain.link(segment)
+
+
+def give_left(path: str, names: list[str], put: Callable[[bytes], object]) -> None:
+    """Give what lies in folders to `put`, and note that it is settled: their owner lives, but leaves it to us."""
+    spool = SpoolDir(path)
+    with suppress(OSError):
+        spool.open()
+        for name in names:
+            chain = Chain(Ledger(Callbacks(None, None)), lambda segment, content: None)
+            chain.folders.append(open_folder(spool, name))
+            link_segments(chain, chain.folders[0])
+            for segment in chain.segments():
+                spans = segment.read(segment.count, segment.end).spans
+                for span in spans:
+                    if span.body is not None:
+                        put(span.body)
+                if spans:
+                    segment.acknowledge(spans[-1].stop)  # not the end of the file: its owner may go on there
+            chain.disown()
+    spool.close()

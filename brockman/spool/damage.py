@@ -1,0 +1,68 @@
+"""What could not be read is kept aside for a person, and never sent."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+from brockman.ledger import Ledger
+from brockman.spool.folder import SpoolDir, check_folder, close_quietly
+from brockman.spool.notice import Notice
+from brockman.spool.segment import Segment
+
+DAMAGED = "damaged"
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_damaged(spool: SpoolDir) -> int:
+    """Return a descriptor of the folder for it.
+
+    Raises:
+        OSError: When there is none, or it is not to be trusted.
+    """
+    descriptor = os.open(DAMAGED, _FOLDER, dir_fd=spool.descriptor)
+    try:
+        check_folder(descriptor, DAMAGED)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Aside:
+    """Where damage of one spool is kept."""
+
+    def __init__(self, spool: SpoolDir, ledger: Ledger, notice: Notice) -> None:
+        """Open nothing; the ledger and the notice are told where it is."""
+        self._spool = spool
+        self._ledger = ledger
+        self._notice = notice
+
+    def keep(self, segment: Segment, content: bytes) -> None:
+        """Keep what lay at a damaged place of a segment."""
+        folder = segment.folder
+        try:
+            keep_aside(self._spool, f"{folder.name if folder else ''}-{segment.name}", content)
+        except OSError as error:
+            self._notice.note(f"damaged triggers could not be kept aside: {error.strerror}")
+        else:
+            self._ledger.details["damaged"] = f"what is left of it is in {self._spool.path}/{DAMAGED}"
+
+
+def keep_aside(spool: SpoolDir, name: str, content: bytes) -> None:
+    """Append what lay at a damaged place to a file of its own folder.
+
+    Raises:
+        OSError: When it cannot be written; then it is gone.
+    """
+    with suppress(FileExistsError):
+        os.mkdir(DAMAGED, 0o700, dir_fd=spool.descriptor)
+    folder = file = -1
+    try:
+        folder = open_damaged(spool)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(name, flags, 0o600, dir_fd=folder)
+        os.write(file, content)
+    finally:
+        close_quietly(file)
+        close_quietly(folder)

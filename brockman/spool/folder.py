@@ -1,0 +1,239 @@
+"""Folders of the spool: one for each process, locked by it while it lives.
+
+    SPOOL_DIR/                0700
+        4711-9f3c.../         0700  one process
+            lock              0600  held with `flock` by the owner, and by nobody when the owner is gone
+            00000001          0600  segments, see `segment`
+            00000001.ack      0600  how far that one is settled
+        damaged/              0700  what could not be read, kept for a person
+
+A folder comes to its name when it is locked, and who locks one later looks whether it still has the name: no two
+ever own the same. Files are opened relative to a folder that was looked at, and never by way of a symbolic link.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+
+from brockman.clock import wall
+
+LOCK = "lock"
+_NAME = re.compile(r"\d+-[0-9a-f]{16}")
+_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_LITTER_AGE = 60.0  # seconds; what is hidden is being made or removed, or was when its process died
+
+
+class Refused(OSError):
+    """The folder is not one that triggers may be left in; says why."""
+
+
+class SpoolDir:
+    """The spool's folder, which all its processes share. Opened anew if somebody removes it."""
+
+    def __init__(self, path: str) -> None:
+        """Open nothing yet."""
+        self.path = path
+        self.descriptor = -1
+
+    def open(self) -> None:
+        """Open it, also again; it is made if there is none.
+
+        Raises:
+            Refused: When it is a symbolic link, belongs to somebody else, or others may write into it.
+            OSError: When it cannot be had.
+        """
+        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        try:
+            descriptor = os.open(self.path, _FOLDER)
+        except OSError as error:
+            if os.path.islink(self.path):
+                raise Refused(errno.ELOOP, "it is a symbolic link; name the folder itself", self.path) from error
+            raise
+        try:
+            check_folder(descriptor, self.path)
+        except OSError:
+            os.close(descriptor)
+            raise
+        before, self.descriptor = self.descriptor, descriptor
+        close_quietly(before)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it is not open, or has been removed since."""
+        return self.descriptor < 0 or os.fstat(self.descriptor).st_nlink == 0
+
+    def close(self) -> None:
+        """Close it. Twice does no harm."""
+        before, self.descriptor = self.descriptor, -1
+        close_quietly(before)
+
+
+def check_folder(descriptor: int, path: str) -> None:
+    """Raise `Refused` unless a folder is this user's, and nobody else may write into it."""
+    found = os.fstat(descriptor)
+    if found.st_uid != os.geteuid():
+        raise Refused(errno.EPERM, f"it belongs to user {found.st_uid}, not to {os.geteuid()}", path)
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Refused(
+            errno.EPERM, f"others may write into it (mode {stat.S_IMODE(found.st_mode):o}); chmod 700", path
+        )
+
+
+class Folder:
+    """A folder of one process, locked unless `lock` is -1. Closing lets go of the lock.
+
+    Not so in a forked child: there it only closes the child's copy, and the parent still holds it.
+    """
+
+    def __init__(self, spool: SpoolDir, name: str, descriptor: int, lock: int) -> None:
+        """Take what `make_folder` and `adopt_folder` have opened."""
+        self.name = name
+        self.descriptor = descriptor
+        self._spool = spool
+        self._lock = lock
+
+    def create(self, name: str) -> int:
+        """Make a file, and return its descriptor, for reading and writing."""
+        return os.open(name, os.O_RDWR | _NEW, 0o600, dir_fd=self.descriptor)
+
+    def open(self, name: str, flags: int = os.O_RDONLY) -> int:
+        """Open a file that is there, or is made with O_CREAT, and return its descriptor. Waits for no FIFO."""
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is still there."""
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=self.descriptor)
+
+    def names(self) -> list[str]:
+        """Return the names of the files, in order."""
+        return sorted(os.listdir(self.descriptor))
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether it has been removed."""
+        return os.fstat(self.descriptor).st_nlink == 0
+
+    def sync(self) -> None:
+        """Have the names of its files reach the disk. Blocks."""
+        os.fsync(self.descriptor)
+        os.fsync(self._spool.descriptor)
+
+    def close(self) -> None:
+        """Close the descriptors. Twice does no harm."""
+        opened, self._lock, self.descriptor = (self._lock, self.descriptor), -1, -1
+        for descriptor in opened:
+            close_quietly(descriptor)
+
+    def dissolve(self) -> None:
+        """Remove the folder if nothing but the lock is left in it, and close it."""
+        try:
+            if self.descriptor >= 0 and set(self.names()) <= {LOCK}:
+                # Renamed first: who comes to lock it now finds no such name, or sees that it has lost it.
+                gone = f".{self.name}"
+                spool = self._spool.descriptor
+                os.rename(self.name, gone, src_dir_fd=spool, dst_dir_fd=spool)
+                self.remove(LOCK)
+                os.rmdir(gone, dir_fd=spool)
+        except OSError:
+            pass  # somebody has put something into it, or taken it away
+        finally:
+            self.close()
+
+
+def close_quietly(descriptor: int) -> None:
+    """Close a descriptor, if it is one and still open."""
+    if descriptor >= 0:
+        with suppress(OSError):
+            os.close(descriptor)
+
+
+def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder:
+    """Make a folder for this process, locked.
+
+    Args:
+        spool: The spool's folder.
+        random_bytes: Returns that many random bytes, as `os.urandom` does.
+
+    Raises:
+        OSError: When it cannot be made.
+    """
+    name = f"{os.getpid()}-{random_bytes(8).hex()}"
+    hidden = f".{name}"
+    os.mkdir(hidden, 0o700, dir_fd=spool.descriptor)
+    descriptor = lock = -1
+    try:
+        descriptor = os.open(hidden, _FOLDER, dir_fd=spool.descriptor)
+        lock = os.open(LOCK, os.O_RDWR | _NEW, 0o600, dir_fd=descriptor)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.rename(hidden, name, src_dir_fd=spool.descriptor, dst_dir_fd=spool.descriptor)
+    except BaseException:
+        close_quietly(lock)
+        close_quietly(descriptor)
+        raise
+    return Folder(spool, name, descriptor, lock)
+
+
+def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
+    """Return a folder whose owner is gone, locked, or None when it has an owner, or is none of ours."""
+    descriptor = lock = -1
+    try:
+        descriptor = os.open(name, _FOLDER, dir_fd=spool.descriptor)
+        check_folder(descriptor, name)
+        # Made anew where somebody has removed it: what is in the folder would else wait for ever.
+        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False), os.fstat(descriptor)):
+            return Folder(spool, name, descriptor, lock)
+    except OSError:  # in use, gone, or not a folder of the spool
+        pass
+    close_quietly(lock)
+    close_quietly(descriptor)
+    return None
+
+
+def open_folder(spool: SpoolDir, name: str) -> Folder:
+    """Return a folder that is not locked by it, to look into it.
+
+    Raises:
+        OSError: When it is gone, or is none of ours.
+    """
+    descriptor = os.open(name, _FOLDER, dir_fd=spool.descriptor)
+    try:
+        check_folder(descriptor, name)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return Folder(spool, name, descriptor, -1)
+
+
+def folder_names(spool: SpoolDir) -> list[str]:
+    """Return the names of the processes' folders, the oldest first."""
+    ages = []
+    for name in os.listdir(spool.descriptor):
+        if _NAME.fullmatch(name):
+            with suppress(OSError):  # it is being removed
+                ages.append(
+                    (os.stat(f"{name}/{LOCK}", dir_fd=spool.descriptor, follow_symlinks=False).st_mtime_ns, name)
+                )
+                continue
+            ages.append((0, name))
+    return [name for _, name in sorted(ages)]
+
+
+def sweep(spool: SpoolDir) -> None:
+    """Remove what a process left behind that died while it made or removed its folder."""
+    for name in os.listdir(spool.descriptor):
+        if name.startswith(".") and _NAME.fullmatch(name[1:]):
+            with suppress(OSError):
+                if wall() - os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False).st_mtime > _LITTER_AGE:
+                    with suppress(FileNotFoundError):
+                        os.unlink(f"{name}/{LOCK}", dir_fd=spool.descriptor)
+                    os.rmdir(name, dir_fd=spool.descriptor)

@@ -1,0 +1,84 @@
+"""How a trigger lies in a file of the spool: in a frame with a checksum. Pure.
+
+A frame is `RS crc SP JSON LF`: a text sequence as of RFC 7464, with the decimal CRC-32 of the JSON before it. JSON
+never holds a raw RS or LF, so a reader that meets damage goes on at the next RS. A segment begins with a line that
+names the format, with a checksum too: so a later format and a damaged line are told apart. It may end in zeros:
+room that is not written yet.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+RS, LF, ZERO = b"\x1e", b"\n", b"\0"
+VERSION = 1
+_NAME = b"brockman-spool "
+_LONGEST_HEADER = 40
+_LONGEST_CHECKSUM = 10  # digits of the largest CRC-32
+
+
+class Span(NamedTuple):
+    """A part of a segment: a trigger, or damage when `body` is None. Offsets count from the start of the data."""
+
+    start: int
+    stop: int
+    body: bytes | None
+
+
+def _make_header(version: int) -> bytes:
+    text = _NAME + b"%d" % version
+    return b"%b %d\n" % (text, zlib.crc32(text))
+
+
+HEADER = _make_header(VERSION)
+
+
+def read_version(data: bytes) -> int | None:
+    """Return the version of the format that the start of a segment names; None when it cannot be read."""
+    line, newline, _ = data[:_LONGEST_HEADER].partition(LF)
+    text, _, checksum = line.rpartition(b" ")
+    number = text[len(_NAME) :]
+    if not newline or not text.startswith(_NAME) or not number.isdigit() or not checksum.isdigit():
+        return None
+    return int(number) if int(checksum) == zlib.crc32(text) else None
+
+
+def make_frame(body: bytes) -> bytes:
+    """Return the frame of a trigger's JSON."""
+    return b"\x1e%d %b\n" % (zlib.crc32(body), body)
+
+
+def read_frames(data: bytes, *, is_all: bool) -> Iterator[Span]:
+    """Yield the frames of a piece of a segment in order, and what between them is none.
+
+    Args:
+        data: The piece; it begins where a frame does, or should.
+        is_all: Whether nothing follows. If something may, an unfinished frame at the end is left out.
+    """
+    start, end = 0, len(data)
+    while start < end:
+        stop = data.find(LF, start) + 1
+        following = data.find(RS, start + 1)
+        if stop and (following < 0 or stop <= following):
+            body = _body(data[start:stop])
+            if body is not None:
+                yield Span(start, stop, body)
+                start = stop
+                continue
+        if following < 0:
+            if is_all and data[start:].strip(ZERO):
+                yield Span(start, end, None)
+            return
+        if data[start:following].strip(ZERO):  # else it is room that was never written
+            yield Span(start, following, None)
+        start = following
+
+
+def _body(frame: bytes) -> bytes | None:
+    """Return what a frame holds, or None when it is damaged."""
+    checksum, space, body = frame[1:-1].partition(b" ")
+    if frame[:1] != RS or not space or not checksum.isdigit() or len(checksum) > _LONGEST_CHECKSUM:
+        return None
+    return body if int(checksum) == zlib.crc32(body) else None

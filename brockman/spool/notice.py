@@ -1,0 +1,70 @@
+"""What is said on the log about the spool: when the disk fails, when it works again, and what is left alone."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections import deque
+
+from brockman.clock import monotonic
+from brockman.report import LINE_EVERY, say
+
+_ADVICE = {
+    errno.ENOSPC: "make room on that disk",
+    errno.EDQUOT: "raise the quota",
+    errno.EROFS: "name a folder on a disk that can be written",
+    errno.EACCES: "let this user write there",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+class Notice:
+    """Any thread may `fail`, `work` and `note`; the flusher's role speaks."""
+
+    def __init__(self, path: str) -> None:
+        self.trouble: str | None = None
+        self._path = path
+        self._said: str | None = None
+        self._notes: deque[str] = deque(maxlen=10)
+        self._known: set[str] = set()
+        self._next_line = 0.0
+
+    def fail(self, error: OSError) -> None:
+        """The disk does not take triggers."""
+        advice = _ADVICE.get(error.errno or 0)
+        reason = error.strerror or str(error)
+        self.trouble = f"{reason}; {advice}" if advice else reason
+
+    def work(self) -> None:
+        """The disk takes triggers."""
+        self.trouble = None
+
+    def note(self, text: str) -> None:
+        """Something is left alone, or was kept aside; the same is said only once."""
+        if text not in self._known and len(self._known) < 1000:
+            self._known.add(text)
+            self._notes.append(text)
+
+    def due_in(self) -> float | None:
+        """Return the seconds until a line may be written, or None when there is nothing to say."""
+        if self._notes or self.trouble != self._said:
+            return max(0.0, self._next_line - monotonic())
+        return None
+
+    def speak(self) -> None:
+        """Write what is to be said, unless a line was written within the last minute."""
+        if self.due_in() != 0.0:
+            return
+        self._next_line = monotonic() + LINE_EVERY
+        trouble = self.trouble
+        if trouble != self._said:
+            self._said = trouble
+            if trouble is None:
+                say(logging.INFO, f"triggers go to disk in {self._path} again")
+            else:
+                say(
+                    logging.ERROR,
+                    f"triggers cannot be left in {self._path} ({trouble}); until then they wait in memory",
+                )
+        while self._notes:
+            say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")

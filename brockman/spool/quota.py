@@ -1,0 +1,66 @@
+"""How much may lie in the whole spool, whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from brockman.spool.folder import SpoolDir
+
+_LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
+_LOOK_AGAIN = 0.1  # seconds, when there seems to be no room
+
+
+class Quota:
+    """Knows about how many bytes lie in a spool. Looked at when a segment is made, at most once a second."""
+
+    def __init__(self, spool: SpoolDir, max_bytes: int, clock: Callable[[], float]) -> None:
+        """Look at nothing yet.
+
+        Args:
+            spool: The spool's folder.
+            max_bytes: How many may lie there.
+            clock: Seconds that only move forward.
+        """
+        self._spool = spool
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._looked = -_LOOK_EVERY
+        self._bytes = 0
+
+    def has_room(self, size: int) -> bool:
+        """Return whether so many bytes more may be written."""
+        since = self._clock() - self._looked
+        if since >= _LOOK_EVERY or (self._bytes + size > self._max_bytes and since >= _LOOK_AGAIN):
+            self._bytes = sum(size for _, size in measure(self._spool))
+            self._looked = self._clock()
+        return self._bytes + size <= self._max_bytes
+
+    def changed(self, by: int) -> None:
+        """Take note of bytes that were written, or, less than 0, of bytes that were removed."""
+        self._bytes += by
+
+
+def measure(spool: SpoolDir) -> Iterator[tuple[str, int]]:
+    """Yield the folders in a spool, and how many bytes lie in each."""
+    with os.scandir(spool.descriptor) as entries:
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in names:
+        with suppress(OSError):  # it is being removed, or is not ours to look into
+            yield name, _measure(spool, name)
+
+
+def _measure(spool: SpoolDir, name: str) -> int:
+    descriptor = os.open(
+        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=spool.descriptor
+    )
+    total = 0
+    try:
+        with os.scandir(descriptor) as files:
+            for file in files:
+                with suppress(FileNotFoundError):
+                    total += file.stat(follow_symlinks=False).st_size
+    finally:
+        os.close(descriptor)
+    return total

@@ -1,0 +1,283 @@
+"""A segment: one file of frames, written by one process, and read on from where it was left."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import stat
+import struct
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import NamedTuple
+
+from brockman.spool.folder import Folder, close_quietly
+from brockman.spool.frame import HEADER, RS, VERSION, Span, read_frames, read_version
+
+MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
+_ACK = struct.Struct("<QI")  # an offset and its checksum
+_ACK_SUFFIX = ".ack"
+_SLACK = 4096
+_PEEK = 256 * 1024
+
+
+class Foreign(OSError):
+    """A file that bears a segment's name and is none, or one of a later version; says which. It is left alone."""
+
+
+class Part(NamedTuple):
+    """What was read of a segment: frames and damage, and up to which offset."""
+
+    spans: list[Span]
+    stop: int
+
+
+class Segment:
+    """A file of frames, of which those up to `end` are there for good.
+
+    It is written while `is_open`: mapped where that is safe, and then `map` is there. Whoever reads it keeps in it
+    how far that is: `read_to`, how many frames were `seen` by then, and how many `damages`.
+    """
+
+    __slots__ = (
+        *(
+            "_ack",
+            "_descriptor",
+            "_reader",
+            "count",
+            "damages",
+            "end",
+            "folder",
+            "is_open",
+            "limit",
+            "map",
+            "name",
+        ),
+        *("next", "read_to", "seen"),
+    )
+
+    def __init__(self, folder: Folder | None, name: str) -> None:
+        """Make a segment that holds nothing and cannot be written; without a folder, a place holder in a chain."""
+        self.folder = folder
+        self.name = name
+        self.map: mmap.mmap | None = None
+        self.next: Segment | None = None
+        self.is_open = False
+        self.limit = self.end = self.read_to = 0
+        self.count = self.seen = self.damages = 0
+        self._descriptor = self._reader = self._ack = -1
+
+    # --- writing ---
+
+    def make(self, size: int, *, mapped: bool) -> None:
+        """Make the file, with room for `size` bytes.
+
+        Raises:
+            OSError: When there is no room, or the file cannot be made.
+        """
+        assert self.folder is not None
+        self._descriptor = self.folder.create(self.name)
+        try:
+            if mapped:
+                # First: a hole that the disk has no room for would be a SIGBUS when it is written.
+                os.posix_fallocate(self._descriptor, 0, size)
+                self.map = mmap.mmap(self._descriptor, size)
+                self.map[: len(HEADER)] = HEADER
+            else:
+                self.write(HEADER, 0)
+        except BaseException:
+            self.remove()
+            raise
+        self.limit, self.is_open = size, True
+        self.end = self.read_to = len(HEADER)
+
+    def write(self, data: bytes, offset: int) -> None:
+        """Write at an offset, where the file is not mapped.
+
+        Raises:
+            OSError: When not all of it could be written.
+        """
+        if os.pwrite(self._descriptor, data, offset) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def sync(self) -> None:
+        """Have what was written reach the disk. Blocks."""
+        os.fdatasync(self._descriptor)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether somebody has removed the file that is being written: it ends with the process then."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
+
+    def seal(self) -> None:
+        """Give back the room that was not used; nothing is written any more."""
+        mapped, self.map, self.limit = self.map, None, 0
+        if mapped is not None:
+            mapped.close()
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, self.end)
+            if self.is_removed:
+                return  # what is in it can be read by this descriptor only
+        close_quietly(self._descriptor)
+        self._descriptor = -1
+
+    # --- reading ---
+
+    def find(self) -> None:
+        """Look into a file that another process has written: where to read on, and how many frames that are.
+
+        Raises:
+            Foreign: When it is to be left alone.
+            OSError: When it cannot be read.
+        """
+        self._open_reader()
+        found = os.fstat(self._reader)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
+            self.close()
+            raise Foreign(errno.EINVAL, "it is no segment of the spool", self.name)
+        data = os.pread(self._reader, found.st_size, 0)
+        version = read_version(data)
+        if version not in (VERSION, None):
+            self.close()
+            raise Foreign(errno.EINVAL, f"it has format {version}, of a later brockman", self.name)
+        self.end = len(data)
+        start = len(HEADER) if version == VERSION else self._first_frame(data)
+        self.read_to = min(max(start, self._acknowledged()), self.end)
+        self.count = data.count(RS, self.read_to)
+
+    @staticmethod
+    def _first_frame(data: bytes) -> int:
+        """Return where to read a segment whose first line is damaged; what was in that line is no trigger."""
+        first = data.find(RS)
+        return first if 0 <= first <= len(HEADER) else min(len(HEADER), len(data))
+
+    def _open_reader(self) -> None:
+        if self._reader < 0:
+            assert self.folder is not None
+            try:
+                self._reader = self.folder.open(self.name)
+            except FileNotFoundError:
+                if self._descriptor < 0:
+                    raise
+                self._reader = os.dup(self._descriptor)
+
+    def read(self, max_count: int, max_bytes: int) -> Part:
+        """Return the next frames, as many as the limits allow, but at least one, and damage before them.
+
+        Raises:
+            OSError: When the file cannot be read.
+        """
+        end = self.end
+        if self.read_to >= end:
+            return Part([], end)
+        self._open_reader()
+        want = min(end - self.read_to, max_bytes + max_bytes // 8 + _SLACK)
+        while True:
+            data = os.pread(self._reader, want, self.read_to)
+            is_all = len(data) < want or want == end - self.read_to
+            spans = list(_fitting(read_frames(data, is_all=is_all), max_count, max_bytes))
+            if spans and not (is_all and spans[-1].stop == len(data)):
+                return Part([_moved(span, self.read_to) for span in spans], self.read_to + spans[-1].stop)
+            if is_all:  # zeros at the end were never written; what somebody has cut off is gone
+                return Part([_moved(span, self.read_to) for span in spans], end)
+            want = end - self.read_to
+
+    def peek(self) -> bytes | None:
+        """Return the next trigger, read by any thread; None when it cannot be."""
+        folder, descriptor = self.folder, -1
+        if folder is None:
+            return None
+        try:
+            descriptor = folder.open(self.name)
+            data = os.pread(descriptor, min(_PEEK, self.end - self.read_to), self.read_to)
+        except (OSError, OverflowError):
+            return None
+        finally:
+            close_quietly(descriptor)
+        return next((span.body for span in read_frames(data, is_all=False) if span.body is not None), None)
+
+    def bytes_of(self, span: Span) -> bytes:
+        """Return what lies at a damaged place."""
+        return os.pread(self._reader, span.stop - span.start, span.start)
+
+    # --- settling ---
+
+    def acknowledge(self, offset: int) -> None:
+        """Note that everything before an offset is settled.
+
+        Raises:
+            OSError: When that cannot be written: after a crash these are sent again.
+        """
+        if self._ack < 0:
+            assert self.folder is not None
+            self._ack = self.folder.open(self.name + _ACK_SUFFIX, os.O_RDWR | os.O_CREAT)
+        packed = struct.pack("<Q", offset)
+        os.pwrite(self._ack, packed + struct.pack("<I", zlib.crc32(packed)), 0)
+
+    def _acknowledged(self) -> int:
+        """Return the offset that was noted; 0 when it cannot be read: in doubt a duplicate, never a loss."""
+        assert self.folder is not None
+        descriptor = -1
+        try:
+            descriptor = self.folder.open(self.name + _ACK_SUFFIX)
+            content = os.pread(descriptor, _ACK.size, 0)
+        except OSError:
+            return 0
+        finally:
+            close_quietly(descriptor)
+        if len(content) != _ACK.size:
+            return 0
+        offset, checksum = _ACK.unpack(content)
+        return int(offset) if checksum == zlib.crc32(content[:8]) and offset <= self.end else 0
+
+    def rest(self) -> None:
+        """Close what was opened for reading, until it is read again: many may wait."""
+        opened, self._reader = self._reader, -1
+        close_quietly(opened)
+
+    def remove(self) -> None:
+        """Remove the file, then its acknowledgement, and close both."""
+        folder = self.folder
+        if folder is not None:
+            with suppress(OSError):
+                folder.remove(self.name)
+                folder.remove(self.name + _ACK_SUFFIX)
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; the files stay as they are."""
+        self.is_open, self.limit = False, 0
+        mapped, self.map = self.map, None
+        opened = (self._descriptor, self._reader, self._ack)
+        self._descriptor = self._reader = self._ack = -1
+        if mapped is not None:
+            mapped.close()
+        for descriptor in opened:
+            close_quietly(descriptor)
+
+
+def _fitting(spans: Iterable[Span], max_count: int, max_bytes: int) -> Iterator[Span]:
+    """Yield as many as make a batch, at least one."""
+    count, size = 0, 1
+    for span in spans:
+        if span.body is not None:
+            count += 1
+            size += len(span.body) + 1
+            if count > 1 and (count > max_count or size > max_bytes):
+                return
+        yield span
+
+
+def _moved(span: Span, by: int) -> Span:
+    return Span(span.start + by, span.stop + by, span.body)
+
+
+def is_segment(name: str) -> bool:
+    """Return whether a file's name is that of a segment."""
+    return name.isdigit()
+
+
+def name_of(number: int) -> str:
+    """Return the name of a process's segment by its number, in an order that names can be sorted by."""
+    return f"{number:08d}"
