@@ -26,7 +26,7 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 def number(low: float, high: float, *, whole: bool, above: bool = False) -> Check:
     """Return a check for a number from `low`, or above it, to `high`; texts are read."""
     bound = "above" if above else "of at least"
-    expected = f"a {'whole ' if whole else ''}number {bound} {low:g} and at most {high:_.0f}"
+    expected = f"a {'whole ' if whole else ''}number {bound} {low:_.0f} and at most {high:_.0f}"
 
     def check(value: Any) -> Any:
         if isinstance(value, str):

@@ -9,6 +9,7 @@ import pickle
 import re
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,8 @@ SAMPLES: dict[str, Any] = {
     "endpoint": "https://focus.example/v2/",
     "overflow": "drop_oldest",
     "on_invalid": "drop",
+    "spool_dir": "/var/lib/shop/focuslab",
+    "spool_fsync": "interval",
     "on_drop": print,
     "on_error": print,
     "before_record": dict,
@@ -168,10 +171,10 @@ def test_a_number_that_is_none_is_refused(name):
     for value in (True, False, None, "", "many", "nan", "inf", math.nan, math.inf, -math.inf, -1, b"1", [1], 1j):
         message = error_of(**{name: value})
         assert message.startswith(f"{name} is {value!r}; it should be {what} ")
-        assert any(bound in message for bound in ("of at least 0", "above 0", "of at least 1"))
+        assert any(bound in message for bound in ("of at least 0 ", "above 0 ", "of at least 1 ", "1_048_576 "))
 
 
-@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("name", [name for name in WHOLE if name != "max_spool_bytes"])
 def test_a_count_is_whole_and_at_least_one(name):
     """Half a trigger cannot wait, and none is no bound."""
     for value in (0, 1.0, 2.5, "2.5", "0", "1e3"):
@@ -180,6 +183,25 @@ def test_a_count_is_whole_and_at_least_one(name):
             == f"{name} is {value!r}; it should be a whole number of at least 1 and at most 1_000_000_000_000"
         )
     assert getattr(Options(api_key=KEY, **{name: 1}), name) == 1
+
+
+def test_a_spool_has_room_for_a_segment_or_two():
+    """Less than 1 MiB for all processes is a slip, and is told so."""
+    message = error_of(max_spool_bytes=1024**2 - 1)
+    assert "a whole number of at least 1_048_576 and at most 1_000_000_000_000_000" in message
+    assert Options(api_key=KEY, max_spool_bytes=1024**2).max_spool_bytes == 1024**2
+
+
+@pytest.mark.parametrize("path", ["spool", "./spool", "~/spool", "/a\0b", b"/spool", 3])
+def test_a_spool_is_named_from_the_root_on(path):
+    """A relative path would mean another folder after a chdir, as daemons do."""
+    assert "it should be the path of a folder, from the root on" in error_of(spool_dir=path)
+
+
+def test_a_spool_may_be_a_path_object():
+    """As `pathlib` and Django's `BASE_DIR` give it; an empty text, as of an unset variable, is none."""
+    assert Options(api_key=KEY, spool_dir=Path("/var/spool")).spool_dir == "/var/spool"
+    assert Options(api_key=KEY, spool_dir="").spool_dir is None
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if name not in WHOLE])

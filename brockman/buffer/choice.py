@@ -7,6 +7,7 @@ from typing import Any
 
 from brockman.buffer.interface import Buffer
 from brockman.buffer.memory import MemoryBuffer
+from brockman.exceptions import ConfigurationError
 from brockman.ledger import Ledger
 from brockman.options import Options
 
@@ -19,7 +20,11 @@ def make_buffer(
     may_wait: Callable[[], bool],
     spawn: Callable[[Callable[[], None]], None],
 ) -> Buffer:
-    """Return a buffer that holds nothing yet, and has opened nothing; the arguments are those of the buffers."""
+    """Return a buffer that holds nothing yet, and has opened nothing; the arguments are those of the buffers.
+
+    Raises:
+        ConfigurationError: When there is to be a spool, on a system that has not what it needs.
+    """
     bounds: dict[str, Any] = {
         "max_count": options.max_queue_size,
         "max_bytes": options.max_queue_bytes,
@@ -30,7 +35,10 @@ def make_buffer(
     }
     if options.spool_dir is None:
         return MemoryBuffer(ledger, **bounds)
-    from brockman.buffer.refuge import Refuge
-    from brockman.buffer.spool import SpoolBuffer  # here: few need it, and it is for POSIX
-
+    try:
+        from brockman.buffer.refuge import Refuge
+        from brockman.buffer.spool import SpoolBuffer  # here: few need it
+    except ImportError:
+        problem = f"spool_dir is {options.spool_dir!r}, but this system has no flock (fcntl); leave it out"
+        raise ConfigurationError(problem) from None
     return SpoolBuffer(options, ledger, Refuge(ledger, **bounds), wake=wake, may_wait=may_wait, spawn=spawn)

@@ -27,6 +27,7 @@ class Refuge(MemoryBuffer):
 
     @property
     def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
         return super().is_idle and not self._returning
 
     def bring_back(self, append: Append, count: int) -> bool:

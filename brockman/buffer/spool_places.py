@@ -28,46 +28,56 @@ class SpoolPlaces:
         self._abandoned = False
 
     def __len__(self) -> int:
+        """Return how many wait, those in flight not counted."""
         return self._journal.waiting + self._adopted.waiting + len(self._refuge)
 
     @property
     def version(self) -> int:
+        """What was read is one moment's when this was even before, and is the same after."""
         mine, other = self._moves.version, self._refuge.version
         return 2 * (mine + other) + (mine | other) % 2
 
     @property
     def removed(self) -> int:
+        """How many that once waited are settled or dropped; the flush watermark."""
         chains = [self._journal, *self._adopted.chains]
         left = sum(chain.taken - chain.in_flight for chain in chains)
         return self._adopted.past + left + self._refuge.removed
 
     @property
     def admitted(self) -> int:
+        """How many were ever put in or adopted."""
         return self.removed + self.in_flight + len(self)
 
     @property
     def in_flight(self) -> int:
+        """How many are taken and not settled."""
         return self._source.in_flight
 
     @property
     def evicted(self) -> int:
+        """How many have left and are not counted as dropped yet."""
         return self._refuge.evicted
 
     @property
     def is_idle(self) -> bool:
+        """Whether nothing waits and nothing is in flight."""
         return not len(self) and not self.in_flight
 
     @property
     def is_abandoned(self) -> bool:
+        """Whether `abandon` was called."""
         return self._abandoned
 
     @property
     def waiting_bytes(self) -> int:
+        """Size of what waits, in bytes; on disk with its frames."""
         chains = [self._journal, *self._adopted.chains]
         return sum(chain.waiting_bytes for chain in chains) + self._refuge.waiting_bytes
 
     @property
     def oldest(self) -> bytes | None:
+        """The oldest trigger that is not settled, those of processes that are gone first."""
         for chain in (*self._adopted.chains, self._journal):
             body = chain.oldest
             if body is not None:
@@ -76,15 +86,19 @@ class SpoolPlaces:
 
     @property
     def trouble(self) -> str | None:
+        """Why the disk takes no triggers at present; None while it does."""
         return self._notice.trouble
 
     @property
     def is_due(self) -> bool:
+        """Whether as much waits as `due_at` was told, or there was no room for a trigger."""
         return self._pressed or self._refuge.is_due or self.holds(self._due_count, self._due_bytes)
 
     def due_at(self, count: int, size: int) -> None:
+        """Set how many triggers, or bytes, make `put` wake the flusher."""
         self._due_count, self._due_bytes = count, size
         self._refuge.due_at(count, size)
 
     def holds(self, count: int, size: int) -> bool:
+        """Return whether at least so many triggers, or bytes, wait."""
         return len(self) >= count or self.waiting_bytes >= size

@@ -117,6 +117,24 @@ def check_threads(app_configs: Any, **_: Any) -> list[CheckMessage]:
     return [Caution(f"{problem}.", hint="Start uWSGI with --enable-threads.", id="brockman.W003")]
 
 
+def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
+    """W004: triggers cannot be left in the spool's folder, and would wait in memory."""
+    options = _options()
+    if options is None or options.spool_dir is None or not options.enabled:
+        return []
+    try:
+        from brockman.spool.folder import why_unusable
+
+        problem = why_unusable(options.spool_dir)
+    except ImportError:  # of which the client tells
+        return []
+    if problem is None:
+        return []
+    problem = f"Triggers cannot be left in {options.spool_dir}: {problem}. They would wait in memory only."
+    hint = "Let the user that runs the workers make and write the folder of FL_SPOOL_DIR (mode 700)."
+    return [Caution(problem, hint=hint, id="brockman.W004")]
+
+
 def check_cookie(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W005: browsers refuse the actor's cookie."""
     chosen = _django_settings()
@@ -184,7 +202,7 @@ def check_deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 ALWAYS: Sequence[Check] = (
-    *(check_key, check_values, check_transport, check_names, check_threads, check_cookie, check_middleware),
-    *(check_stats_cache, check_celery),
+    *(check_key, check_values, check_transport, check_names, check_threads, check_spool, check_cookie),
+    *(check_middleware, check_stats_cache, check_celery),
 )
 AT_DEPLOYMENT: Sequence[Check] = (check_deployment,)

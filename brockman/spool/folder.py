@@ -49,7 +49,8 @@ class SpoolDir:
             Refused: When it is a symbolic link, belongs to somebody else, or others may write into it.
             OSError: When it cannot be had.
         """
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):  # no folder, of which the next line tells
+            os.makedirs(self.path, mode=0o700)
         try:
             descriptor = os.open(self.path, _FOLDER)
         except OSError as error:
@@ -73,6 +74,27 @@ class SpoolDir:
         """Close it. Twice does no harm."""
         before, self.descriptor = self.descriptor, -1
         close_quietly(before)
+
+
+def why_unusable(path: str) -> str | None:
+    """Return in words why triggers could not be left in a folder; None when they could. Makes nothing."""
+    place = path
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    try:
+        if place == path:
+            descriptor = os.open(path, _FOLDER)
+            try:
+                check_folder(descriptor, path)
+            finally:
+                os.close(descriptor)
+        elif not os.path.isdir(place):
+            return f"{place} is no folder"
+    except OSError as error:
+        return "it is a symbolic link" if os.path.islink(path) else (error.strerror or str(error))
+    if not os.access(place, os.W_OK | os.X_OK):
+        return f"user {os.geteuid()} may not write into {place}"
+    return "its file system is read-only" if os.statvfs(place).f_flag & os.ST_RDONLY else None
 
 
 def check_folder(descriptor: int, path: str) -> None:

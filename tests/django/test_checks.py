@@ -80,6 +80,12 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"FL_CELERYMODE": "x"}, "W002", "no setting FL_CELERYMODE", "Did you mean FL_CELERY_MODE?"),
     ({"FL_QQQQQQ": "x"}, "W002", "no setting FL_QQQQQQ", "silence"),
     ({"FL_COOKIE_SAMESITE": "None"}, "W005", "SameSite=None that is not Secure", "FL_COOKIE_SECURE = True"),
+    (
+        {"FL_SPOOL_DIR": "/dev/null/spool"},
+        "W004",
+        "/dev/null is no folder",
+        "make and write the folder of FL_SPOOL_DIR",
+    ),
     ({"FL_STATS_CACHE": "default"}, "W006", "'default' is not shared by processes", "Redis"),
     ({"FL_STATS_CACHE": "none"}, "W006", "'none' is not shared by processes", "Redis"),
     ({"MIDDLEWARE": [MIDDLEWARE] * 2}, "W011", "in MIDDLEWARE twice", "Remove the second"),
