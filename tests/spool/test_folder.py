@@ -62,7 +62,7 @@ def test_a_folder_that_is_not_safe_is_refused_in_words(kind, words, tmp_path):
     """Both when it is asked for beforehand, as by Django's checks, and when it is used."""
     path = bad_folder(kind, tmp_path)
     assert words in (why_unusable(path) or "")
-    with pytest.raises(OSError, match="irectory|symbolic link|others may write|belongs to user"):
+    with pytest.raises(OSError, match=r"irectory|symbolic link|others may write|belongs to user"):
         SpoolDir(path).open()
 
 
