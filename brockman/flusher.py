@@ -181,7 +181,7 @@ class Flusher:
         try:
             self._bell = Bell()  # of gevent's kind, if it has patched since the client was made
             self._since = monotonic()
-            while not (self._retired or (self._stopping and self._buffer.is_idle)):
+            while not (self._retired or (self._stopping and (self._buffer.is_idle or self._buffer.is_abandoned))):
                 try:
                     self._round()
                 except GivenUp:

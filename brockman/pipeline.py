@@ -278,8 +278,9 @@ class Pipeline:
             return
         if self._ends_by_itself:
             self._finish(monotonic())
-        elif self.buffer.is_abandoned:  # close did not wait for it, and its last attempt opened a connection
-            self._release()
+        elif self.buffer.is_abandoned:  # close did not wait for it
+            self.ledger.tell_all("closed", self.buffer.abandon("closed"), math.inf)  # came in while it was at work
+            self._release()  # its last attempt opened a connection
 
     def unheld(self) -> None:
         """The last client is gone: end when nothing is left and no other one comes for a while."""
