@@ -62,9 +62,10 @@ class Disk:
         """
         if self.is_direct and not len(self._refuge):
             return True
-        if not self._journal.make_room(b""):
-            return False
+        has_room = self._journal.make_room(b"")
         self._notice.work()
+        if not has_room:
+            return not len(self._refuge)  # then the policy is asked
         if not self._refuge.bring_back(self._append_from, count):
             return False
         self.is_direct = not self.is_closed

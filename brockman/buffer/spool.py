@@ -166,26 +166,26 @@ class SpoolBuffer(SpoolPlaces):
             OSError: When files cannot be read at present, and there is nothing else.
         """
         self._pressed = False
+        batch: Sequence[bytes] = []
+        failed: OSError | None = None
         with self._moves.under_way():
-            if self._abandoned:
-                return []
-            if self._source.in_flight:
-                return self._source.take(max_count, max_bytes)
-            failed: OSError | None = None
-            for source in self._sources():
+            sources = [] if self._abandoned else [self._source] if self._source.in_flight else self._sources()
+            for source in sources:
                 self._source = source
                 try:
                     batch = source.take(max_count, max_bytes)
                 except OSError as error:
                     failed = error
                     continue
-                if isinstance(source, Chain):
-                    self._let_go(source)
+                self._let_go(source)
                 if batch:
-                    return batch
-        if failed is not None:
+                    break
+        for source in sources:
+            if isinstance(source, Chain):
+                source.tell_lost()
+        if failed is not None and not batch:
             raise failed
-        return []
+        return batch
 
     def _sources(self) -> list[Chain | Refuge]:
         own: list[Chain | Refuge] = [self._journal] if self._journal.waiting else []
@@ -209,21 +209,19 @@ class SpoolBuffer(SpoolPlaces):
                 try:
                     source.acknowledge()
                 except OSError as error:
-                    self._notice.note(
-                        f"what is settled cannot be noted, and is sent again by the next: {error.strerror}"
-                    )
+                    self._notice.note(f"what is settled cannot be noted, and may be sent again: {error.strerror}")
                 self._let_go(source)
+            source.tell_lost()
             self._blocked.ring()
         return True
 
-    def _let_go(self, chain: Chain) -> None:
-        """Tell of what was lost in a chain, and have it closed if it was adopted and nothing is left in it."""
-        if chain is not self._journal and chain.is_empty:
+    def _let_go(self, source: Chain | Refuge) -> None:
+        """Close a chain that was adopted, if nothing is left in it."""
+        if isinstance(source, Chain) and source is not self._journal and source.is_empty:
             with self._moves.under_way():
-                if not chain.take(1, 1):  # what is left are zeros, or damage
+                if not source.take(1, 1):  # what is left are zeros, or damage
                     self._source = self._refuge
-                    self._adopted.done(chain)
-        chain.tell_lost()
+                    self._adopted.done(source)
 
     def adopt(self) -> None:
         """Take over what processes that are gone have left. Blocks while it is counted."""
@@ -271,8 +269,9 @@ class SpoolBuffer(SpoolPlaces):
         with self._moves.under_way():
             if self._syncer is not None:
                 self._syncer.finish()
+            self._journal.close()
+            self._adopted.close()
             for chain in (self._journal, *self._adopted.chains):
-                chain.close()
                 waiting = chain.waiting
                 with self._ledger.guard:
                     chain.taken += waiting
@@ -286,8 +285,8 @@ class SpoolBuffer(SpoolPlaces):
         """Close the copies of what is the parent's: this is a forked child. Takes no lock."""
         self._abandoned = True
         self._disk.close()
-        for chain in (self._journal, *self._adopted.chains):
-            chain.disown()
+        self._journal.disown()
+        self._adopted.disown()
         self._spool.close()
 
     def give_away(self, put: Callable[[bytes], object]) -> None:

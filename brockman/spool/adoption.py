@@ -45,6 +45,9 @@ class Adopted:
         self._notice = notice
         self._under_way = under_way
         self._looking = threading.RLock()
+        self._is_closed = False
+        # Settled, but the disk does not let go of them: they stay locked, or would be adopted again and again.
+        self._stuck: list[Chain] = []
 
     @property
     def waiting(self) -> int:
@@ -58,8 +61,7 @@ class Adopted:
             OSError: When the spool cannot be looked at.
         """
         with self._looking:
-            if self._spool.is_removed:
-                self._spool.open()
+            self._spool.open()
             sweep(self._spool)
             for name in folder_names(self._spool):
                 if len(self.chains) >= _AT_ONCE:
@@ -88,6 +90,9 @@ class Adopted:
         count = sum(segment.count for segment in segments)
         size = sum(segment.end - segment.read_to for segment in segments)
         with self._under_way():
+            if self._is_closed:  # meanwhile
+                chain.disown()
+                return
             self.chains.append(chain)
             with self._ledger.guard:
                 chain.stored, chain.stored_bytes = count, size
@@ -95,6 +100,7 @@ class Adopted:
             if count == 0:  # nothing, or damage in which not even the start of a frame is left
                 chain.take(1, 1)
                 self.done(chain)
+        chain.tell_lost()
 
     def done(self, chain: Chain) -> None:
         """Let go of a chain that is empty."""
@@ -102,7 +108,22 @@ class Adopted:
             self.past += chain.taken
             chain.taken = chain.stored = 0
         self.chains.remove(chain)
-        chain.close()
+        if chain.is_stuck:
+            self._stuck.append(chain)
+        else:
+            chain.close()
+
+    def close(self) -> None:
+        """Let go of all that is left, for others to adopt, and adopt nothing more."""
+        self._is_closed = True
+        for chain in (*self.chains, *self._stuck):
+            chain.close()
+
+    def disown(self) -> None:
+        """Close the copies of what is the parent's."""
+        self._is_closed = True
+        for chain in (*self.chains, *self._stuck):
+            chain.disown()
 
 
 def link_segments(chain: Chain, folder: Folder) -> None:

@@ -32,6 +32,7 @@ class Chain:
         self.taken = self.taken_bytes = 0
         self.batch: list[bytes] = []
         self.settled = 0
+        self.is_stuck = False  # whether a file could not be removed
         self.lost = 0  # how many were found damaged since `tell_lost`
         self._stops: list[int] = []  # where in the segment at the head each of the batch ends
         self._ledger = ledger
@@ -138,7 +139,7 @@ class Chain:
         segment.seen = segment.count
         segment.damages = 0
         self.lost += lost
-        segment.remove()
+        self.is_stuck = not segment.remove() or self.is_stuck
         segment.folder = None
 
     def tell_lost(self) -> None:

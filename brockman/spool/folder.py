@@ -18,10 +18,12 @@ import fcntl
 import os
 import re
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 
 from brockman.clock import wall
+from brockman.spool.mapping import may_map
 
 LOCK = "lock"
 _NAME = re.compile(r"\d+-[0-9a-f]{16}")
@@ -41,14 +43,25 @@ class SpoolDir:
         """Open nothing yet."""
         self.path = path
         self.descriptor = -1
+        self.may_map = False  # whether files in it may be mapped
+        self._before: list[int] = []  # of what was removed: another thread may be using them
+        self._is_closed = False
+        self._opening = threading.RLock()
 
     def open(self) -> None:
-        """Open it, also again; it is made if there is none.
+        """Open it, unless it is open, or again if it was removed since; it is made if there is none.
 
         Raises:
             Refused: When it is a symbolic link, belongs to somebody else, or others may write into it.
-            OSError: When it cannot be had.
+            OSError: When it cannot be had, or was closed.
         """
+        with self._opening:
+            if self._is_closed:
+                raise OSError(errno.EBADF, "it is closed", self.path)
+            if self.is_removed:
+                self._open()
+
+    def _open(self) -> None:
         with suppress(FileExistsError):  # no folder, of which the next line tells
             os.makedirs(self.path, mode=0o700)
         try:
@@ -62,8 +75,8 @@ class SpoolDir:
         except OSError:
             os.close(descriptor)
             raise
-        before, self.descriptor = self.descriptor, descriptor
-        close_quietly(before)
+        self._before.append(self.descriptor)
+        self.descriptor, self.may_map = descriptor, may_map(descriptor)
 
     @property
     def is_removed(self) -> bool:
@@ -71,9 +84,11 @@ class SpoolDir:
         return self.descriptor < 0 or os.fstat(self.descriptor).st_nlink == 0
 
     def close(self) -> None:
-        """Close it. Twice does no harm."""
-        before, self.descriptor = self.descriptor, -1
-        close_quietly(before)
+        """Close it for good. Twice does no harm."""
+        self._is_closed = True
+        opened, self._before, self.descriptor = [*self._before, self.descriptor], [], -1
+        for descriptor in opened:
+            close_quietly(descriptor)
 
 
 def why_unusable(path: str) -> str | None:

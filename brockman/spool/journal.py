@@ -14,6 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 
 from brockman.clock import monotonic
 from brockman.interpreter import HAS_GIL
@@ -21,7 +22,6 @@ from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
 from brockman.spool.folder import SpoolDir, make_folder
 from brockman.spool.frame import HEADER
-from brockman.spool.mapping import may_map
 from brockman.spool.quota import Quota
 from brockman.spool.segment import MAX_BYTES, Segment, name_of
 
@@ -61,10 +61,9 @@ class Journal(Chain):
         self._spool = spool
         self._quota = quota
         self._segment_bytes = segment_bytes
-        self._mapped = False
         self._durable = fsync == "always"
         self.unsynced: deque[Segment] | None = deque() if fsync == "interval" else None
-        self._number = 0
+        self._numbers = count(1)
         # Held to change the active segment, and for one write where it is not mapped. It lets its own thread in
         # again: a signal handler may come at any call.
         self._changing = threading.RLock()
@@ -149,7 +148,7 @@ class Journal(Chain):
             seen = self.active
             if seen.end + size <= seen.limit:
                 return True  # another thread was first
-            self._open_spool()
+            self._spool.open()
             room = max(self._segment_bytes, len(HEADER) + size)
             if room > MAX_BYTES or not self._quota.has_room(room):
                 return False
@@ -169,14 +168,9 @@ class Journal(Chain):
             OSError: When the disk does not take it, or the spool is full; then the old one goes on.
         """
         with self._changing:
-            self._open_spool()
+            self._spool.open()
             if self._quota.has_room(self._segment_bytes):
                 self._begin(self._segment_bytes, self.active)
-
-    def _open_spool(self) -> None:
-        if self._spool.is_removed:
-            self._spool.open()
-            self._mapped = may_map(self._spool.descriptor)
 
     def _begin(self, room: int, seen: Segment) -> None:
         new = self._make(room)
@@ -199,9 +193,8 @@ class Journal(Chain):
         if not self.folders or self.folders[-1].is_removed:
             self.folders.append(make_folder(self._spool, os.urandom))
         folder = self.folders[-1]
-        self._number += 1
-        segment = Segment(folder, name_of(self._number))
-        segment.make(room, mapped=self._mapped)
+        segment = Segment(folder, name_of(next(self._numbers)))
+        segment.make(room, mapped=self._spool.may_map)
         if self._durable:
             segment.sync()
             folder.sync()

@@ -236,14 +236,17 @@ class Segment:
         opened, self._reader = self._reader, -1
         close_quietly(opened)
 
-    def remove(self) -> None:
-        """Remove the file, then its acknowledgement, and close both."""
-        folder = self.folder
+    def remove(self) -> bool:
+        """Remove the file, then its acknowledgement, and close both; return whether they are gone."""
+        folder, is_gone = self.folder, True
         if folder is not None:
-            with suppress(OSError):
+            try:
                 folder.remove(self.name)
                 folder.remove(self.name + _ACK_SUFFIX)
+            except OSError:
+                is_gone = False
         self.close()
+        return is_gone
 
     def close(self) -> None:
         """Close what is open; the files stay as they are."""
