@@ -37,7 +37,7 @@ _SLOW = 2.0  # seconds; the request is answered by then, but the worker could an
 _REST = 300.0  # seconds, after a failure
 _KEPT = 24 * 60 * 60  # seconds
 _LAST = "brockman:last"  # about the highest number that a process has taken for its key
-_KEY = "brockman:stats:1:{}"  # the 1 changes with the form of what is left
+_KEY = "brockman:stats:2:{}"  # the 2 changes with the form of what is left
 _SPREAD = 16
 _MOST = 50_000  # numbers that are looked at, the highest
 _CHUNK = 500  # keys that are read at a time
@@ -120,12 +120,12 @@ def publish(patience: float = _PATIENCE) -> bool:
     try:
         alias = read_settings(DjangoSettings).stats_cache
         stats = _client.stats() if alias is not None else Stats()
-        if stats.recorded:
+        if stats.recorded or stats.recovered:
             _leave(caches[alias], place, stats)
         if stats.queued or stats.in_flight:
             place.look_again()  # no request may come for hours
         place.rest(_EVERY if monotonic() - started < _SLOW else _REST)
-        return bool(stats.recorded)
+        return bool(stats.recorded or stats.recovered)
     except ConfigurationError:  # told by the client
         place.rest(_EVERY)
     except Exception as error:  # a cache's own errors have no class in common

@@ -16,15 +16,15 @@ from brockman.django.shared_stats import ProcessStats, is_private, own_stats, re
 from brockman.exceptions import ConfigurationError
 from brockman.stats import Stats
 
-_COLUMNS = ("recorded", "delivered", "rejected", "dropped", "waiting")
+_COLUMNS = ("recorded", "recovered", "delivered", "rejected", "dropped", "waiting")
 
 
 class Command(BaseCommand):
     """Show what became of the triggers."""
 
     help = (
-        "Shows how many triggers were recorded, delivered, rejected, dropped and wait, in all and in each process"
-        " that has left its counts in the cache FL_STATS_CACHE within a day."
+        "Shows how many triggers were recorded, recovered from a spool, delivered, rejected, dropped and wait, in all"
+        " and in each process that has left its counts in the cache FL_STATS_CACHE within a day."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -83,11 +83,12 @@ def _table(processes: Sequence[ProcessStats]) -> Iterator[str]:
     yield f"{'all':<28}" + "".join(f"{count:>12}" for count in sums)
     if reasons:
         yield "dropped: " + ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    errors = {process.stats.last_error for process in processes if process.stats.last_error}
-    for error in sorted(errors):
-        yield f"last error: {error}"
+    for kind, name in (("last error", "last_error"), ("not on disk", "spool_error")):
+        for error in sorted({getattr(process.stats, name) or "" for process in processes} - {""}):
+            yield f"{kind}: {error}"
 
 
 def _counts(stats: Stats) -> list[int]:
     waiting = stats.queued + stats.in_flight
-    return [stats.recorded, stats.delivered, stats.rejected, sum(stats.dropped.values()), waiting]
+    dropped = sum(stats.dropped.values())
+    return [stats.recorded, stats.recovered, stats.delivered, stats.rejected, dropped, waiting]
