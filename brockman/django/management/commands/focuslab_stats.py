@@ -23,8 +23,8 @@ class Command(BaseCommand):
     """Show what became of the triggers."""
 
     help = (
-        "Shows how many triggers were recorded, recovered from a spool, delivered, rejected, dropped and wait, in all"
-        " and in each process that has left its counts in the cache FL_STATS_CACHE within a day."
+        "Shows how many triggers were recorded, recovered from a spool, delivered, rejected, dropped and wait, in"
+        " all and in each process that has left its counts in the cache FL_STATS_CACHE within a day."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
