@@ -1,7 +1,8 @@
-"""The command `brockman`: serve, demo, import.
+"""The command `brockman`: serve, demo, import, spool.
 
 lines -> detect -> ndjson | csv_rows | access_log -> importing     brockman import
 scenario -> recording -> proof -> demo                             brockman demo
+spool_table, spool_sending -> spool                                brockman spool
 progress, table, interrupt, extras, collector_process, unsettled   what they are made of
 """
 
@@ -16,7 +17,7 @@ import brockman
 from brockman.cli.interrupt import as_exceptions, exit_status
 from brockman.exceptions import ConfigurationError
 
-DESCRIPTION = "The FocusLab client: run a collector, see a demonstration, send triggers from a file."
+DESCRIPTION = "The FocusLab client: run a collector, see a demonstration, send triggers from a file or a spool."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,12 +58,12 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from brockman.cli import demo, importing, serve  # here, where Ctrl-C is met already
+    from brockman.cli import demo, importing, serve, spool  # here, where Ctrl-C is met already
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing):
+    for module in (serve, demo, importing, spool):
         module.add_parser(commands)
     return parser

@@ -59,11 +59,12 @@ class SpoolDir:
             if self._is_closed:
                 raise OSError(errno.EBADF, "it is closed", self.path)
             if self.is_removed:
-                self._open()
+                with suppress(FileExistsError):  # no folder, of which the next line tells
+                    os.makedirs(self.path, mode=0o700)
+                self.open_existing()
 
-    def _open(self) -> None:
-        with suppress(FileExistsError):  # no folder, of which the next line tells
-            os.makedirs(self.path, mode=0o700)
+    def open_existing(self) -> None:
+        """Do as `open`, but make nothing: who only looks leaves everything as it is."""
         try:
             descriptor = os.open(self.path, _FOLDER)
         except OSError as error:
@@ -251,11 +252,16 @@ def open_folder(spool: SpoolDir, name: str) -> Folder:
     return Folder(spool, name, descriptor, -1)
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether a name is one that processes give their folders."""
+    return _NAME.fullmatch(name) is not None
+
+
 def folder_names(spool: SpoolDir) -> list[str]:
     """Return the names of the processes' folders, the oldest first."""
     ages = []
     for name in os.listdir(spool.descriptor):
-        if _NAME.fullmatch(name):
+        if is_folder_name(name):
             with suppress(OSError):  # it is being removed
                 ages.append(
                     (os.stat(f"{name}/{LOCK}", dir_fd=spool.descriptor, follow_symlinks=False).st_mtime_ns, name)

@@ -1,0 +1,158 @@
+"""What a person, or a program, sees of a spool."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from brockman.cli.lines import printable
+from brockman.cli.progress import Progress
+from brockman.cli.table import format_columns
+from brockman.clock import wall
+from brockman.exceptions import ConfigurationError
+from brockman.spool.damage import DAMAGED
+from brockman.spool.survey import Process, Survey, Visit
+
+_WORTH_A_BAR = 64 * 1024 * 1024  # bytes; less is counted in no time
+_HEAD = ("folder", "owner", "triggers", "bytes", "oldest", "age")
+_NUMBERS = (2, 3)
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+
+
+def visit(path: str, *, to_write: bool = False) -> Visit:
+    """Open a spool to look at it.
+
+    Raises:
+        ConfigurationError: When it is none, or this user may not; says what to do.
+    """
+    full = os.path.abspath(path)
+    try:
+        visited = Visit(full)
+    except OSError as error:
+        raise ConfigurationError(f"{path!r}: {error.strerror or error}{_advice(full)}") from None
+    if to_write and not os.access(full, os.W_OK | os.X_OK, effective_ids=True):
+        visited.close()
+        raise ConfigurationError(f"{path!r} cannot be written to; copy it (cp -a), and name the copy")
+    return visited
+
+
+def _advice(path: str) -> str:
+    """Return what to do about a folder that cannot be opened."""
+    try:
+        owner = os.stat(path).st_uid
+    except FileNotFoundError:
+        return "; name the folder that spool_dir (FL_SPOOL_DIR) names"
+    except OSError:
+        return "; run this as the user it belongs to"
+    if not os.path.isdir(path) or owner == os.geteuid():
+        return ""
+    try:
+        name = pwd.getpwuid(owner).pw_name
+    except KeyError:  # a container's, say
+        return f"; run this as user {owner}"
+    return f"; run this as that user: {name}"
+
+
+def count(visited: Visit) -> Survey:
+    """Count what is there, with a bar if it is much."""
+    total = visited.total()
+    if total < _WORTH_A_BAR:
+        return visited.survey()
+    with Progress(lambda: (min(visited.done, total), "counting"), total=total, unit="B", is_bytes=True):
+        survey = visited.survey()
+        visited.done = total
+    return survey
+
+
+def show(path: str) -> int:
+    """Print the table."""
+    with visit(path) as visited:
+        survey = count(visited)
+    rows = [_HEAD, *map(_row, survey.processes), _total(survey.processes)]
+    print(format_columns(rows, _NUMBERS))
+    print(f"damaged: {survey.damaged_bytes} bytes in {survey.damaged_files} files")
+    for name, reason in reasons(survey):
+        print(f"left alone: {name}: {reason}")
+    return 0
+
+
+def reasons(survey: Survey) -> list[tuple[str, str]]:
+    """Return what nobody delivers, and why."""
+    refused = [(process.name, process.refusal) for process in survey.processes if process.refusal is not None]
+    return [
+        *((name, printable(reason)) for name, reason in refused),
+        *((printable(name), "it is none of the spool's") for name in survey.strangers),
+    ]
+
+
+def _row(process: Process) -> Sequence[str]:
+    owner = "alive" if process.is_alive else "gone"
+    return (
+        process.name,
+        owner if process.refusal is None else "-",
+        str(process.triggers),
+        str(process.size),
+        *_oldest([process]),
+    )
+
+
+def _total(processes: list[Process]) -> Sequence[str]:
+    count = sum(process.triggers for process in processes)
+    size = sum(process.size for process in processes)
+    alive = sum(process.is_alive for process in processes)
+    return ("total", f"{alive} alive", str(count), str(size), *_oldest(processes))
+
+
+def _oldest(processes: list[Process]) -> tuple[str, str]:
+    """Return when the oldest trigger was recorded, and how long ago."""
+    moments = {moment: text for text, moment in map(_moment, processes) if moment is not None}
+    if not moments:
+        return "-", ""
+    first = min(moments)
+    return moments[first], age(max(0.0, wall() - first.timestamp()))
+
+
+def _moment(process: Process) -> tuple[str, datetime | None]:
+    text = process.recorded_at or ""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return text, None
+    return text, moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def age(seconds: float) -> str:
+    """Return a duration in the largest unit of which there are at least two."""
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def list_triggers(path: str) -> int:
+    """Print every trigger that waits as a line of JSON."""
+    out = sys.stdout.buffer
+    with visit(path) as visited:
+        for body in visited.bodies():
+            out.write(body)
+            out.write(b"\n")
+        out.flush()
+    if visited.damages:
+        print(f"{visited.damages} damaged places are left out", file=sys.stderr)
+    for line in visited.left_out:
+        print(f"left out: {printable(line)}", file=sys.stderr)
+    return 1 if visited.left_out else 0
+
+
+def drop_damaged(path: str) -> int:
+    """Remove what is kept aside as damaged."""
+    with visit(path, to_write=True) as visited:
+        try:
+            files, size = visited.drop_damaged()
+        except OSError as error:
+            raise ConfigurationError(f"{os.path.join(path, DAMAGED)!r}: {error.strerror or error}") from None
+    print(f"removed {size} bytes in {files} files")
+    return 0

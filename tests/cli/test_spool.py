@@ -1,0 +1,487 @@
+"""What `brockman spool` promises: it shows what waits, disturbs nobody, and sends what has no owner, once."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brockman.cli import main
+from brockman.spool.frame import HEADER
+from tests.cli.conftest import Ended, command, environment, ran, read_terminal, started
+from tests.collector.running import KEY
+from tests.server import RecordingServer, Reply, Request
+
+NOWHERE = "http://127.0.0.1:1/api/v1/"
+# Records the numbers from `start` on, `count` for each line that comes in; a batch is in flight by then.
+RECORDER = """
+import sys, threading
+from brockman.client import FocusLabClient
+spool, endpoint, count, start = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+client = FocusLabClient("k", endpoint=endpoint, spool_dir=spool, flush_interval=0.01, max_batch_size=10)
+for line in sys.stdin:
+    for number in range(start, start + count):
+        assert client.record_trigger("actor", "viewed", "page", variables={"n": number})
+    start += count
+    tick = threading.Event()
+    while not (client.stats().in_flight or client.stats().delivered):
+        tick.wait(0.005)
+    print("recorded", flush=True)
+client.close()
+"""
+root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+
+@contextmanager
+def recording(
+    spool: Path, endpoint: str = NOWHERE, count: int = 20, start: int = 0
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that has recorded; it is killed with -9 unless it has ended."""
+    arguments = [sys.executable, "-c", RECORDER, str(spool), endpoint, str(count), str(start)]
+    with started(arguments, stdin=subprocess.PIPE, stderr=None) as process:
+        record_more(process)
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def record_more(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "recorded\n"
+
+
+def leave(spool: Path, endpoint: str = NOWHERE, count: int = 20, start: int = 0) -> Path:
+    """Have a process record and be killed with -9; return its folder."""
+    before = set(folders(spool))
+    with recording(spool, endpoint, count, start):
+        pass
+    (folder,) = set(folders(spool)) - before
+    return folder
+
+
+def folders(spool: Path) -> list[Path]:
+    return [path for path in spool.glob("*") if re.fullmatch(r"\d+-[0-9a-f]{16}", path.name)]
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `brockman spool` in this process."""
+    monkeypatch.setenv("FL_API_KEY", KEY)
+
+    def run(spool: Path | str, *arguments: str) -> Ended:
+        capsys.readouterr()
+        status = main(["spool", str(spool), *arguments])
+        captured = capsys.readouterr()
+        return Ended(status, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def numbers(triggers: list[dict[str, Any]]) -> list[int]:
+    return [trigger["variables"]["n"] for trigger in triggers]
+
+
+def listed(ended: Ended) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ended.out.splitlines()]
+
+
+def rows(ended: Ended) -> dict[str, list[str]]:
+    """Return the lines of the table by their first column."""
+    return {line.split()[0]: line.split()[1:] for line in ended.out.splitlines()}
+
+
+def value(ended: Ended, label: str) -> int:
+    """Return the number behind a label of the summary, which may hold a comma and spaces."""
+    (line,) = [line for line in ended.out.splitlines() if line.startswith(f"{label}  ")]
+    return int(line.removeprefix(label).split()[0])
+
+
+# --- the table and the list ---
+
+
+def test_the_table_tells_of_each_process_whether_it_lives_and_what_waits(spool: Path, run: Run) -> None:
+    """Triggers, bytes and the oldest are those of the list; the totals are sums; the oldest folder comes first."""
+    with recording(spool, count=7) as living:
+        living.send_signal(signal.SIGSTOP)  # it would adopt the other one some time
+        (mine,) = folders(spool)
+        dead = leave(spool, count=30, start=100)
+        ended, triggers = run(spool), listed(run(spool, "--list"))
+    assert (ended.status, ended.err) == (0, "")
+    table = rows(ended)
+    assert list(table) == ["folder", mine.name, dead.name, "total", "damaged:"]
+    assert table[mine.name][:2] == ["alive", "7"]
+    assert table[dead.name][:2] == ["gone", "30"]
+    sizes = [int(table[name][2]) for name in (mine.name, dead.name)]
+    bodies = [len(json.dumps(trigger, separators=(",", ":"))) for trigger in triggers]
+    assert sum(bodies) < sum(sizes) <= sum(bodies) + 13 * 37
+    assert [table[name][3] for name in (mine.name, dead.name)] == [
+        triggers[0]["recorded_at"],
+        triggers[7]["recorded_at"],
+    ]
+    assert table["total"][:5] == ["1", "alive", "37", str(sum(sizes)), triggers[0]["recorded_at"]]
+    assert table["total"][6] in ("s", "min")
+    assert "damaged: 0 bytes in 0 files" in ended.out
+
+
+def test_the_list_holds_every_trigger_that_is_not_settled_and_no_other(
+    server: RecordingServer, spool: Path, run: Run
+) -> None:
+    """What the server had accepted before the process was killed is not in it; the order is that of recording."""
+    server.respond = lambda request: Reply(201 if len(server.requests) < 2 else 503)
+    with recording(spool, server.endpoint, count=50):
+        server.wait_until(lambda server: len(server.requests) >= 3)  # two are accepted, and noted by then
+    accepted = [n for request in server.requests[:2] for n in numbers(request.triggers)]
+    ended = run(spool, "--list")
+    assert (ended.status, ended.err) == (0, "")
+    assert accepted == list(range(len(accepted)))
+    assert numbers(listed(ended)) == list(range(len(accepted), 50))
+    (folder,) = folders(spool)
+    assert rows(run(spool))[folder.name][1] == str(50 - len(accepted))
+
+
+def test_who_looks_disturbs_no_process_at_work(server: RecordingServer, spool: Path, run: Run) -> None:
+    """A process records and delivers while tables and lists are made: each trigger arrives once."""
+    with recording(spool, server.endpoint, count=500) as process:
+        for _ in range(10):
+            record_more(process)
+            table, lines = run(spool), run(spool, "--list")
+            assert (table.status, lines.status, lines.err) == (0, 0, "")
+            assert set(numbers(listed(lines))) <= set(range(5500))
+            assert "left alone" not in table.out
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(30) == 0
+    assert numbers(server.triggers) == list(range(5500))
+    assert len(server.ids()) == 5500
+    assert os.listdir(spool) == []
+
+
+def test_looking_leaves_every_file_as_it_is(spool: Path, run: Run) -> None:
+    """No lock, no note, no folder is made, and nothing is written, even where the lock is missing."""
+    folder = leave(spool)
+    (folder / "lock").unlink()
+
+    def state() -> dict[str, tuple[int, int]]:
+        found = {str(path): path.stat() for path in [spool, *spool.rglob("*")]}
+        return {path: (status.st_mtime_ns, status.st_size) for path, status in found.items()}
+
+    before = state()
+    assert rows(run(spool))[folder.name][0] == "gone"
+    assert len(listed(run(spool, "--list"))) == 20
+    assert state() == before
+
+
+def test_a_list_that_is_read_to_its_first_lines_only_ends_in_silence(spool: Path) -> None:
+    """`brockman spool DIR --list | head` shows no traceback."""
+    leave(spool, count=3000)
+    with started(command("spool", str(spool), "--list")) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert json.loads(process.stdout.readline())["variables"] == {"n": 0}
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 1
+
+
+def test_a_large_spool_is_counted_with_a_bar(spool: Path) -> None:
+    """On a terminal; 80 MB, most of it room that was never written, hold the 20 triggers that were recorded."""
+    folder = leave(spool)
+    for number in (2, 3):
+        with open(folder / f"{number:08d}", "wb") as file:
+            file.write(HEADER)
+            file.truncate(40 * 1024 * 1024)
+    ours, theirs = pty.openpty()
+    with started(command("spool", str(spool)), stderr=theirs) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+        assert process.stdout is not None
+        out = process.stdout.read()
+    assert process.returncode == 0
+    assert "100%|" in shown
+    assert "counting" in shown
+    assert f"{folder.name}  gone           20" in out
+
+
+# --- sending ---
+
+
+def test_what_has_no_owner_is_sent_and_what_has_one_is_left_to_it(
+    server: RecordingServer, spool: Path, run: Run
+) -> None:
+    """The status is 1 while something is left; when its owner is gone too, it is sent, and the spool is empty."""
+    with recording(spool, count=5) as living:
+        living.send_signal(signal.SIGSTOP)
+        leave(spool, count=30, start=100)
+        ended = run(spool, "--send", "--endpoint", server.endpoint)
+        assert (ended.status, ended.err) == (1, "")
+        assert [value(ended, label) for label in ("delivered", "rejected", "damaged")] == [30, 0, 0]
+        assert [value(ended, label) for label in ("left, in use", "left, no owner")] == [5, 0]
+        assert numbers(server.triggers) == list(range(100, 130))
+    ended = run(spool, "--send", "--endpoint", server.endpoint)
+    assert (ended.status, value(ended, "delivered")) == (0, 5)
+    assert numbers(server.triggers) == [*range(100, 130), *range(5)]
+    assert os.listdir(spool) == []
+
+
+def test_the_spool_of_another_machine_is_sent_from_a_copy(
+    server: RecordingServer, spool: Path, tmp_path: Path, run: Run
+) -> None:
+    """The copy has no owner, though the process that wrote the original lives; ids and times stay as they were."""
+    with recording(spool, count=12) as living:
+        living.send_signal(signal.SIGSTOP)
+        shutil.copytree(spool, tmp_path / "copy")
+        triggers = listed(run(tmp_path / "copy", "--list"))
+        ended = run(tmp_path / "copy", "--send", "--endpoint", server.endpoint)
+        assert len(listed(run(spool, "--list"))) == 12
+    assert (ended.status, value(ended, "delivered")) == (0, 12)
+    assert server.triggers == triggers
+    assert numbers(triggers) == list(range(12))
+    assert os.listdir(tmp_path / "copy") == []
+
+
+def test_more_processes_than_are_adopted_at_once_are_sent_in_one_call(
+    server: RecordingServer, spool: Path, run: Run
+) -> None:
+    """A flush adopts 64 folders at most; here are 140."""
+    folder = leave(spool, count=2)
+    for number in range(139):
+        shutil.copytree(folder, spool / f"1-{number:016x}")
+    ended = run(spool, "--send", "--endpoint", server.endpoint)
+    assert (ended.status, value(ended, "delivered"), len(server.triggers)) == (0, 280, 280)
+    assert os.listdir(spool) == []
+
+
+def test_what_the_server_rejects_is_told_and_is_no_success(server: RecordingServer, spool: Path, run: Run) -> None:
+    def judge(request: Request) -> Reply:
+        bad = [index for index, trigger in enumerate(request.triggers) if trigger["variables"]["n"] == 3]
+        return Reply(
+            207, json.dumps({"rejected": [{"index": index, "error": "no\x1b"} for index in bad]}).encode()
+        )
+
+    server.respond = judge
+    leave(spool)
+    ended = run(spool, "--send", "--endpoint", server.endpoint)
+    assert ended.status == 1
+    assert [value(ended, label) for label in ("delivered", "rejected", "left, no owner")] == [19, 1, 0]
+    assert ended.err.startswith(r"rejected: the server answered 400: no\x1b: ")
+
+
+def test_two_who_send_at_once_send_everything_once(server: RecordingServer, spool: Path) -> None:
+    """Beside a third who looks; whoever comes too late for a folder leaves it to the other."""
+    folder = leave(spool, count=4)
+    for number in range(29):
+        shutil.copytree(folder, spool / f"1-{number:016x}")
+    arguments = command("spool", str(spool), "--send", "--endpoint", server.endpoint)
+    settings = {"env": environment(FL_API_KEY=KEY)}
+    with started(arguments, **settings) as one, started(arguments, **settings) as other:
+        assert ran(command("spool", str(spool))).status == 0
+        ended = [Ended(process.wait(), *process.communicate()) for process in (one, other)]
+    assert sorted(server.ids().values()) == [30, 30, 30, 30]  # the copies have the same ids
+    assert sum(value(each, "delivered") for each in ended) == 120
+    assert {each.status for each in ended} <= {0, 1}
+    assert os.listdir(spool) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_there(
+    spool: Path, run: Run, number: int
+) -> None:
+    leave(spool)
+    before = listed(run(spool, "--list"))
+    arguments = command("spool", str(spool), "--send", "--endpoint", NOWHERE)
+    with started(arguments, env=environment(FL_API_KEY=KEY)) as process:
+        assert process.stderr is not None
+        assert "is away" in process.stderr.readline()
+        process.send_signal(number)
+        out, err = process.communicate()
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert value(Ended(0, out, err), "left, no owner") == 20
+    assert listed(run(spool, "--list")) == before
+
+
+def test_after_the_timeout_it_gives_up_and_leaves_the_rest(server: RecordingServer, spool: Path, run: Run) -> None:
+    server.respond = lambda request: Reply(503)
+    leave(spool)
+    ended = run(spool, "--send", "--endpoint", server.endpoint, "--timeout", "0.2")
+    assert (ended.status, value(ended, "delivered"), value(ended, "left, no owner")) == (1, 0, 20)
+    assert "is away" in ended.err
+
+
+def test_sending_shows_a_bar_on_a_terminal(server: RecordingServer, spool: Path) -> None:
+    leave(spool, count=700)
+    ours, theirs = pty.openpty()
+    arguments = command("spool", str(spool), "--send", "--endpoint", server.endpoint)
+    with started(arguments, env=environment(FL_API_KEY=KEY), stderr=theirs) as process:
+        os.close(theirs)
+        shown = read_terminal(ours)
+    assert process.returncode == 0
+    assert "100%|" in shown
+    assert "700/700" in shown
+    assert "delivered=700" in shown
+
+
+# --- damage, and what is left alone ---
+
+
+def test_damage_is_told_kept_and_removed_when_asked(server: RecordingServer, spool: Path, run: Run) -> None:
+    """One flipped bit: 19 of 20 are listed and sent; what is left of the other is kept until it is dropped."""
+    folder = leave(spool)
+    segment = folder / "00000001"
+    content = bytearray(segment.read_bytes())
+    content[content.index(b'"n":11') + 4] ^= 1
+    segment.write_bytes(content)
+
+    ended = run(spool, "--list")
+    assert numbers(listed(ended)) == [n for n in range(20) if n != 11]
+    assert (ended.status, ended.err) == (0, "1 damaged places are left out\n")
+
+    ended = run(spool, "--send", "--endpoint", server.endpoint)
+    assert (ended.status, value(ended, "delivered"), value(ended, "damaged")) == (1, 19, 1)
+    (kept,) = (spool / "damaged").iterdir()
+    size = kept.stat().st_size
+    assert f"damaged: {size} bytes in 1 files" in run(spool).out
+
+    ended = run(spool, "--drop-damaged")
+    assert (ended.status, ended.out) == (0, f"removed {size} bytes in 1 files\n")
+    assert "damaged: 0 bytes in 0 files" in run(spool).out
+    assert run(spool, "--drop-damaged").out == "removed 0 bytes in 0 files\n"
+
+
+def test_a_later_format_and_strange_files_are_left_alone_with_the_reason(
+    server: RecordingServer, spool: Path, run: Run
+) -> None:
+    """The rest is sent; a folder of a later brockman counts as left, a file that is nobody's trigger does not."""
+    later, other = leave(spool), leave(spool, count=4, start=100)
+    (spool / "notes\x1b.txt").write_text("mine")
+    (other / "core").write_text("")
+    text = b"brockman-spool 2"
+    (later / "00000002").write_bytes(b"%b %d\n" % (text, zlib.crc32(text)))
+    table = run(spool)
+    assert rows(table)[later.name][:2] == ["-", "20"]
+    assert f"left alone: {later.name}: 00000002: it has format 2, of a later brockman\n" in table.out
+    assert "left alone: notes\\x1b.txt: it is none of the spool's\n" in table.out
+    assert f"left alone: {other.name}/core: it is none of the spool's\n" in table.out
+    ended = run(spool, "--list")
+    assert ended.status == 1
+    assert ended.err == f"left out: {later.name}/00000002: it has format 2, of a later brockman\n"
+    ended = run(spool, "--send", "--endpoint", server.endpoint)
+    assert (ended.status, numbers(server.triggers)) == (1, [100, 101, 102, 103])
+    shutil.rmtree(later)
+    assert run(spool, "--send", "--endpoint", server.endpoint).status == 0
+    assert (spool / "notes\x1b.txt").read_text() == "mine"
+
+
+# --- wrong usage ---
+
+
+def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) -> None:
+    """A missing folder is not made; an empty one is a spool in which nothing waits, and all is delivered."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter").write_text("")
+    (tmp_path / "home").chmod(0o777)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o770)
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "file").write_text("")
+    for name, told in [
+        ("missing", "No such file or directory; name the folder that spool_dir"),
+        ("home", "it is no spool: nothing in it was left by brockman"),
+        ("open", "others may write into it (mode 770); chmod 700"),
+        ("link", "it is a symbolic link; name the folder itself"),
+        ("file", "Not a directory"),
+    ]:
+        for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
+            ended = run(tmp_path / name, *option)
+            assert (ended.status, ended.out) == (2, "")
+            assert ended.err.startswith(f"brockman spool: {str(tmp_path / name)!r}: {told}")
+            assert ended.err.count("\n") == 1
+    assert not (tmp_path / "missing").exists()
+    for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
+        assert run(tmp_path / "empty", *option).status == 0
+    assert os.listdir(tmp_path / "empty") == []
+
+
+@root_only
+def test_a_spool_of_another_user_is_refused_and_says_whose_it_is(spool: Path, run: Run) -> None:
+    """So is one folder in it, which is named while the rest is shown."""
+    folder = leave(spool)
+    os.chown(folder, 65534, 65534)
+    ended = run(spool)
+    assert ended.status == 0
+    assert rows(ended)[folder.name][:2] == ["-", "0"]
+    assert f"left alone: {folder.name}: it belongs to user 65534, not to 0\n" in ended.out
+    os.chown(spool, 65534, 65534)
+    for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
+        ended = run(spool, *option)
+        assert (ended.status, ended.out) == (2, "")
+        assert "it belongs to user 65534, not to 0; run this as" in ended.err
+
+
+@root_only
+def test_a_spool_that_cannot_be_written_can_be_looked_at_and_says_to_copy_it(
+    spool: Path, tmp_path: Path, run: Run
+) -> None:
+    """On a read-only mount nothing can be noted, so nothing is sent from there."""
+    leave(spool)
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    subprocess.run(["mount", "--bind", str(spool), str(mount)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(mount)], check=True)
+        assert len(listed(run(mount, "--list"))) == 20
+        ended = run(mount, "--send", "--endpoint", NOWHERE)
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+    assert (ended.status, ended.out) == (2, "")
+    assert "cannot be written to; copy it (cp -a), and name the copy" in ended.err
+
+
+def test_options_that_do_not_go_together_are_a_wrong_usage(
+    spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave(spool)
+    with pytest.raises(SystemExit) as ended:
+        run(spool, "--list", "--send")
+    assert ended.value.code == 2
+    wrong = run(spool, "--api-key", "k")
+    assert (wrong.status, wrong.err) == (2, "brockman spool: --api-key goes with --send\n")
+    monkeypatch.delenv("FL_API_KEY")
+    wrong = run(spool, "--send")
+    assert wrong.status == 2
+    assert "api_key is missing" in wrong.err
+    assert len(listed(run(spool, "--list"))) == 20
+
+
+def test_the_help_tells_of_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["spool", "--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert "usage: brockman spool" in out
+    assert all(option in out for option in ("--list", "--send", "--drop-damaged", "--timeout", "exit status"))
