@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
+from itertools import islice
+from typing import BinaryIO
 
 from brockman.cli.lines import printable
 from brockman.cli.progress import Progress
@@ -17,6 +21,7 @@ from brockman.spool.damage import DAMAGED
 from brockman.spool.survey import Process, Survey, Visit
 
 _WORTH_A_BAR = 64 * 1024 * 1024  # bytes; less is counted in no time
+_AT_ONCE = 1000  # triggers that are printed with one call
 _HEAD = ("folder", "owner", "triggers", "bytes", "oldest", "age")
 _NUMBERS = (2, 3)
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
@@ -58,13 +63,16 @@ def _advice(path: str) -> str:
 
 def count(visited: Visit) -> Survey:
     """Count what is there, with a bar if it is much."""
+    with _bar(visited, "counting"):
+        return visited.survey()
+
+
+def _bar(visited: Visit, remark: str) -> AbstractContextManager[object]:
+    """Return a bar for a visit that takes a while, or nothing."""
     total = visited.total()
     if total < _WORTH_A_BAR:
-        return visited.survey()
-    with Progress(lambda: (min(visited.done, total), "counting"), total=total, unit="B", is_bytes=True):
-        survey = visited.survey()
-        visited.done = total
-    return survey
+        return nullcontext()
+    return Progress(lambda: (min(visited.done, total), remark), total=total, unit="B", is_bytes=True)
 
 
 def show(path: str) -> int:
@@ -135,16 +143,24 @@ def age(seconds: float) -> str:
 def list_triggers(path: str) -> int:
     """Print every trigger that waits as a line of JSON."""
     out = sys.stdout.buffer
-    with visit(path) as visited:
-        for body in visited.bodies():
-            out.write(body)
-            out.write(b"\n")
+    # A pipe may lead back to the terminal, as `| head` does.
+    with visit(path) as visited, _bar(visited, "listing") if _is_file(out) else nullcontext():
+        bodies = visited.bodies()
+        while some := list(islice(bodies, _AT_ONCE)):
+            out.write(b"\n".join(some) + b"\n")
         out.flush()
     if visited.damages:
         print(f"{visited.damages} damaged places are left out", file=sys.stderr)
     for line in visited.left_out:
         print(f"left out: {printable(line)}", file=sys.stderr)
     return 1 if visited.left_out else 0
+
+
+def _is_file(out: BinaryIO) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(out.fileno()).st_mode)
+    except OSError:  # none of the system's
+        return False
 
 
 def drop_damaged(path: str) -> int:

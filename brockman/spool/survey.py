@@ -183,6 +183,7 @@ class Visit:
                         self.damages += 1
                     else:
                         yield span.body
+                self.done += part.stop - segment.read_to
                 segment.read_to = part.stop
         except FileNotFoundError:
             return

@@ -207,23 +207,28 @@ def test_a_list_that_is_read_to_its_first_lines_only_ends_in_silence(spool: Path
     assert process.returncode == 1
 
 
-def test_a_large_spool_is_counted_with_a_bar(spool: Path) -> None:
+def test_a_large_spool_is_counted_and_listed_with_a_bar(spool: Path, tmp_path: Path) -> None:
     """On a terminal; 80 MB, most of it room that was never written, hold the 20 triggers that were recorded."""
     folder = leave(spool)
     for number in (2, 3):
         with open(folder / f"{number:08d}", "wb") as file:
             file.write(HEADER)
             file.truncate(40 * 1024 * 1024)
-    ours, theirs = pty.openpty()
-    with started(command("spool", str(spool)), stderr=theirs) as process:
-        os.close(theirs)
-        shown = read_terminal(ours)
-        assert process.stdout is not None
-        out = process.stdout.read()
-    assert process.returncode == 0
-    assert "100%|" in shown
-    assert "counting" in shown
-    assert f"{folder.name}  gone           20" in out
+    shown: dict[str, str] = {}
+    for option in ([], ["--list"]):
+        ours, theirs = pty.openpty()
+        with (
+            open(tmp_path / "out", "w") as out,
+            started(command("spool", str(spool), *option), stdout=out, stderr=theirs) as process,
+        ):
+            os.close(theirs)
+            shown["".join(option)] = read_terminal(ours)
+        assert process.returncode == 0
+        lines = (tmp_path / "out").read_text().splitlines()
+        assert len(lines) == 20 if option else lines[1].startswith(f"{folder.name}  gone           20")
+    assert "100%|" in shown[""]
+    assert "counting" in shown[""]
+    assert "listing" in shown["--list"]
 
 
 # --- sending ---
