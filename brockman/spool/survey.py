@@ -1,6 +1,6 @@
 """What a spool holds, for who only looks: nothing is made, changed or removed, and live processes go on beside it.
 
-Triggers are counted by the starts of their frames, as an adopter counts them: that is 17 times as fast as to check
+Triggers are counted by the starts of their frames, as an adopter counts them: many times as fast as to check
 each, and a torn one counts too.
 """
 
