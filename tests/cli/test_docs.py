@@ -10,7 +10,7 @@ import brockman
 from brockman.cli import main
 from tests.cli.conftest import ROOT, ran
 
-COMMANDS = ("serve", "demo", "import")
+COMMANDS = ("serve", "demo", "import", "spool")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
