@@ -45,26 +45,33 @@ class Notice:
             self._known.add(text)
             self._notes.append(text)
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether trouble was told that is over: that is said at once, as of outages."""
+        return self.trouble is None and self._said is not None
+
     def due_in(self) -> float | None:
         """Return the seconds until a line may be written, or None when there is nothing to say."""
+        if self._is_over:
+            return 0.0
         if self._notes or self.trouble != self._said:
             return max(0.0, self._next_line - monotonic())
         return None
 
     def speak(self) -> None:
         """Write what is to be said, unless a line was written within the last minute."""
+        if self._is_over:
+            self._said = None
+            say(logging.INFO, f"triggers go to disk in {self._path} again")
         if self.due_in() != 0.0:
             return
         self._next_line = monotonic() + LINE_EVERY
         trouble = self.trouble
-        if trouble != self._said:
+        if trouble is not None and trouble != self._said:
             self._said = trouble
-            if trouble is None:
-                say(logging.INFO, f"triggers go to disk in {self._path} again")
-            else:
-                say(
-                    logging.ERROR,
-                    f"triggers cannot be left in {self._path} ({trouble}); until then they wait in memory",
-                )
+            say(
+                logging.ERROR,
+                f"triggers cannot be left in {self._path} ({trouble}); until then they wait in memory",
+            )
         while self._notes:
             say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")
