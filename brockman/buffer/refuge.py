@@ -45,8 +45,9 @@ class Refuge(MemoryBuffer):
         with self._moves.under_way():
             while count and self._fill():
                 if not append(self._returning[0], self._returning):
-                    return False
+                    break
                 count -= 1
+        self._blocked.ring()
         return not len(self)
 
     def _fill(self) -> bool:
