@@ -46,6 +46,16 @@ class Disk:
         """Take nothing more."""
         self.is_closed, self.is_direct = True, False
 
+    def end(self) -> None:
+        """Move what waits in memory to disk if that can be, and take nothing more."""
+        try:
+            if not self.is_closed and not self._refuge.is_idle and self._journal.make_room(b""):
+                self._refuge.rescue(self._append_from)
+                self._notice.work()
+        except OSError as error:
+            self._notice.fail(error)
+        self.close()
+
     def fail(self, error: OSError) -> None:
         """Have triggers wait in memory from now on, and have it said."""
         self.is_direct = False

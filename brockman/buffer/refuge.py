@@ -43,12 +43,29 @@ class Refuge(MemoryBuffer):
         if self._moves.is_mine:  # a signal handler in the middle of this
             return False
         with self._moves.under_way():
-            while count and self._fill():
-                if not append(self._returning[0], self._returning):
-                    break
-                count -= 1
+            self._bring_back(append, count)
         self._blocked.ring()
         return not len(self)
+
+    def _bring_back(self, append: Append, count: int) -> None:
+        while count and self._fill():
+            if not append(self._returning[0], self._returning):
+                return
+            count -= 1
+
+    def rescue(self, append: Append) -> None:
+        """Move all, with what is in flight: this is the end, and whoever comes next delivers it.
+
+        Raises:
+            OSError: As `append` does.
+        """
+        if self._moves.is_mine:
+            return
+        with self._moves.under_way():
+            while self._in_flight:
+                if not append(self._in_flight[0], self._in_flight):
+                    return
+            self._bring_back(append, len(self))
 
     def _fill(self) -> bool:
         if not self._returning and move(self._waiting, self._returning, 1):

@@ -258,7 +258,7 @@ class SpoolBuffer(SpoolPlaces):
     def abandon(self, reason: str) -> list[bytes]:
         """Take no more in, drop what waits in memory only, and return that: the caller tells `on_drop`."""
         self._abandoned = True
-        self._disk.close()
+        self._disk.end()
         dropped = self._refuge.abandon(reason)
         self._blocked.ring()
         return dropped
