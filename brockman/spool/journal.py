@@ -192,6 +192,7 @@ class Journal(Chain):
     def _make(self, room: int) -> Segment:
         if not self.folders or self.folders[-1].is_removed:
             self.folders.append(make_folder(self._spool, os.urandom))
+            self._close_removed_folders()
         folder = self.folders[-1]
         segment = Segment(folder, name_of(next(self._numbers)))
         segment.make(room, mapped=self._spool.may_map)
@@ -199,6 +200,14 @@ class Journal(Chain):
             segment.sync()
             folder.sync()
         return segment
+
+    def _close_removed_folders(self) -> None:
+        """Let go of folders that somebody has removed, as soon as nothing of them is left to be read."""
+        used = {id(segment.folder) for segment in self.segments()}
+        for folder in self.folders[:-1]:
+            if id(folder) not in used:
+                self.folders.remove(folder)
+                folder.close()
 
     def _seal(self, segment: Segment) -> None:
         if segment is _NOWHERE:
