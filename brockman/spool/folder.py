@@ -213,6 +213,10 @@ def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(hidden, name, src_dir_fd=spool.descriptor, dst_dir_fd=spool.descriptor)
     except BaseException:
+        with suppress(OSError):
+            os.unlink(f"{hidden}/{LOCK}", dir_fd=spool.descriptor)
+        with suppress(OSError):
+            os.rmdir(hidden, dir_fd=spool.descriptor)
         close_quietly(lock)
         close_quietly(descriptor)
         raise

@@ -197,8 +197,12 @@ class Journal(Chain):
         segment = Segment(folder, name_of(next(self._numbers)))
         segment.make(room, mapped=self._spool.may_map)
         if self._durable:
-            segment.sync()
-            folder.sync()
+            try:
+                segment.sync()
+                folder.sync()
+            except BaseException:
+                segment.remove()
+                raise
         return segment
 
     def _close_removed_folders(self) -> None:
