@@ -225,11 +225,8 @@ class SpoolBuffer(SpoolPlaces):
 
     def adopt(self) -> None:
         """Take over what processes that are gone have left. Blocks while it is counted."""
-        try:
-            if not self._abandoned:
-                self._adopted.look()
-        except OSError as error:
-            self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
+        if not self._abandoned:
+            self._adopted.look()
 
     def due_in(self) -> float | None:
         """Return in how many seconds `keep_up` is wanted."""

@@ -55,20 +55,26 @@ class Adopted:
         return sum(chain.waiting for chain in list(self.chains))
 
     def look(self) -> None:
-        """Adopt what has no owner. Blocks while it is counted.
-
-        Raises:
-            OSError: When the spool cannot be looked at.
-        """
+        """Adopt what has no owner. Blocks while it is counted."""
         with self._looking:
-            self._spool.open()
-            sweep(self._spool)
-            for name in folder_names(self._spool):
-                if len(self.chains) >= _AT_ONCE:
-                    return
-                folder = adopt_folder(self._spool, name)
-                if folder is not None:
-                    self._adopt(folder)
+            try:
+                self._spool.open()
+            except OSError:  # who records meets the same, and it is said then
+                return
+            try:
+                self._look()
+            except OSError as error:
+                if not self._spool.is_closed:  # by another thread, meanwhile
+                    self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
+
+    def _look(self) -> None:
+        sweep(self._spool)
+        for name in folder_names(self._spool):
+            if len(self.chains) >= _AT_ONCE:
+                return
+            folder = adopt_folder(self._spool, name)
+            if folder is not None:
+                self._adopt(folder)
 
     def _adopt(self, folder: Folder) -> None:
         chain = Chain(self._ledger, self._keep_aside)

@@ -45,7 +45,7 @@ class SpoolDir:
         self.descriptor = -1
         self.may_map = False  # whether files in it may be mapped
         self._before: list[int] = []  # of what was removed: another thread may be using them
-        self._is_closed = False
+        self.is_closed = False
         self._opening = threading.RLock()
 
     def open(self) -> None:
@@ -56,7 +56,7 @@ class SpoolDir:
             OSError: When it cannot be had, or was closed.
         """
         with self._opening:
-            if self._is_closed:
+            if self.is_closed:
                 raise OSError(errno.EBADF, "it is closed", self.path)
             if self.is_removed:
                 with suppress(FileExistsError):  # no folder, of which the next line tells
@@ -86,7 +86,7 @@ class SpoolDir:
 
     def close(self) -> None:
         """Close it for good. Twice does no harm."""
-        self._is_closed = True
+        self.is_closed = True
         opened, self._before, self.descriptor = [*self._before, self.descriptor], [], -1
         for descriptor in opened:
             close_quietly(descriptor)
