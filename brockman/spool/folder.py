@@ -42,6 +42,7 @@ class SpoolDir:
     def __init__(self, path: str) -> None:
         """Open nothing yet."""
         self.path = path
+        self._path = path.rstrip("/") or "/"  # with a slash at its end, a link would be followed
         self.descriptor = -1
         self.may_map = False  # whether files in it may be mapped
         self._before: list[int] = []  # of what was removed: another thread may be using them
@@ -59,16 +60,16 @@ class SpoolDir:
             if self.is_closed:
                 raise OSError(errno.EBADF, "it is closed", self.path)
             if self.is_removed:
-                with suppress(FileExistsError):  # no folder, of which the next line tells
-                    os.makedirs(self.path, mode=0o700)
+                with suppress(FileExistsError):  # a file or a link, perhaps, of which the next line tells
+                    os.makedirs(self._path, mode=0o700)
                 self.open_existing()
 
     def open_existing(self) -> None:
         """Do as `open`, but make nothing: who only looks leaves everything as it is."""
         try:
-            descriptor = os.open(self.path, _FOLDER)
+            descriptor = os.open(self._path, _FOLDER)
         except OSError as error:
-            if os.path.islink(self.path):
+            if os.path.islink(self._path):
                 raise Refused(errno.ELOOP, "it is a symbolic link; name the folder itself", self.path) from error
             raise
         try:
@@ -94,7 +95,7 @@ class SpoolDir:
 
 def why_unusable(path: str) -> str | None:
     """Return in words why triggers could not be left in a folder; None when they could. Makes nothing."""
-    place = path
+    path = place = path.rstrip("/") or "/"
     while not os.path.lexists(place):
         place = os.path.dirname(place)
     try:
