@@ -10,7 +10,15 @@ from contextlib import AbstractContextManager, suppress
 from brockman.callbacks import Callbacks
 from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
-from brockman.spool.folder import Folder, SpoolDir, adopt_folder, folder_names, open_folder, sweep
+from brockman.spool.folder import (
+    Folder,
+    Refused,
+    SpoolDir,
+    adopt_folder,
+    folder_names,
+    open_folder,
+    sweep,
+)
 from brockman.spool.notice import Notice
 from brockman.spool.segment import Foreign, Segment, is_segment
 
@@ -72,7 +80,11 @@ class Adopted:
         for name in folder_names(self._spool):
             if len(self.chains) >= _AT_ONCE:
                 return
-            folder = adopt_folder(self._spool, name)
+            try:
+                folder = adopt_folder(self._spool, name)
+            except Refused as error:
+                self._notice.note(f"{name}: {error.strerror}; it is left alone")
+                continue
             if folder is not None:
                 self._adopt(folder)
 

@@ -225,7 +225,11 @@ def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder
 
 
 def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
-    """Return a folder whose owner is gone, locked, or None when it has an owner, or is none of ours."""
+    """Return a folder whose owner is gone, locked, or None when it has an owner, or is no folder.
+
+    Raises:
+        Refused: When it is another user's, or others may write into it.
+    """
     descriptor = lock = -1
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=spool.descriptor)
@@ -235,6 +239,9 @@ def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False), os.fstat(descriptor)):
             return Folder(spool, name, descriptor, lock)
+    except Refused:
+        close_quietly(descriptor)
+        raise
     except OSError:  # in use, gone, or not a folder of the spool
         pass
     close_quietly(lock)
