@@ -9,11 +9,12 @@ from contextlib import suppress
 from brockman.spool.folder import SpoolDir
 
 _LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
+_SHARES = 8
 _LOOK_AGAIN = 0.1  # seconds, when there seems to be no room
 
 
 class Quota:
-    """Knows about how many bytes lie in a spool. Looked at when a segment is made, at most once a second."""
+    """Knows about how many bytes lie in a spool. Looked at when a segment is made, the more often the fuller it is."""
 
     def __init__(self, spool: SpoolDir, max_bytes: int, clock: Callable[[], float]) -> None:
         """Look at nothing yet.
@@ -27,14 +28,16 @@ class Quota:
         self._max_bytes = max_bytes
         self._clock = clock
         self._looked = -_LOOK_EVERY
-        self._bytes = 0
+        self._bytes = self._look_at = 0
 
     def has_room(self, size: int) -> bool:
         """Return whether so many bytes more may be written."""
-        since = self._clock() - self._looked
-        if since >= _LOOK_EVERY or (self._bytes + size > self._max_bytes and since >= _LOOK_AGAIN):
+        since, wanted = self._clock() - self._looked, self._bytes + size
+        if since >= (_LOOK_AGAIN if wanted > self._max_bytes else 0.0 if wanted > self._look_at else _LOOK_EVERY):
             self._bytes = sum(size for _, size in measure(self._spool))
             self._looked = self._clock()
+            # The others may have seen the same room: each writes only a part of it before looking again.
+            self._look_at = self._bytes + (self._max_bytes - self._bytes) // _SHARES
         return self._bytes + size <= self._max_bytes
 
     def changed(self, by: int) -> None:
