@@ -263,6 +263,7 @@ class SpoolBuffer(SpoolPlaces):
     def leave_behind(self) -> int:
         """Close the files, unlock the folders, and return how many triggers are left there for others to adopt."""
         left = 0
+        self._adopted.finish()
         with self._moves.under_way():
             if self._syncer is not None:
                 self._syncer.finish()

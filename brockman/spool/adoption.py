@@ -75,10 +75,16 @@ class Adopted:
                 if not self._spool.is_closed:  # by another thread, meanwhile
                     self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
 
+    def finish(self) -> None:
+        """Look no more, and wait a moment for a look under way: it may hold the lock of a folder that is left now."""
+        self._is_closed = True
+        if self._looking.acquire(timeout=1.0):
+            self._looking.release()
+
     def _look(self) -> None:
         sweep(self._spool)
         for name in folder_names(self._spool):
-            if len(self.chains) >= _AT_ONCE:
+            if self._is_closed or len(self.chains) >= _AT_ONCE:
                 return
             try:
                 folder = adopt_folder(self._spool, name)
