@@ -1,0 +1,296 @@
+"""What the system may answer to a spool: each error is said once, and memory takes over until it is gone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.spool.disks import NOBODY, facts, fill, logged, mounted, run_child
+
+# Records while the spool fails, says what became of it, has it work again where that can be, and says that too.
+_FAILS = """
+client = make(sys.argv[1])
+kept = record(client, 20)
+until(lambda: client.stats().spool_error)
+error = client.stats().spool_error
+kept += record(client, 20, 20)
+stats = client.stats()
+say(error=error, kept=kept, waiting=stats.queued + stats.in_flight, recorded=stats.recorded)
+client.close(0)
+say(dropped=client.stats().dropped, total=client.stats().recorded)
+"""
+
+
+@pytest.fixture
+def open_path(tmp_path: Path) -> Path:
+    """A folder of another user, who may get to it."""
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    if os.geteuid() == 0:
+        os.chown(mine, NOBODY, NOBODY)
+    return mine
+
+
+def _fails(path: object, *, error: str, uid: int | None = None) -> None:
+    lines = run_child(_FAILS, path, uid=uid)
+    said = facts(lines)
+    assert error in said["error"]
+    assert said["kept"] == said["waiting"] == said["recorded"] == said["total"] == 40
+    assert said["dropped"] == {"shutdown": 40}
+    errors = [line for line in logged(lines, "ERROR") if str(path) in line]
+    assert len(errors) == 1
+    assert error in errors[0]
+    assert [line for line in logged(lines, "WARNING") if "spool" in line] == []
+
+
+def test_a_read_only_mount(tmp_path: Path) -> None:
+    """A spool on a file system that is mounted to be read only: triggers wait in memory, and one line says why."""
+    with mounted("tmpfs", tmp_path / "disk", "size=4m,mode=700,ro") as disk:
+        _fails(disk, error="Read-only file system; name a folder on a disk that can be written")
+        _fails(disk / "spool", error="Read-only file system")
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """A disk without room for the first folder."""
+    with mounted("tmpfs", tmp_path / "disk", "size=64k,mode=700") as disk:
+        fill(disk / "foreign")
+        _fails(disk / "spool", error="No space left on device; make room on that disk")
+
+
+def test_no_inodes(tmp_path: Path) -> None:
+    """A disk that takes no more files."""
+    with mounted("tmpfs", tmp_path / "disk", "size=4m,mode=700,nr_inodes=3") as disk:
+        _fails(disk / "spool", error="No space left on device")
+
+
+def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    """A path that names a file."""
+    (tmp_path / "file").touch()
+    _fails(tmp_path / "file", error="Not a directory")
+    _fails(tmp_path / "file" / "spool", error="Not a directory")
+
+
+def test_a_path_that_is_too_long(tmp_path: Path) -> None:
+    """A name longer than file systems take."""
+    _fails(tmp_path / ("x" * 300), error="File name too long")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_a_folder_without_permission(open_path: Path) -> None:
+    """A folder that this user may not make, not enter, or not write into."""
+    shut = open_path / "shut"
+    shut.mkdir()
+    _fails(shut / "spool", error="Permission denied; let this user write there", uid=NOBODY)
+    os.chown(shut, NOBODY, NOBODY)
+    shut.chmod(0o500)
+    _fails(shut, error="Permission denied", uid=NOBODY)
+    shut.chmod(0)
+    _fails(shut, error="Permission denied", uid=NOBODY)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
+def test_permission_that_is_taken_away_and_given_back(open_path: Path) -> None:
+    """chmod while triggers are recorded.
+
+    To memory, and by itself to disk again, without a loss or a second count.
+    """
+    lines = run_child(
+        """
+        client = make(sys.argv[1], max_spool_bytes=2**20)
+        record(client, 10)
+        os.chmod(glob.glob(sys.argv[1] + "/*-*")[0], 0)
+        kept = 10
+        while not client.stats().spool_error:
+            kept += record(client, 10, kept, "x" * 1000)
+        kept += record(client, 10, kept)
+        say(error=client.stats().spool_error)
+        os.chmod(glob.glob(sys.argv[1] + "/*-*")[0], 0o700)
+        until(lambda: not client.stats().spool_error)
+        client.close(0)
+        say(kept=kept, recorded=client.stats().recorded, dropped=client.stats().dropped,
+            left=client.stats().queued)
+        """,
+        open_path / "spool",
+        uid=NOBODY,
+    )
+    said = facts(lines)
+    assert "Permission denied" in said["error"]
+    assert said["kept"] == said["recorded"] == said["left"]
+    assert said["dropped"] == {}
+    assert len(logged(lines, "ERROR")) == 1
+    assert len([line for line in logged(lines, "INFO") if line.endswith("again")]) == 1
+
+
+def test_too_many_open_files(tmp_path: Path) -> None:
+    """No descriptor is left.
+
+    Triggers wait in memory, and no litter is left of the attempts; then to disk by itself.
+    """
+    spool = tmp_path / "spool"
+    lines = run_child(
+        """
+        client = make(sys.argv[1])
+        record(client, 1)
+        client.close(0)
+        client = make(sys.argv[1], max_queue_size=200)
+        spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(1)]
+        from brockman.buffer import disk
+        disk._RETRY = 0.0  # each trigger tries
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        try:
+            while True:
+                spare.append(os.open("/dev/null", os.O_RDONLY))
+        except OSError:
+            pass
+        kept = record(client, 20)
+        until(lambda: client.stats().spool_error)
+        say(error=client.stats().spool_error)
+        for free in (1, 1, 1):  # a little further at each try: the spool, the folder, the lock
+            for descriptor in [spare.pop() for _ in range(free)]:
+                os.close(descriptor)
+            kept += record(client, 20, kept)
+        while spare:
+            os.close(spare.pop())
+        until(lambda: not client.stats().spool_error)
+        kept += record(client, 20, kept)
+        say(kept=kept, names=sorted(os.listdir(sys.argv[1])))
+        client.close(0)
+        say(recorded=client.stats().recorded, dropped=client.stats().dropped, left=client.stats().queued)
+        """,
+        spool,
+    )
+    said = facts(lines)
+    assert "Too many open files; raise the limit" in said["error"]
+    assert [name for name in said["names"] if name.startswith(".")] == []
+    assert said["dropped"] == {}
+    assert said["kept"] == said["recorded"]
+    assert said["kept"] <= said["left"] <= said["kept"] + 1
+    assert len(logged(lines, "ERROR")) == 1, lines
+
+
+@pytest.mark.parametrize("mapped", [True, False], ids=["mapped", "written"])
+def test_a_limit_on_the_size_of_files(mapped: bool, tmp_path: Path) -> None:
+    """`ulimit -f`.
+
+    A segment that cannot be made, or is cut in the middle of a frame, loses and doubles nothing.
+    """
+    lines = run_child(
+        """
+        if sys.argv[2] == "False":
+            del os.posix_fallocate
+        from brockman.transport.memory import MemoryTransport
+        from brockman.transport import Answer
+        transport = MemoryTransport(lambda body: Answer(201 if is_open else 503))
+        is_open = False
+        client = make(sys.argv[1], max_spool_bytes=2**20, transport=transport)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_500, resource.RLIM_INFINITY))
+        kept = record(client, 100, 0, "x" * 1000)
+        until(lambda: client.stats().spool_error)
+        say(error=client.stats().spool_error)
+        kept += record(client, 20, kept, "x" * 1000)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        until(lambda: not client.stats().spool_error)
+        kept += record(client, 20, kept)
+        is_open = True
+        assert client.flush(20)
+        stats = client.stats()
+        say(kept=kept, delivered=stats.delivered, recorded=stats.recorded, dropped=stats.dropped)
+        client.close()
+        """,
+        tmp_path / "spool",
+        mapped,
+    )
+    said = facts(lines)
+    assert said["error"] in ("File too large", "No space left on device; make room on that disk")
+    assert said["kept"] == said["delivered"] == said["recorded"] == 140
+    assert said["dropped"] == {}
+    assert len([line for line in logged(lines, "ERROR") if "left in" in line]) == 1
+
+
+def test_a_disk_that_fails_for_long_leaks_nothing(tmp_path: Path) -> None:
+    """Whatever step fails, again and again: no descriptor, thread or file is left of the attempts."""
+    said = facts(
+        run_child(
+            """
+            steps, at = ["posix_fallocate", "fdatasync", "fsync", "rename", "mkdir"], [0]
+            real = {name: getattr(os, name) for name in steps}
+            failing = None
+            def make_failing(name):
+                def step(*args, **more):
+                    if failing == name:
+                        at[0] += 1
+                        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+                    return real[name](*args, **more)
+                return step
+            for name in steps:
+                setattr(os, name, make_failing(name))
+            from brockman.buffer import disk
+            from brockman.transport.memory import MemoryTransport
+            disk._RETRY = 0.0  # as many attempts as else in an hour
+            client = make(sys.argv[1], spool_fsync="always", max_spool_bytes=2**20, transport=MemoryTransport())
+            record(client, 20, 0, "x" * 30_000)
+            client.flush()
+            before = [len(os.listdir("/proc/self/fd")), threading.active_count()]
+            counts, left = {}, {}
+            for step in steps:
+                if step in ("rename", "mkdir"):  # a new folder is to be made
+                    shutil.rmtree(sys.argv[1])
+                    real["mkdir"](sys.argv[1], 0o700)
+                at[0], failing = 0, step
+                until(lambda: record(client, 1, 0, "x" * 30_000) and at[0] > 50)
+                counts[step] = [len(os.listdir("/proc/self/fd")), threading.active_count()]
+                client.flush()
+                left[step] = [name for _, _, names in os.walk(sys.argv[1]) for name in names]
+                left[step] += [name for name in os.listdir(sys.argv[1]) if name.startswith(".")]
+                failing = None
+                until(lambda: record(client, 1) and not client.stats().spool_error)
+                client.flush()
+            stats = client.stats()
+            assert stats.recorded == stats.delivered, stats
+            say(before=before, counts=counts, left=left)
+            client.close()
+            until(lambda: threading.active_count() == 1)
+            say(after=len(os.listdir("/proc/self/fd")))
+            """,
+            tmp_path / "spool",
+        )
+    )
+    descriptors, threads = said["before"]
+    for step, (opened, running) in said["counts"].items():
+        assert opened <= descriptors + 6, (step, said)
+        assert running <= threads + 1, (step, said)
+        assert len(said["left"][step]) < 6, (step, said)
+    assert said["after"] <= descriptors
+
+
+def test_a_close_leaves_no_folder_locked(tmp_path: Path) -> None:
+    """Slow as locks may be: what a client has left can be had by the next one of the same process at once."""
+    code = """
+        import fcntl
+        from time import sleep
+        from brockman.transport.memory import MemoryTransport
+        real = fcntl.flock
+        def flock(descriptor, operation):  # as of a disk that is far away
+            if threading.current_thread() is not threading.main_thread():
+                sleep(0.03)
+            real(descriptor, operation)
+            if threading.current_thread() is not threading.main_thread():
+                sleep(0.08)
+        client = make(sys.argv[1])
+        looking = threading.Event()
+        fcntl.flock = lambda *a: (looking.set(), flock(*a))
+        record(client, 10)
+        looking.clear()
+        looking.wait(1)
+        client.close(0)
+        transport = MemoryTransport()
+        later = make(sys.argv[1], transport=transport)
+        record(later, 1)
+        until(lambda: len(transport.triggers) >= 11, 10)
+        later.close()
+    """
+    run_child(code, tmp_path / "spool")
