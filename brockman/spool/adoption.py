@@ -76,7 +76,7 @@ class Adopted:
                     self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
 
     def finish(self) -> None:
-        """Look no more, and wait a moment for a look under way: it may hold the lock of a folder that is left now."""
+        """Look no more, and wait a moment for a look under way: it may lock a folder that is left now."""
         self._is_closed = True
         if self._looking.acquire(timeout=1.0):
             self._looking.release()

@@ -14,7 +14,7 @@ _LOOK_AGAIN = 0.1  # seconds, when there seems to be no room
 
 
 class Quota:
-    """Knows about how many bytes lie in a spool. Looked at when a segment is made, the more often the fuller it is."""
+    """Knows about how many bytes lie in a spool. Looks when a segment is made, more often the fuller it is."""
 
     def __init__(self, spool: SpoolDir, max_bytes: int, clock: Callable[[], float]) -> None:
         """Look at nothing yet.
