@@ -51,7 +51,7 @@ def test_two_clients_share_one_bound(tmp_path: Path, server: RecordingServer, ma
     assert first.flush(20)
     assert second.flush(20)
     assert len(door.accepted) == 600 + sum(more)
-    assert _record(second, 5000)
+    assert eventually(lambda: _record(second, 5000))  # how much lies there is looked at now and then
     assert first.stats().spool_error is second.stats().spool_error is None
 
 
