@@ -26,6 +26,7 @@ from brockman.clock import wall
 from brockman.spool.mapping import may_map
 
 LOCK = "lock"
+ACK_SUFFIX = ".ack"
 _NAME = re.compile(r"\d+-[0-9a-f]{16}")
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -172,9 +173,9 @@ class Folder:
             close_quietly(descriptor)
 
     def dissolve(self) -> None:
-        """Remove the folder if nothing but the lock is left in it, and close it."""
+        """Remove the folder if nothing of use is left in it, and close it."""
         try:
-            if self.descriptor >= 0 and set(self.names()) <= {LOCK}:
+            if self.descriptor >= 0 and self._clear():
                 # Renamed first: who comes to lock it now finds no such name, or sees that it has lost it.
                 gone = f".{self.name}"
                 spool = self._spool.descriptor
@@ -185,6 +186,15 @@ class Folder:
             pass  # somebody has put something into it, or taken it away
         finally:
             self.close()
+
+    def _clear(self) -> bool:
+        """Remove acknowledgements if there is nothing else; return whether only the lock is left."""
+        left = [name for name in self.names() if name != LOCK]
+        if not all(name.endswith(ACK_SUFFIX) and name[: -len(ACK_SUFFIX)].isdigit() for name in left):
+            return False
+        for name in left:  # of a segment: a process died after it had removed that
+            self.remove(name)
+        return True
 
 
 def close_quietly(descriptor: int) -> None:

@@ -12,12 +12,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from brockman.spool.folder import Folder, close_quietly
+from brockman.spool.folder import ACK_SUFFIX, Folder, close_quietly
 from brockman.spool.frame import HEADER, RS, VERSION, Span, read_frames, read_version
 
 MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
 _ACK = struct.Struct("<QI")  # an offset and its checksum
-_ACK_SUFFIX = ".ack"
 _SLACK = 4096
 _PEEK = 256 * 1024
 
@@ -211,7 +210,7 @@ class Segment:
         """
         if self._ack < 0:
             assert self.folder is not None
-            self._ack = self.folder.open(self.name + _ACK_SUFFIX, os.O_RDWR | os.O_CREAT)
+            self._ack = self.folder.open(self.name + ACK_SUFFIX, os.O_RDWR | os.O_CREAT)
         packed = struct.pack("<Q", offset)
         os.pwrite(self._ack, packed + struct.pack("<I", zlib.crc32(packed)), 0)
 
@@ -220,7 +219,7 @@ class Segment:
         assert self.folder is not None
         descriptor = -1
         try:
-            descriptor = self.folder.open(self.name + _ACK_SUFFIX)
+            descriptor = self.folder.open(self.name + ACK_SUFFIX)
             content = os.pread(descriptor, _ACK.size, 0)
         except OSError:
             return 0
@@ -242,7 +241,7 @@ class Segment:
         if folder is not None:
             try:
                 folder.remove(self.name)
-                folder.remove(self.name + _ACK_SUFFIX)
+                folder.remove(self.name + ACK_SUFFIX)
             except OSError:
                 is_gone = False
         self.close()
