@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
@@ -45,7 +44,7 @@ class Adopted:
             notice: Told what is left alone, and why.
             under_way: Held while counts move.
         """
-        self.chains: deque[Chain] = deque()
+        self.chains: list[Chain] = []  # not a deque: readers copy it, in one step also without the global lock
         self.past = 0  # how many have left in chains that are done
         self._spool = spool
         self._ledger = ledger
