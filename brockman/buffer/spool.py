@@ -183,8 +183,10 @@ class SpoolBuffer(SpoolPlaces):
         for source in sources:
             if isinstance(source, Chain):
                 source.tell_lost()
-        if failed is not None and not batch:
-            raise failed
+        if failed is not None:
+            self._notice.note(f"files cannot be read at present: {failed.strerror}")
+            if not batch:
+                raise failed
         return batch
 
     def _sources(self) -> list[Chain | Refuge]:
@@ -243,8 +245,8 @@ class SpoolBuffer(SpoolPlaces):
             if monotonic() >= self._next_look:
                 self._next_look = monotonic() + ADOPT_EVERY
                 self.adopt()
-                if self._journal.wants_renewal(_MAX_AGE):
-                    self._journal.renew()
+            if self._journal.wants_renewal(_MAX_AGE):
+                self._journal.renew()
             self._disk.keep_up()
         except OSError as error:
             self._disk.fail(error)

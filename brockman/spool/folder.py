@@ -46,7 +46,7 @@ class SpoolDir:
         self._path = path.rstrip("/") or "/"  # with a slash at its end, a link would be followed
         self.descriptor = -1
         self.may_map = False  # whether files in it may be mapped
-        self._before: list[int] = []  # of what was removed: another thread may be using them
+        self._before = -1  # of what was removed: another thread may be using it still
         self.is_closed = False
         self._opening = threading.RLock()
 
@@ -78,7 +78,8 @@ class SpoolDir:
         except OSError:
             os.close(descriptor)
             raise
-        self._before.append(self.descriptor)
+        close_quietly(self._before)
+        self._before = self.descriptor
         self.descriptor, self.may_map = descriptor, may_map(descriptor)
 
     @property
@@ -89,7 +90,7 @@ class SpoolDir:
     def close(self) -> None:
         """Close it for good. Twice does no harm."""
         self.is_closed = True
-        opened, self._before, self.descriptor = [*self._before, self.descriptor], [], -1
+        opened, self._before, self.descriptor = (self._before, self.descriptor), -1, -1
         for descriptor in opened:
             close_quietly(descriptor)
 

@@ -129,6 +129,9 @@ def sync(journal: Journal) -> None:
             os.fdatasync(descriptor)
         except FileNotFoundError:  # removed meanwhile
             continue
+        except OSError:
+            unsynced.append(segment)
+            raise
         finally:
             close_quietly(descriptor)
         if was_open:
