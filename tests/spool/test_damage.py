@@ -1,0 +1,147 @@
+"""Each byte of a segment cut off and flipped in turn: at most the trigger it belongs to is lost, and counted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from brockman.spool.frame import HEADER, make_frame, read_frames
+from tests.spool.wrecks import Wreck, adopt_by_parts, leave, triggers
+
+RS = 0x1E
+BODIES = triggers(3)
+ENDS = [len(HEADER) + sum(len(make_frame(body)) for body in BODIES[: count + 1]) for count in range(3)]
+SIZE = ENDS[-1]
+
+
+def changes(content: bytes) -> Iterator[tuple[int, int]]:
+    """Yield each byte's place with some bits flipped, and with an RS, a newline and a zero there."""
+    for place, value in enumerate(content):
+        for other in sorted({value ^ 1, value ^ 0x80, RS, 0x0A, 0}):
+            if other != value:
+                yield place, other
+
+
+def without_the_one_at(place: int) -> list[bytes]:
+    """Return the triggers without the one that a byte belongs to; all for a byte of the header."""
+    index = sum(place >= end for end in ENDS)
+    return BODIES if place < len(HEADER) else BODIES[:index] + BODIES[index + 1 :]
+
+
+def test_each_bit_of_a_segment_flipped() -> None:
+    """Whichever it is, the frames beside it are read, and what it is in is not."""
+    content = HEADER + b"".join(map(make_frame, BODIES))
+    for place in range(len(HEADER), SIZE):
+        for bit in range(8):
+            changed = bytearray(content)
+            changed[place] ^= 1 << bit
+            spans = read_frames(bytes(changed[len(HEADER) :]), is_all=True)
+            assert [span.body for span in spans if span.body] == without_the_one_at(place), (place, bit)
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: thousands of files are made."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def orphan(quick_path: Path) -> Callable[[bytes], Path]:
+    """Make a spool in which a process that is gone has left one segment of this content; return its path."""
+    folder = leave(quick_path / "template", BODIES)
+    name = (folder / "00000001").name
+    spool = quick_path / "spool"
+
+    def make(content: bytes) -> Path:
+        shutil.rmtree(spool, ignore_errors=True)
+        home = spool / folder.name
+        home.mkdir(parents=True, mode=0o700)
+        (home / "lock").touch(0o600)
+        (home / name).write_bytes(content)
+        return spool
+
+    return make
+
+
+@pytest.fixture
+def content(quick_path: Path) -> bytes:
+    """What a segment of `BODIES` holds."""
+    found = (leave(quick_path / "content", BODIES) / "00000001").read_bytes()
+    assert found == HEADER + b"".join(map(make_frame, BODIES))
+    return found
+
+
+def test_each_byte_of_an_adopted_segment_changed(orphan: Callable[[bytes], Path], content: bytes) -> None:
+    """The trigger that the byte belongs to is lost and counted, no other one; what was there is kept aside.
+
+    An RS begins a frame, and nobody can know of one in the middle of a damaged one that it never did: two are
+    counted then. One in the header's line counts as one, though no trigger is lost.
+    """
+    for place, value in changes(content):
+        changed = content[:place] + bytes([value]) + content[place + 1 :]
+        spool = orphan(changed)
+        wreck = adopt_by_parts(spool)
+        told = (place, value)
+        assert wreck.delivered == without_the_one_at(place), told
+        in_header = place < len(HEADER)
+        assert wreck.damaged == (value == RS) + (not in_header), told
+        if in_header:
+            continue
+        index = sum(place >= end for end in ENDS)
+        start = ENDS[index - 1] if index else len(HEADER)
+        assert wreck.aside() == changed[start : ENDS[index]], told
+        assert sorted(path.name for path in spool.iterdir()) == ["damaged"], told
+
+
+def test_an_adopted_segment_cut_at_each_byte(orphan: Callable[[bytes], Path], content: bytes) -> None:
+    """What stands before the cut is delivered, what is torn by it counted."""
+    for size in range(SIZE):
+        wreck = adopt_by_parts(orphan(content[:size]))
+        whole = sum(size >= end for end in ENDS)
+        is_torn = size > len(HEADER) and size not in ENDS
+        assert wreck.delivered == BODIES[:whole], size
+        assert wreck.damaged == is_torn, size
+
+
+@pytest.fixture
+def own(quick_path: Path) -> Iterator[Wreck]:
+    """A live process."""
+    wreck = Wreck(quick_path / "own")
+    yield wreck
+    wreck.close()
+
+
+def _deliver_changed(own: Wreck, change: Callable[[bytes], bytes]) -> int:
+    """Record, change what is in the file, deliver; return how many are counted as damaged."""
+    own.begin_anew()
+    own.record(BODIES)
+    path = own.seal()
+    path.write_bytes(change(path.read_bytes()))
+    own.drain(own.journal)
+    assert own.journal.is_empty
+    assert not path.exists()
+    return own.damaged
+
+
+def test_each_byte_of_a_sealed_segment_of_ones_own_changed(own: Wreck, content: bytes) -> None:
+    """As where it is adopted; its header is not read, and so harms nothing."""
+    for place, value in changes(content):
+        damaged = _deliver_changed(own, lambda was: was[:place] + bytes([value]) + was[place + 1 :])  # noqa: B023
+        assert own.delivered == without_the_one_at(place), (place, value)
+        assert damaged == (0 if place < len(HEADER) else 1 + (value == RS)), (place, value)
+
+
+def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: Wreck) -> None:
+    """How many there were is known: each that is cut off is counted."""
+    for size in range(SIZE):
+        damaged = _deliver_changed(own, lambda was: was[:size])  # noqa: B023
+        whole = sum(size >= end for end in ENDS)
+        assert own.delivered == BODIES[:whole], size
+        assert damaged == len(BODIES) - whole, size
