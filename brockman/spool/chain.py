@@ -98,6 +98,8 @@ class Chain:
                 self._take(segment, bodies, stops, count, size, part.stop)
             if bodies:
                 return bodies
+            if segment.damages or segment.seen < segment.count:
+                self._count_lost(segment)
             if segment.read_to >= segment.end and not was_open:
                 self._finish(segment)
                 if segment.next is None:
@@ -127,18 +129,28 @@ class Chain:
         except _GONE:  # removed under our feet
             return Part([], segment.end)
 
-    def _finish(self, segment: Segment) -> None:
-        """Count what was lost in a segment that is read to its end, and remove it. Doing it twice does no harm."""
-        missing = segment.count - segment.seen
+    def _count_lost(self, segment: Segment) -> None:
+        """Count what was lost in a segment, if all that is in it by now is read. Twice does no harm."""
+        with self._ledger.guard:
+            is_read = segment.read_to >= segment.end  # from here no call until it is known how many are missing
+            missing = segment.count - segment.seen
+        if not is_read:
+            return
         lost = max(missing, segment.damages)
         beyond = lost - missing
-        self.stored += beyond  # from here no call until the last count
-        self._ledger.recovered += beyond
-        self.taken += lost
-        self._ledger.dropped["damaged"] += lost
-        segment.seen = segment.count
-        segment.damages = 0
-        self.lost += lost
+        with self._ledger.guard:
+            self.stored += beyond  # from here no call until the last count
+            self._ledger.recovered += beyond
+            self.taken += lost
+            self._ledger.dropped["damaged"] += lost
+            segment.seen += missing
+            segment.damages = 0
+            self.lost += lost
+
+    def _finish(self, segment: Segment) -> None:
+        """Count what was lost in a segment that is read to its end, and remove it. Doing it twice does no harm."""
+        segment.read_to = segment.end  # what was evicted, too
+        self._count_lost(segment)
         self.is_stuck = not segment.remove() or self.is_stuck
         segment.folder = None
 

@@ -22,7 +22,7 @@ SIZE = ENDS[-1]
 def changes(content: bytes) -> Iterator[tuple[int, int]]:
     """Yield each byte's place with some bits flipped, and with an RS, a newline and a zero there."""
     for place, value in enumerate(content):
-        for other in sorted({value ^ 1, value ^ 0x80, RS, 0x0A, 0}):
+        for other in sorted({value ^ 1 << bit for bit in range(8)} | {RS, 0x0A, 0}):
             if other != value:
                 yield place, other
 
@@ -145,3 +145,35 @@ def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: Wreck) -> None:
         whole = sum(size >= end for end in ENDS)
         assert own.delivered == BODIES[:whole], size
         assert damaged == len(BODIES) - whole, size
+
+
+def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wreck) -> None:
+    """Not only when the segment is full: until then the flusher would look again and again, and `flush` wait."""
+    for place in range(len(HEADER), SIZE):
+        own.begin_anew()
+        own.journal.renew()
+        own.record(BODIES)
+        path = own.path / own.journal.folders[-1].name / own.journal.active.name
+        with path.open("r+b") as file:
+            file.seek(place)
+            file.write(b"X")
+        own.drain(own.journal)
+        assert own.journal.is_empty, place
+        assert own.delivered == without_the_one_at(place), place
+        assert own.damaged == 1, place
+
+
+def test_zeros_in_the_segment_that_is_being_written_are_counted_at_once(own: Wreck) -> None:
+    """All its triggers are wiped out, and later ones go on in the same segment."""
+    own.record(BODIES)
+    path = own.path / own.journal.folders[-1].name / own.journal.active.name
+    with path.open("r+b") as file:
+        file.write(bytes(SIZE))
+    own.drain(own.journal)
+    assert own.journal.is_empty
+    assert own.damaged == len(BODIES)
+    more = triggers(2)
+    own.record(more)
+    own.drain(own.journal)
+    assert own.delivered == more
+    assert own.damaged == len(BODIES)
