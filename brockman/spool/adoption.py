@@ -97,11 +97,7 @@ class Adopted:
         chain = Chain(self._ledger, self._keep_aside)
         chain.folders.append(folder)
         try:
-            link_segments(chain, folder)
-        except Foreign as error:
-            self._notice.note(f"{folder.name}/{error.filename}: {error.strerror}; it is left alone")
-            chain.disown()
-            return
+            link_segments(chain, folder, self._leave_alone)
         except OSError as error:  # too many open files, or a disk that fails: another time
             self._notice.note(f"{folder.name} cannot be read: {error.strerror}")
             chain.disown()
@@ -124,6 +120,9 @@ class Adopted:
                 chain.take(1, 1)
                 self.done(chain)
         chain.tell_lost()
+
+    def _leave_alone(self, folder: Folder, error: Foreign) -> None:
+        self._notice.note(f"{folder.name}/{error.filename}: {error.strerror}; it is left alone")
 
     def done(self, chain: Chain) -> None:
         """Let go of a chain that is empty."""
@@ -149,17 +148,27 @@ class Adopted:
             chain.disown()
 
 
-def link_segments(chain: Chain, folder: Folder) -> None:
+def link_segments(chain: Chain, folder: Folder, leave_alone: Callable[[Folder, Foreign], object]) -> None:
     """Add what lies in a folder to a chain; files of other kinds are passed over.
 
+    Args:
+        chain: The chain.
+        folder: The folder.
+        leave_alone: Told of what bears a segment's name and is not to be touched.
+
     Raises:
-        Foreign: When one of them is not to be touched.
-        OSError: When one cannot be read.
+        OSError: When a segment cannot be read.
     """
     for name in folder.names():
         if is_segment(name):
             segment = Segment(folder, name)
-            segment.find()
+            try:
+                segment.find()
+            except Foreign as error:
+                leave_alone(folder, error)
+                continue
+            except FileNotFoundError:  # removed meanwhile
+                continue
             segment.rest()
             chain.link(segment)
 
@@ -172,7 +181,7 @@ def give_left(path: str, names: list[str], put: Callable[[bytes], object]) -> No
         for name in names:
             chain = Chain(Ledger(Callbacks(None, None)), lambda segment, content: None)
             chain.folders.append(open_folder(spool, name))
-            link_segments(chain, chain.folders[0])
+            link_segments(chain, chain.folders[0], lambda folder, error: None)
             for segment in chain.segments():
                 spans = segment.read(segment.count, segment.end).spans
                 for span in spans:

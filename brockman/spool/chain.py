@@ -7,13 +7,14 @@ straight lines without a call, see `brockman.ledger`.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 
 from brockman.ledger import Ledger
 from brockman.spool.folder import Folder
-from brockman.spool.segment import Part, Segment
+from brockman.spool.segment import NO_FILE, Part, Segment
 
-_GONE = (FileNotFoundError, NotADirectoryError)
+_GONE = (errno.ENOENT, errno.ENOTDIR, *NO_FILE)
 
 
 class Chain:
@@ -126,8 +127,10 @@ class Chain:
     def _read(segment: Segment, max_count: int, max_bytes: int) -> Part:
         try:
             return segment.read(max_count, max_bytes)
-        except _GONE:  # removed under our feet
-            return Part([], segment.end)
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            return Part([], segment.end)  # removed under our feet, or something else is in its place
 
     def _count_lost(self, segment: Segment) -> None:
         """Count what was lost in a segment, if all that is in it by now is read. Twice does no harm."""

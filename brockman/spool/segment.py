@@ -16,7 +16,11 @@ from brockman.spool.folder import ACK_SUFFIX, Folder, close_quietly
 from brockman.spool.frame import HEADER, RS, VERSION, Span, read_frames, read_version
 
 MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
+# What opening or reading says of a symbolic link, a socket, a directory, a FIFO: no later try will do better.
+NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE)
+_NO_SEGMENT = "it is no segment of the spool"
 _ACK = struct.Struct("<QI")  # an offset and its checksum
+_DIGITS = 8  # of a name, at least: a file named 2024 is somebody's
 _SLACK = 4096
 _PEEK = 256 * 1024
 
@@ -130,11 +134,16 @@ class Segment:
             Foreign: When it is to be left alone.
             OSError: When it cannot be read.
         """
-        self._open_reader()
+        try:
+            self._open_reader()
+        except OSError as error:
+            if error.errno in NO_FILE:
+                raise Foreign(errno.EINVAL, _NO_SEGMENT, self.name) from error
+            raise
         found = os.fstat(self._reader)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
             self.close()
-            raise Foreign(errno.EINVAL, "it is no segment of the spool", self.name)
+            raise Foreign(errno.EINVAL, _NO_SEGMENT, self.name)
         data = os.pread(self._reader, found.st_size, 0)
         version = read_version(data)
         if version not in (VERSION, None):
@@ -277,9 +286,9 @@ def _moved(span: Span, by: int) -> Span:
 
 def is_segment(name: str) -> bool:
     """Return whether a file's name is that of a segment."""
-    return name.isdigit()
+    return len(name) >= _DIGITS and name.isascii() and name.isdigit()
 
 
 def name_of(number: int) -> str:
     """Return the name of a process's segment by its number, in an order that names can be sorted by."""
-    return f"{number:08d}"
+    return f"{number:0{_DIGITS}d}"

@@ -1,0 +1,192 @@
+"""What else may lie in a spool: nothing of it is fatal, and nothing keeps back what is sound."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from brockman.client import FocusLabClient
+from brockman.spool.frame import HEADER
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import KEY, eventually
+from tests.spool.wrecks import leave, triggers
+
+LATER = b"brockman-spool 2 %d\nwhat nobody knows yet" % zlib.crc32(b"brockman-spool 2")
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., FocusLabClient]]:
+    """Make clients of the spool in `tmp_path` that send to memory; they are closed at the end."""
+    made: list[FocusLabClient] = []
+
+    def make(transport: MemoryTransport, **options: Any) -> FocusLabClient:
+        settings: dict[str, Any] = {"flush_interval": 0.01, "backoff_base": 0.01, "backoff_cap": 0.02, **options}
+        made.append(FocusLabClient(KEY, transport=transport, spool_dir=str(tmp_path), **settings))
+        return made[-1]
+
+    yield make
+    for client in made:
+        client.close(0.5)
+
+
+def ids(bodies: list[bytes]) -> list[str]:
+    """Return the ids of triggers, in order."""
+    return [json.loads(body)["id"] for body in bodies]
+
+
+def sent(transport: MemoryTransport) -> list[str]:
+    """Return the ids of what was sent, in order."""
+    return [trigger["id"] for trigger in transport.triggers]
+
+
+def is_exact(client: FocusLabClient) -> bool:
+    """Return whether everything is settled, and the law holds."""
+    s = client.stats()
+    done = s.delivered + s.rejected + sum(s.dropped.values())
+    return s.recorded + s.recovered == done and s.queued == s.in_flight == 0
+
+
+def _directory(path: Path) -> None:
+    (path / "inner").mkdir(parents=True)
+
+
+def _symlink(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def _socket(path: Path) -> None:
+    here = os.open(path.parent, os.O_RDONLY)  # the path may be too long for a socket
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(f"/proc/self/fd/{here}/{path.name}")
+    os.close(here)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(1 << 30)
+
+
+def _later(path: Path) -> None:
+    path.write_bytes(LATER)
+
+
+FOREIGN = {
+    "directory": _directory,
+    "FIFO": os.mkfifo,
+    "symbolic link": _symlink,
+    "socket": _socket,
+    "sparse file of 1 GB": _sparse,
+    "later format": _later,
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("name", ["00000000", "00000002"])
+def test_what_is_no_segment_is_left_alone_and_said_once(
+    make: Callable[..., FocusLabClient],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    kind: str,
+    name: str,
+) -> None:
+    """It is still there afterwards; the triggers of the folder that it lies in are delivered all the same."""
+    bodies = triggers(3)
+    folder = leave(tmp_path, bodies)
+    FOREIGN[kind](folder / name)
+    before = (folder / name).lstat()
+    transport = MemoryTransport()
+    client = make(transport)
+    for _ in range(3):
+        assert client.flush(20)
+        assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+    assert (folder / name).lstat().st_ino == before.st_ino
+    assert not (folder / "00000001").exists()
+    client.close(5)
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len([line for line in lines if f"{folder.name}/{name}" in line and "left alone" in line]) == 1, lines
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_something_else_in_the_place_of_a_segment_that_is_read(
+    make: Callable[..., FocusLabClient], tmp_path: Path, kind: str
+) -> None:
+    """What lay there is lost and counted; what lies behind it is delivered."""
+    bodies = triggers(60)
+    folder = leave(tmp_path, bodies, segment_bytes=4096)  # some segments
+    assert (folder / "00000003").exists()
+    count_of_first, count = ((folder / f"0000000{number}").read_bytes().count(b"\x1e") for number in (1, 2))
+    told: list[tuple[str, bytes | None]] = []
+
+    def replace(body: bytes) -> Any:
+        if len(transport.bodies) == 1:  # the first batch is under way, all are adopted
+            (folder / "00000002").unlink()
+            FOREIGN[kind](folder / "00000002")
+        return Answer(201)
+
+    transport = MemoryTransport(replace)
+    client = make(transport, max_batch_size=5, on_drop=lambda reason, body: told.append((reason, body)))
+    assert client.flush(20)
+    assert client.stats().dropped == {"damaged": count}
+    assert eventually(lambda: told == [("damaged", None)] * count)
+    assert is_exact(client)
+    assert sent(transport) == ids(bodies[:count_of_first] + bodies[count_of_first + count :])
+
+
+@pytest.mark.parametrize("name", ["2024", "²", "0000000²", "notes.txt", "00000001~", "00000001.bak", "\udcff"])
+def test_files_of_other_names_are_not_touched(
+    make: Callable[..., FocusLabClient], tmp_path: Path, name: str
+) -> None:
+    bodies = triggers(2)
+    folder = leave(tmp_path, bodies)
+    (folder / name).write_bytes(HEADER + b"mine")
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+    assert (folder / name).read_bytes() == HEADER + b"mine"
+
+
+@pytest.mark.parametrize("name", ["backup", "1-abc", "4711-0123456789ABCDEF", ".hidden", "lost+found"])
+def test_folders_of_other_names_are_not_touched(
+    make: Callable[..., FocusLabClient], tmp_path: Path, name: str
+) -> None:
+    """Somebody's copy of a folder waits until it is given a name of the spool."""
+    bodies = triggers(2)
+    shutil.move(leave(tmp_path, bodies), tmp_path / name)
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sent(transport) == []
+    assert (tmp_path / name / "00000001").exists()
+    (tmp_path / name).rename(tmp_path / "4711-0123456789abcdef")
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+
+
+@pytest.mark.parametrize("content", [b"", HEADER, bytes(5000), HEADER + bytes(5000), HEADER[:7], b"\n", b"\0\0"])
+def test_segments_with_nothing_in_them_are_removed(
+    make: Callable[..., FocusLabClient], tmp_path: Path, content: bytes
+) -> None:
+    """Empty files, and room that was never written: nothing is lost, so nothing is counted."""
+    folder = leave(tmp_path, triggers(2))
+    (folder / "00000001").write_bytes(content)
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sent(transport) == []
+    assert client.stats().dropped == {}
+    assert client.stats().recovered == 0
+    assert not folder.exists()
