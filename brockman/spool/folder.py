@@ -221,6 +221,7 @@ def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder
     descriptor = lock = -1
     try:
         descriptor = os.open(hidden, _FOLDER, dir_fd=spool.descriptor)
+        _lock_folder(descriptor)
         lock = os.open(LOCK, os.O_RDWR | _NEW, 0o600, dir_fd=descriptor)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.rename(hidden, name, src_dir_fd=spool.descriptor, dst_dir_fd=spool.descriptor)
@@ -235,6 +236,20 @@ def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder
     return Folder(spool, name, descriptor, lock)
 
 
+def _lock_folder(descriptor: int) -> None:
+    """Lock a folder itself too, where that can be: its owner keeps it when somebody removes the file.
+
+    Raises:
+        BlockingIOError: When it has an owner.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # network file systems lock only what is open for writing
+        pass
+
+
 def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
     """Return a folder whose owner is gone, locked, or None when it has an owner, or is no folder.
 
@@ -245,6 +260,7 @@ def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
     try:
         descriptor = os.open(name, _FOLDER, dir_fd=spool.descriptor)
         check_folder(descriptor, name)
+        _lock_folder(descriptor)
         # Made anew where somebody has removed it: what is in the folder would else wait for ever.
         lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
