@@ -90,6 +90,9 @@ class Adopted:
             except Refused as error:
                 self._notice.note(f"{name}: {error.strerror}; it is left alone")
                 continue
+            except OSError as error:
+                self._notice.note(f"{name} cannot be adopted: {error.strerror}")
+                continue
             if folder is not None:
                 self._adopt(folder)
 

@@ -251,10 +251,10 @@ def _lock_folder(descriptor: int) -> None:
 
 
 def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
-    """Return a folder whose owner is gone, locked, or None when it has an owner, or is no folder.
+    """Return a folder whose owner is gone, locked, or None when it has an owner, or has just been removed.
 
     Raises:
-        Refused: When it is another user's, or others may write into it.
+        OSError: When it cannot be locked, or is none of ours.
     """
     descriptor = lock = -1
     try:
@@ -265,14 +265,14 @@ def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
         lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False), os.fstat(descriptor)):
-            return Folder(spool, name, descriptor, lock)
-    except Refused:
-        close_quietly(descriptor)
-        raise
-    except OSError:  # in use, gone, or not a folder of the spool
+            folder = Folder(spool, name, descriptor, lock)
+            descriptor = lock = -1
+            return folder
+    except (BlockingIOError, FileNotFoundError):
         pass
-    close_quietly(lock)
-    close_quietly(descriptor)
+    finally:
+        close_quietly(lock)
+        close_quietly(descriptor)
     return None
 
 
