@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
+from brockman.exceptions import ConnectionFailed
 from brockman.spool.frame import HEADER
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
-from tests.spool.wrecks import leave, triggers
+from tests.spool.wrecks import Wreck, leave, triggers
 
 LATER = b"brockman-spool 2 %d\nwhat nobody knows yet" % zlib.crc32(b"brockman-spool 2")
 
@@ -190,3 +191,155 @@ def test_segments_with_nothing_in_them_are_removed(
     assert client.stats().dropped == {}
     assert client.stats().recovered == 0
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("kind", ["missing", "FIFO", "zeros", "directory", "symbolic link", "socket"])
+def test_a_lock_that_is_none(
+    make: Callable[..., FocusLabClient], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """What can be locked is adopted; what cannot waits for a person, is said once, and keeps back nothing else."""
+    bodies = triggers(4)
+    broken, whole = leave(tmp_path, bodies[:2]), leave(tmp_path, bodies[2:])
+    assert whole.exists()
+    (broken / "lock").unlink()
+    if kind == "zeros":
+        (broken / "lock").write_bytes(bytes(100))
+    elif kind != "missing":
+        FOREIGN[kind](broken / "lock")
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert client.flush(20)
+    assert is_exact(client)
+    client.close(5)
+    if kind in ("missing", "FIFO", "zeros"):
+        assert sorted(sent(transport)) == sorted(ids(bodies))
+        return
+    assert sent(transport) == ids(bodies[2:])
+    assert [line for line in caplog.messages if broken.name in line and "cannot be adopted" in line], (
+        caplog.messages
+    )
+    shutil.rmtree(broken / "lock") if kind == "directory" else (broken / "lock").unlink()
+    assert make(transport).flush(20)
+    assert sorted(sent(transport)) == sorted(ids(bodies))
+
+
+def test_the_folder_of_a_living_process_whose_lock_is_removed_is_its_own(
+    make: Callable[..., FocusLabClient], tmp_path: Path
+) -> None:
+    """As by a job that tidies up old files: no other process sends the same, or removes what is being written."""
+    away = MemoryTransport(lambda body: ConnectionFailed("away"))
+    living = make(away)
+    for _ in range(5):
+        living.record_trigger("a", "viewed", "page")
+    assert eventually(lambda: bool(away.bodies))  # it has looked for what others have left
+    (lock,) = tmp_path.glob("*/lock")
+    lock.unlink()
+    transport = MemoryTransport()
+    other = make(transport)
+    assert other.flush(20)
+    assert not living.flush(0)
+    assert sent(transport) == []
+    assert other.stats().recovered == living.stats().recovered == 0
+    living.close(0)
+    assert other.flush(20)
+    assert len(sent(transport)) == 5
+    assert is_exact(other)
+
+
+def _swap(one: Path, other: Path) -> None:
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+
+
+def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
+    """Leave some segments, of whose first so many triggers are settled."""
+    gone = Wreck(path, segment_bytes=4096)
+    gone.record(bodies)
+    folder = path / gone.journal.folders[-1].name
+    batch = gone.journal.take(count, 1 << 20)
+    gone.journal.settle(len(batch), delivered=True)
+    gone.journal.acknowledge()
+    gone.close()
+    return folder
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 12, b"\xff" * 12, b"x" * 11, b"x" * 5000])
+def test_an_acknowledgement_that_cannot_be_read_costs_duplicates_and_no_trigger(
+    make: Callable[..., FocusLabClient], tmp_path: Path, content: bytes | None
+) -> None:
+    bodies = triggers(10)
+    note = _partly_sent(tmp_path, bodies, 4) / "00000001.ack"
+    note.unlink() if content is None else note.write_bytes(content)
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_something_else_in_the_place_of_an_acknowledgement(
+    make: Callable[..., FocusLabClient], tmp_path: Path, kind: str
+) -> None:
+    bodies = triggers(10)
+    note = _partly_sent(tmp_path, bodies, 4) / "00000001.ack"
+    note.unlink()
+    FOREIGN[kind](note)
+    transport = MemoryTransport()
+    client = make(transport)
+    for _ in range(2):
+        assert client.flush(20)
+        assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+
+
+def test_an_acknowledgement_is_believed(make: Callable[..., FocusLabClient], tmp_path: Path) -> None:
+    bodies = triggers(10)
+    _partly_sent(tmp_path, bodies, 4)
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies[4:])
+
+
+@pytest.mark.parametrize("how", ["acks", "segments", "segments of two folders", "a copy of an ack"])
+def test_an_acknowledgement_of_another_segment_costs_duplicates_and_no_trigger(
+    make: Callable[..., FocusLabClient], tmp_path: Path, how: str
+) -> None:
+    """The same offset stands for another trigger there: what was not sent is not taken for settled."""
+    bodies = triggers(80)
+    one, other = _partly_sent(tmp_path, bodies[:40], 7), _partly_sent(tmp_path, bodies[40:], 3)
+    first, second = one / "00000001", one / "00000002"
+    assert second.exists()
+    if how == "acks":
+        _swap(one / "00000001.ack", other / "00000001.ack")
+    elif how == "segments":
+        _swap(first, second)
+    elif how == "segments of two folders":
+        _swap(first, other / "00000001")
+    else:
+        shutil.copy(one / "00000001.ack", one / "00000002.ack")
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert set(ids(bodies[7:40] + bodies[43:])) <= set(sent(transport)) <= set(ids(bodies))
+    assert len(sent(transport)) == len(set(sent(transport)))
+    assert is_exact(client)
+
+
+@pytest.mark.parametrize("name", ["00000001.ack", "00000009.ack"])
+def test_an_acknowledgement_without_a_segment_is_removed(
+    make: Callable[..., FocusLabClient], tmp_path: Path, name: str
+) -> None:
+    """A process that died between the two, or a segment that somebody removed: no folder stays for it."""
+    folder = _partly_sent(tmp_path, triggers(5), 2)
+    (folder / "00000001.ack").rename(folder / name)
+    (folder / "00000001").unlink()
+    client = make(MemoryTransport())
+    assert client.flush(20)
+    assert list(tmp_path.iterdir()) == []
+    assert is_exact(client)
