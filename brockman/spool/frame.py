@@ -3,17 +3,20 @@
 A frame is `RS crc SP JSON LF`: a text sequence as of RFC 7464, with the decimal CRC-32 of the JSON before it. JSON
 never holds a raw RS or LF, so a reader that meets damage goes on at the next RS. A segment begins with a line that
 names the format, with a checksum too: so a later format and a damaged line are told apart. It may end in zeros:
-room that is not written yet.
+room that is not written yet. How far it is settled is noted in a file of its own, which fits no other segment.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 RS, LF, ZERO = b"\x1e", b"\n", b"\0"
 VERSION = 1
+ACK_COVERS = 64  # bytes: the end of a trigger, with its time; another segment has others there
+_ACK = struct.Struct("<QI")  # an offset, and a checksum of it and of what lies before it
 _NAME = b"brockman-spool "
 _LONGEST_HEADER = 40
 _LONGEST_CHECKSUM = 10  # digits of the largest CRC-32
@@ -82,3 +85,29 @@ def _body(frame: bytes) -> bytes | None:
     if frame[:1] != RS or not space or not checksum.isdigit() or len(checksum) > _LONGEST_CHECKSUM:
         return None
     return body if int(checksum) == zlib.crc32(body) else None
+
+
+def make_ack(offset: int, before: bytes) -> bytes:
+    """Return what notes that a segment is settled up to an offset.
+
+    Args:
+        offset: Where.
+        before: The last `ACK_COVERS` bytes before it.
+    """
+    return _ACK.pack(offset, zlib.crc32(before, offset & 0xFFFFFFFF))
+
+
+def read_ack(content: bytes, data: bytes) -> int:
+    """Return the offset that was noted; 0 when it cannot be read, or is of another segment than this.
+
+    In doubt a duplicate, never a loss.
+
+    Args:
+        content: What was noted.
+        data: The segment.
+    """
+    if len(content) != _ACK.size:
+        return 0
+    offset = int(_ACK.unpack(content)[0])
+    before = data[max(0, offset - ACK_COVERS) : offset]
+    return offset if offset <= len(data) and content == make_ack(offset, before) else 0

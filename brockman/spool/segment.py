@@ -6,20 +6,27 @@ import errno
 import mmap
 import os
 import stat
-import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
 from brockman.spool.folder import ACK_SUFFIX, Folder, close_quietly
-from brockman.spool.frame import HEADER, RS, VERSION, Span, read_frames, read_version
+from brockman.spool.frame import (
+    ACK_COVERS,
+    HEADER,
+    RS,
+    VERSION,
+    Span,
+    make_ack,
+    read_ack,
+    read_frames,
+    read_version,
+)
 
 MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
 # What opening or reading says of a symbolic link, a socket, a directory, a FIFO: no later try will do better.
 NO_FILE = (errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE)
 _NO_SEGMENT = "it is no segment of the spool"
-_ACK = struct.Struct("<QI")  # an offset and its checksum
 _DIGITS = 8  # of a name, at least: a file named 2024 is somebody's
 _SLACK = 4096
 _PEEK = 256 * 1024
@@ -151,7 +158,7 @@ class Segment:
             raise Foreign(errno.EINVAL, f"it has format {version}, of a later brockman", self.name)
         self.end = len(data)
         start = len(HEADER) if version == VERSION else self._first_frame(data)
-        self.read_to = min(max(start, self._acknowledged()), self.end)
+        self.read_to = min(max(start, self._acknowledged(data)), self.end)
         self.count = data.count(RS, self.read_to)
 
     @staticmethod
@@ -220,24 +227,22 @@ class Segment:
         if self._ack < 0:
             assert self.folder is not None
             self._ack = self.folder.open(self.name + ACK_SUFFIX, os.O_RDWR | os.O_CREAT)
-        packed = struct.pack("<Q", offset)
-        os.pwrite(self._ack, packed + struct.pack("<I", zlib.crc32(packed)), 0)
+        self._open_reader()
+        start = max(0, offset - ACK_COVERS)
+        before = os.pread(self._reader, offset - start, start)
+        os.pwrite(self._ack, make_ack(offset, before), 0)
 
-    def _acknowledged(self) -> int:
-        """Return the offset that was noted; 0 when it cannot be read: in doubt a duplicate, never a loss."""
+    def _acknowledged(self, data: bytes) -> int:
+        """Return the offset that was noted for this content; 0 when there is none."""
         assert self.folder is not None
         descriptor = -1
         try:
             descriptor = self.folder.open(self.name + ACK_SUFFIX)
-            content = os.pread(descriptor, _ACK.size, 0)
+            return read_ack(os.pread(descriptor, ACK_COVERS, 0), data)
         except OSError:
             return 0
         finally:
             close_quietly(descriptor)
-        if len(content) != _ACK.size:
-            return 0
-        offset, checksum = _ACK.unpack(content)
-        return int(offset) if checksum == zlib.crc32(content[:8]) and offset <= self.end else 0
 
     def rest(self) -> None:
         """Close what was opened for reading, until it is read again: many may wait."""
