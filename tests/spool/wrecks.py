@@ -24,11 +24,11 @@ from brockman.trigger import encode_trigger
 _next_id = make_ids(os.urandom).__next__
 
 
-def triggers(count: int) -> list[bytes]:
+def triggers(count: int, variables: object = None) -> list[bytes]:
     """Return so many different triggers, as `record_trigger` makes them."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return [
-        encode_trigger(f"actor {number}", "viewed", "page", None, None, None, _next_id(), now, 32768)
+        encode_trigger(f"actor {number}", "viewed", "page", None, None, variables, _next_id(), now, 32768)
         for number in range(count)
     ]
 

@@ -1,0 +1,202 @@
+"""Spools wrecked at random: all that is sound is delivered, nothing else, and nothing crashes or spins."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from brockman.client import FocusLabClient
+from brockman.exceptions import ConnectionFailed
+from brockman.spool.frame import make_frame
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import KEY, eventually
+from tests.spool.havoc import ALL, IN_PLACE, Havoc, readable
+from tests.spool.wrecks import Wreck, triggers
+
+ROUNDS = 250
+LIVE_ROUNDS = 60
+BODIES = triggers(200)
+FAT = triggers(120, variables={"text": "x" * 4000})  # some segments of a small spool
+SETTLED = [*BODIES[:5], *BODIES[120:150]]
+
+
+@pytest.fixture
+def quick_path(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where there is one: thousands of files are made."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as path:
+        yield Path(path)
+
+
+def leave_some(path: Path) -> None:
+    """Leave two folders with segments of about 20 triggers, of which some are settled."""
+    for bodies, settled in ((BODIES[:120], 5), (BODIES[120:], 30)):
+        gone = Wreck(path, segment_bytes=4096)
+        gone.record(bodies)
+        while settled:
+            batch = gone.journal.take(settled, 1 << 20)
+            gone.journal.settle(len(batch), delivered=True)
+            gone.journal.acknowledge()
+            settled -= len(batch)
+        gone.close()
+
+
+class Counting(FocusLabClient):
+    """Counts how often its flusher takes."""
+
+    def count_takes(self) -> None:
+        self.takes = 0
+        buffer = self._pipeline.buffer
+        take = buffer.take
+
+        def counted(max_count: int, max_bytes: int) -> Sequence[bytes]:
+            self.takes += 1
+            return take(max_count, max_bytes)
+
+        buffer.take = counted  # type: ignore[method-assign]
+
+
+def make(spool: Path, transport: MemoryTransport, **options: object) -> Counting:
+    client = Counting(
+        KEY,
+        transport=transport,
+        spool_dir=str(spool),
+        flush_interval=0.01,
+        backoff_base=0.001,
+        backoff_cap=0.002,
+        **options,
+    )
+    client.count_takes()
+    return client
+
+
+def holds(client: FocusLabClient) -> bool:
+    """Return whether everything is settled, and the law holds."""
+    s = client.stats()
+    done = s.delivered + s.rejected + sum(s.dropped.values())
+    return s.recorded + s.recovered == done and s.queued == s.in_flight == 0
+
+
+def sent(transport: MemoryTransport, known: Sequence[bytes]) -> Counter[bytes]:
+    """Return how often each was sent; each must be, byte for byte, one that was recorded."""
+    by_id = {json.loads(body)["id"]: body for body in known}
+    found: Counter[bytes] = Counter()
+    for body in transport.bodies:
+        content = json.loads(body)
+        bodies = [by_id[trigger["id"]] for trigger in (content if isinstance(content, list) else [content])]
+        assert body == (b"[%b]" % b",".join(bodies) if isinstance(content, list) else bodies[0])
+        found.update(bodies)
+    return found
+
+
+def test_wrecks_that_are_adopted(quick_path: Path) -> None:
+    """Each sound trigger is sent as often as it lies there; one that was settled at most so often."""
+    chance = random.Random(7)
+    template = quick_path / "template"
+    leave_some(template)
+    damaged = 0
+    for number in range(ROUNDS):
+        spool = quick_path / f"{number}"
+        shutil.copytree(template, spool)
+        havoc = Havoc(spool, chance)
+        havoc.wreck(chance.randrange(1, 8), ALL)
+        contents = readable(spool)
+        sound = Counter({body: sum(one.count(make_frame(body)) for one in contents) for body in BODIES})
+        transport = MemoryTransport()
+        client = make(spool, transport, max_batch_size=chance.choice([1, 7, 500]))
+        told = (number, havoc.done)
+        assert client.flush(20), told
+        assert eventually(lambda: holds(client)), told  # noqa: B023
+        found = sent(transport, BODIES)
+        for body in BODIES:
+            if body in SETTLED:
+                assert found[body] <= sound[body], told
+            else:
+                assert found[body] == sound[body], told
+        assert client.takes <= len(transport.bodies) + 30, told
+        damaged += client.stats().dropped.get("damaged", 0)
+        client.close(5)
+        again = MemoryTransport()
+        client = make(spool, again)
+        assert client.flush(20), told
+        assert again.bodies == [], told
+        assert client.stats().dropped == {}, told
+        assert holds(client), told
+        client.close(5)
+        shutil.rmtree(spool)
+    assert damaged > ROUNDS
+
+
+class Gate(MemoryTransport):
+    """Is away until it is opened, and wrecks something while it sends."""
+
+    def __init__(self, havoc: Havoc, operations: Sequence[Callable[[Havoc], None]], *, at: int) -> None:
+        super().__init__(self._answer)
+        self.is_open = False
+        self.accepted: list[bytes] = []
+        self._havoc = havoc
+        self._operations = operations
+        self._at = at
+
+    def _answer(self, body: bytes) -> Answer | ConnectionFailed:
+        if not self.is_open:
+            return ConnectionFailed("away")
+        self.accepted.append(body)
+        if len(self.accepted) == self._at:
+            self._havoc.wreck(2, self._operations)
+        return Answer(201)
+
+
+@pytest.mark.parametrize("operations", [IN_PLACE, ALL], ids=["in place", "all"])
+def test_wrecks_of_a_living_process(quick_path: Path, operations: Sequence[Callable[[Havoc], None]]) -> None:
+    """Its own files are wrecked while it writes and delivers: it goes on, and what comes later is delivered.
+
+    Damage in place takes only what it touches. Where whole files go or are put in the place of others, what was in
+    them is lost and counted.
+    """
+    chance = random.Random(7)
+    for number in range(LIVE_ROUNDS):
+        spool = quick_path / f"{number}"
+        spool.mkdir(mode=0o700)
+        havoc = Havoc(spool, chance)
+        at = chance.choice([0, 1, 3])
+        transport = Gate(havoc, operations, at=at)
+        client = make(spool, transport, max_spool_bytes=1 << 20, max_batch_size=chance.choice([5, 500]))
+        for body in FAT:
+            assert client.record_encoded(body)
+        assert eventually(lambda: bool(transport.bodies))  # noqa: B023
+        havoc.wreck(chance.randrange(1, 5), operations)
+        told = (number, at, havoc.done)
+        contents = readable(spool)
+        for body in BODIES[:10]:
+            assert client.record_encoded(body), told
+        client.count_takes()
+        transport.is_open = True
+        assert client.flush(20), told
+        for body in BODIES[10:20]:
+            assert client.record_encoded(body), told
+        assert client.flush(20), told
+        assert eventually(lambda: holds(client)), told  # noqa: B023
+        assert client.takes <= len(transport.accepted) + 60, told
+        client.close(5)
+        other = make(spool, transport)
+        assert other.flush(20), told
+        assert eventually(lambda: holds(other)), told  # noqa: B023
+        other.close(5)
+        transport.bodies = transport.accepted
+        found = sent(transport, [*FAT, *BODIES[:20]])
+        assert set(BODIES[10:20]) <= set(found), told
+        if operations is IN_PLACE and not at:
+            sound = [body for body in FAT if any(make_frame(body) in content for content in contents)]
+            assert set(sound) | set(BODIES[:20]) <= set(found), told
+            assert max(found.values()) == 1, told
+        shutil.rmtree(spool)
