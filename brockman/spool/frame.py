@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 RS, LF, ZERO = b"\x1e", b"\n", b"\0"
@@ -85,6 +85,23 @@ def _body(frame: bytes) -> bytes | None:
     if frame[:1] != RS or not space or not checksum.isdigit() or len(checksum) > _LONGEST_CHECKSUM:
         return None
     return body if int(checksum) == zlib.crc32(body) else None
+
+
+def fitting(spans: Iterable[Span], max_count: int, max_bytes: int) -> Iterator[Span]:
+    """Yield as many as make a batch, at least one."""
+    count, size = 0, 1
+    for span in spans:
+        if span.body is not None:
+            count += 1
+            size += len(span.body) + 1
+            if count > 1 and (count > max_count or size > max_bytes):
+                return
+        yield span
+
+
+def moved(span: Span, by: int) -> Span:
+    """Return a span of which the data begins so much earlier."""
+    return Span(span.start + by, span.stop + by, span.body)
 
 
 def make_ack(offset: int, before: bytes) -> bytes:

@@ -6,7 +6,6 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -17,7 +16,9 @@ from brockman.spool.frame import (
     RS,
     VERSION,
     Span,
+    fitting,
     make_ack,
+    moved,
     read_ack,
     read_frames,
     read_version,
@@ -54,6 +55,7 @@ class Segment:
         *(
             "_ack",
             "_descriptor",
+            "_inode",
             "_reader",
             "count",
             "damages",
@@ -88,6 +90,7 @@ class Segment:
         """
         assert self.folder is not None
         self._descriptor = self.folder.create(self.name)
+        self._inode = os.fstat(self._descriptor).st_ino
         try:
             if mapped:
                 # First: a hole that the disk has no room for would be a SIGBUS when it is written.
@@ -117,8 +120,14 @@ class Segment:
 
     @property
     def is_removed(self) -> bool:
-        """Whether somebody has removed the file that is being written: it ends with the process then."""
-        return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
+        """Whether the file that is being written has lost its name: it may end with the process then."""
+        if self._descriptor < 0 or self.folder is None:
+            return False
+        try:
+            named = os.stat(self.name, dir_fd=self.folder.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return True
+        return not os.path.samestat(named, os.fstat(self._descriptor))
 
     def seal(self) -> None:
         """Give back the room that was not used; nothing is written any more."""
@@ -170,12 +179,19 @@ class Segment:
     def _open_reader(self) -> None:
         if self._reader < 0:
             assert self.folder is not None
-            try:
+            self._reader = self._copy_own() if self._descriptor >= 0 else -1
+            if self._reader < 0:
                 self._reader = self.folder.open(self.name)
-            except FileNotFoundError:
-                if self._descriptor < 0:
-                    raise
-                self._reader = os.dup(self._descriptor)
+
+    def _copy_own(self) -> int:
+        """Return a copy of the descriptor for writing, or -1: the name may lead to something else by now."""
+        copy = -1
+        with suppress(OSError):
+            copy = os.dup(self._descriptor)
+            if os.fstat(copy).st_ino == self._inode:  # not if it was sealed meanwhile, and the number used anew
+                return copy
+        close_quietly(copy)
+        return -1
 
     def read(self, max_count: int, max_bytes: int) -> Part:
         """Return the next frames, as many as the limits allow, but at least one, and damage before them.
@@ -191,11 +207,11 @@ class Segment:
         while True:
             data = os.pread(self._reader, want, self.read_to)
             is_all = len(data) < want or want == end - self.read_to
-            spans = list(_fitting(read_frames(data, is_all=is_all), max_count, max_bytes))
+            spans = list(fitting(read_frames(data, is_all=is_all), max_count, max_bytes))
             if spans and not (is_all and spans[-1].stop == len(data)):
-                return Part([_moved(span, self.read_to) for span in spans], self.read_to + spans[-1].stop)
+                return Part([moved(span, self.read_to) for span in spans], self.read_to + spans[-1].stop)
             if is_all:  # zeros at the end were never written; what somebody has cut off is gone
-                return Part([_moved(span, self.read_to) for span in spans], end)
+                return Part([moved(span, self.read_to) for span in spans], end)
             want = end - self.read_to
 
     def peek(self) -> bytes | None:
@@ -271,22 +287,6 @@ class Segment:
             mapped.close()
         for descriptor in opened:
             close_quietly(descriptor)
-
-
-def _fitting(spans: Iterable[Span], max_count: int, max_bytes: int) -> Iterator[Span]:
-    """Yield as many as make a batch, at least one."""
-    count, size = 0, 1
-    for span in spans:
-        if span.body is not None:
-            count += 1
-            size += len(span.body) + 1
-            if count > 1 and (count > max_count or size > max_bytes):
-                return
-        yield span
-
-
-def _moved(span: Span, by: int) -> Span:
-    return Span(span.start + by, span.stop + by, span.body)
 
 
 def is_segment(name: str) -> bool:

@@ -55,8 +55,11 @@ class Havoc:
         return self.chance.randbytes(self.chance.randrange(1, 300))
 
     def _other_place(self) -> Path:
+        """Return the path of no file: with the next number, which the owner wants, or with one far off."""
+        folder = self._folder()
         self._number += 1
-        return self._folder() / f"{self._number:08d}"
+        last = max((int(file.name) for file in folder.glob("*[0-9]")), default=0)
+        return folder / f"{self.chance.choice([self._number, last + 1]):08d}"
 
     def flip(self) -> None:
         file = self._file()
