@@ -194,8 +194,13 @@ class Journal(Chain):
             self.folders.append(make_folder(self._spool, os.urandom))
             self._close_removed_folders()
         folder = self.folders[-1]
-        segment = Segment(folder, name_of(next(self._numbers)))
-        segment.make(room, mapped=self._spool.may_map)
+        while True:
+            segment = Segment(folder, name_of(next(self._numbers)))
+            try:
+                segment.make(room, mapped=self._spool.may_map)
+                break
+            except FileExistsError:  # somebody's copy: it is left for who adopts the folder
+                continue
         if self._durable:
             try:
                 segment.sync()
