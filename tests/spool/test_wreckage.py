@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import socket
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.spool.frame import HEADER
+from brockman.spool.frame import HEADER, make_frame
+from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
@@ -31,8 +33,8 @@ def make(tmp_path: Path) -> Iterator[Callable[..., FocusLabClient]]:
     made: list[FocusLabClient] = []
 
     def make(transport: MemoryTransport, **options: Any) -> FocusLabClient:
-        settings: dict[str, Any] = {"flush_interval": 0.01, "backoff_base": 0.01, "backoff_cap": 0.02, **options}
-        made.append(FocusLabClient(KEY, transport=transport, spool_dir=str(tmp_path), **settings))
+        settings = {"spool_dir": str(tmp_path), "flush_interval": 0.01, "backoff_base": 0.01, "backoff_cap": 0.02}
+        made.append(FocusLabClient(KEY, transport=transport, **{**settings, **options}))
         return made[-1]
 
     yield make
@@ -342,4 +344,180 @@ def test_an_acknowledgement_without_a_segment_is_removed(
     client = make(MemoryTransport())
     assert client.flush(20)
     assert list(tmp_path.iterdir()) == []
+    assert is_exact(client)
+
+
+def test_another_file_in_the_place_of_the_one_that_is_written(
+    make: Callable[..., FocusLabClient], tmp_path: Path
+) -> None:
+    """What is recorded before and after is delivered; the other file waits for the next process."""
+    bodies, others = triggers(6), triggers(3)
+    folder = leave(tmp_path / "elsewhere", others)
+    transport = MemoryTransport()
+    client = make(transport)
+    client.record_encoded(bodies[0])
+    assert client.flush(20)
+    (own,) = tmp_path.glob("*-*/00000001")
+    for body in bodies[1:3]:
+        client.record_encoded(body)
+    (folder / "00000001").rename(own)
+    for body in bodies[3:]:
+        client.record_encoded(body)
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    assert is_exact(client)
+
+
+def test_files_with_the_next_names_do_not_stop_a_process(
+    make: Callable[..., FocusLabClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a copy of a segment in the folder of a living process: that is no trouble of the disk."""
+    transport = MemoryTransport()
+    client = make(transport, max_spool_bytes=1 << 20)  # segments of 128 KiB
+    bodies = triggers(60, variables={"text": "x" * 4000})
+    client.record_encoded(bodies[0])
+    assert client.flush(20)
+    (own,) = tmp_path.glob("*-*/00000001")
+    for number in range(2, 12):
+        shutil.copy(own, own.with_name(f"{number:08d}"))
+    for body in bodies[1:]:
+        client.record_encoded(body)
+    assert client.stats().spool_error is None
+    assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    client.close(5)
+    assert [line for line in caplog.messages if "cannot be left" in line] == []
+
+
+def _cut_tail(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 5)
+
+
+def test_damage_is_counted_told_kept_and_said_once(
+    make: Callable[..., FocusLabClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`on_drop` may look at the counts and record; one line on the log says where the rest of it is."""
+    bodies = triggers(3)
+    segment = leave(tmp_path, bodies) / "00000001"
+    _cut_tail(segment)
+    torn = make_frame(bodies[2])[:-5]
+    told: list[tuple[str, bytes | None]] = []
+    seen: list[Stats] = []
+
+    def on_drop(reason: str, body: bytes | None) -> None:
+        told.append((reason, body))
+        seen.append(client.stats())
+        client.record_trigger("a", "noticed", "damage")
+
+    transport = MemoryTransport()
+    client = make(transport, on_drop=on_drop)
+    assert client.flush(20)
+    assert eventually(lambda: bool(told) and client.flush(20) and is_exact(client))
+    assert sent(transport)[:2] == ids(bodies[:2])
+    assert [trigger["action"] for trigger in transport.triggers] == ["viewed", "viewed", "noticed"]
+    assert told == [("damaged", None)]
+    assert client.stats().dropped == seen[0].dropped == {"damaged": 1}
+    assert seen[0].recorded == 0
+    client.close(5)
+    (kept,) = (tmp_path / "damaged").iterdir()
+    assert kept.read_bytes() == torn
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert kept.parent.stat().st_mode & 0o777 == 0o700
+    lines = [line for line in caplog.messages if "damaged" in line]
+    assert len(lines) == 1, lines
+    assert f"1 damaged (the last one: what is left of it is in {tmp_path}/damaged)" in lines[0]
+
+
+@pytest.mark.parametrize("where", ["at the start", "at the end", "all of it", "no frame at all"])
+def test_on_drop_is_told_of_damage_with_nothing_held(
+    make: Callable[..., FocusLabClient], tmp_path: Path, where: str
+) -> None:
+    """It may wait for another thread that reads the counts, or makes room in a full spool."""
+    segment = leave(tmp_path, triggers(3)) / "00000001"
+    content = segment.read_bytes()
+    start, stop, count = {
+        "at the start": (len(HEADER) + 20, len(HEADER) + 25, 1),
+        "at the end": (len(content) - 20, len(content), 1),
+        "all of it": (len(HEADER), len(content), 3),
+        "no frame at all": (len(HEADER), len(content), 1),
+    }[where]
+    wiped = content[start:stop].replace(b"{", b"?") if where == "all of it" else b"?" * (stop - start)
+    segment.write_bytes(content[:start] + wiped + content[stop:])
+    held: list[bool] = []
+
+    def on_drop(reason: str, body: bytes | None) -> None:
+        buffer: Any = client._pipeline.buffer
+
+        def ask() -> None:
+            is_free = buffer._moves._lock.acquire(timeout=0)
+            if is_free:
+                buffer._moves._lock.release()
+            held.append(not is_free or buffer.version % 2 == 1)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        asking.join(20)
+
+    client = make(MemoryTransport(), on_drop=on_drop)
+    assert client.flush(20)
+    assert eventually(lambda: len(held) == count), held
+    assert client.stats().dropped == {"damaged": count}
+    assert not any(held)
+    assert is_exact(client)
+
+
+@pytest.mark.parametrize("what", ["segment", "folder", "spool"])
+@pytest.mark.parametrize("whose", ["own", "adopted"])
+def test_files_removed_in_the_middle_of_a_delivery(
+    make: Callable[..., FocusLabClient], tmp_path: Path, what: str, whose: str
+) -> None:
+    """What was not read yet and is gone is counted as damaged; recording goes on, on disk again."""
+    bodies = triggers(100, variables={"text": "x" * 4000})  # some segments of 128 KiB
+    spool = tmp_path / "spool"
+    if whose == "adopted":
+        leave(spool, bodies, segment_bytes=1 << 17)
+
+    all_are_there = threading.Event()
+
+    def remove(body: bytes) -> Answer:
+        if len(transport.bodies) == 1:
+            all_are_there.wait(20)
+            if what == "segment":
+                next(spool.glob("*-*/00000002")).unlink()
+            else:
+                shutil.rmtree(spool if what == "spool" else next(spool.glob("*-*/00000002")).parent)
+        return Answer(201)
+
+    transport = MemoryTransport(remove)
+    client = make(transport, spool_dir=str(spool), max_batch_size=5, max_spool_bytes=1 << 20, flush_interval=5.0)
+    if whose == "own":
+        for body in bodies:
+            assert client.record_encoded(body)
+    all_are_there.set()
+    assert client.flush(20)
+    assert eventually(lambda: is_exact(client))
+    lost = client.stats().dropped.get("damaged", 0)
+    assert len(sent(transport)) == len(bodies) - lost
+    assert lost > 0
+    later = triggers(2)
+    for body in later:
+        assert client.record_encoded(body)
+    assert client.flush(20)
+    assert sent(transport)[-2:] == ids(later)
+    assert eventually(lambda: is_exact(client))
+    assert client.stats().spool_error is None
+
+
+def test_a_copy_of_a_folder_costs_duplicates(make: Callable[..., FocusLabClient], tmp_path: Path) -> None:
+    """The same ids: the receiver drops the second ones."""
+    bodies = triggers(3)
+    folder = leave(tmp_path, bodies)
+    shutil.copytree(folder, tmp_path / "1-0123456789abcdef")
+    shutil.copy(folder / "00000001", folder / "00000002")
+    transport = MemoryTransport()
+    client = make(transport)
+    assert client.flush(20)
+    assert sorted(sent(transport)) == sorted(ids(bodies) * 3)
+    assert client.stats().recovered == 9
     assert is_exact(client)
