@@ -521,3 +521,18 @@ def test_a_copy_of_a_folder_costs_duplicates(make: Callable[..., FocusLabClient]
     assert sorted(sent(transport)) == sorted(ids(bodies) * 3)
     assert client.stats().recovered == 9
     assert is_exact(client)
+
+
+def test_a_spool_that_was_searched_first_is_written_in_the_same_way(
+    make: Callable[..., FocusLabClient], tmp_path: Path
+) -> None:
+    """Whether files are mapped depends on the disk, not on who opened the folder."""
+    sizes = []
+    for is_searched in (False, True):
+        spool = tmp_path / str(is_searched)
+        client = make(MemoryTransport(lambda body: ConnectionFailed("away")), spool_dir=str(spool))
+        if is_searched:
+            client.flush(0)
+        client.record_trigger("a", "viewed", "page")
+        sizes += [file.stat().st_size for file in spool.glob("*-*/00000001")]
+    assert sizes[0] == sizes[1]
