@@ -536,3 +536,15 @@ def test_a_spool_that_was_searched_first_is_written_in_the_same_way(
         client.record_trigger("a", "viewed", "page")
         sizes += [file.stat().st_size for file in spool.glob("*-*/00000001")]
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"no JSON", b'{"recorded_at":1}', b'{"recorded_at":"yesterday"}'])
+def test_stats_of_a_frame_that_somebody_else_has_made(
+    make: Callable[..., FocusLabClient], tmp_path: Path, body: bytes
+) -> None:
+    """Its checksum is right, so it is sent for the server to judge; until then its age is not known."""
+    (leave(tmp_path, triggers(1)) / "00000001").write_bytes(HEADER + make_frame(body))
+    client = make(MemoryTransport(lambda body: ConnectionFailed("away")))
+    client.flush(0)
+    assert eventually(lambda: client.stats().in_flight == 1)
+    assert client.stats().oldest_age is None
