@@ -58,20 +58,25 @@ def _here() -> _Process:
     process = _processes.get(pid)
     if process is None:
         process = _processes.setdefault(pid, _Process(pid))
-        for other in [other for other in list(_processes) if other != pid]:
-            _processes.pop(other, None)  # the parent's
+        _leave_to_parent()
         hear_of_the_end(close_all, close_last)
     return process
 
 
-def _after_fork_in_child() -> None:
-    parts = [part for process in list(_processes.values()) for part in list(process.parts.values())]
-    for part in parts:
+def _leave_to_parent() -> None:
+    """Have every part disowned that is the parent's, also one that it was closing."""
+    here = os.getpid()
+    gone = [_processes.pop(pid, None) for pid in list(_processes) if pid != here]
+    inherited = [process for process in gone if process is not None]
+    for part in [part for process in inherited for part in list(process.unfinished)]:
         with suppress(Exception):  # of a user's transport
             part.disown()
     if HOST.has_heirs:
-        _left_behind[:] = parts or _left_behind
-    _processes.clear()
+        _left_behind[:] = [part for process in inherited for part in list(process.parts.values())] or _left_behind
+
+
+def _after_fork_in_child() -> None:
+    _leave_to_parent()  # what an earlier hook of somebody else has made here stays
 
 
 if hasattr(os, "register_at_fork"):
