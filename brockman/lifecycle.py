@@ -49,6 +49,7 @@ class _Process:
 _processes: dict[int, _Process] = {}  # by process id; each change and each look is one call into C
 _left_behind: list[Part] = []  # in a forked child: those of the parent
 substitutes: list[Callable[[Any], Any]] = []  # for tests: the last one is given every part that is made
+when_left: list[Callable[[], object]] = []  # called in a forked child, when all is left to the parent
 when_delivered: list[Callable[[], object]] = []  # called at the end of a process, after all that it delivers
 
 
@@ -77,6 +78,9 @@ def _leave_to_parent() -> None:
 
 def _after_fork_in_child() -> None:
     _leave_to_parent()  # what an earlier hook of somebody else has made here stays
+    for call in when_left:
+        with suppress(Exception):
+            call()
 
 
 if hasattr(os, "register_at_fork"):

@@ -24,6 +24,7 @@ from contextlib import suppress
 
 from brockman.clock import wall
 from brockman.spool.mapping import may_map
+from brockman.spool.strays import note_opened
 
 LOCK = "lock"
 ACK_SUFFIX = ".ack"
@@ -81,6 +82,7 @@ class SpoolDir:
         close_quietly(self._before)
         self._before = self.descriptor
         self.descriptor, self.may_map = descriptor, may_map(descriptor)
+        note_opened(descriptor)
 
     @property
     def is_removed(self) -> bool:
