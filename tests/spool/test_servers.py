@@ -1,0 +1,142 @@
+"""Web servers with a spool, killed with -9: what they took is delivered, once by its id, and nothing stays."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import signal
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import eventually
+from tests.life.forking import Taking, run
+from tests.life.running import Running, drive
+from tests.life.test_gunicorn import gunicorn, is_gone
+from tests.life.test_uwsgi import REQUESTS, uwsgi
+from tests.server import RecordingServer, Reply, Request
+
+KILLS = 12
+RECOVER = """
+client = make(spool_dir=os.path.abspath("spool"))
+assert client.flush(60), client.stats()
+client.close(20)
+"""
+
+
+def works_and_fails() -> Taking:
+    """Take two batches of three, and none whose sender was killed in the middle of it."""
+    count, lock = itertools.count(1), threading.Lock()
+
+    def status_of(request: Request) -> int:
+        is_whole = len(request.body) == int(request.headers["content-length"])
+        with lock:
+            return 201 if is_whole and next(count) % 3 else 503
+
+    return Taking(status_of)
+
+
+def deliver(folder: Path, server: RecordingServer) -> None:
+    """Have another process deliver all that waits in the spool and has no owner; then the spool is empty."""
+    run(folder, server, RECOVER)
+    assert [name for name in os.listdir(folder / "spool") if not name.startswith(".")] == []
+
+
+def assert_all_arrived(program: Running, taking: Taking, kills: int, batch: int) -> None:
+    """What was recorded has arrived; twice only with the same id, and at most one batch for each kill."""
+    recorded = program.recorded()
+    received = Counter({trigger["id"]: trigger["object"] for trigger in taking.triggers}.values())
+    assert recorded - received == Counter(), program.text()
+    # A process may die between the record and its note of that.
+    assert sum(received.values()) - sum(recorded.values()) <= kills * 4, received - recorded
+    assert sum(taking.ids().values()) - len(taking.ids()) <= kills * batch
+
+
+def test_gunicorn_whose_workers_are_killed(server: RecordingServer, tmp_path: Path) -> None:
+    """--preload, a master that records too, kill -9 at random: all that was answered for arrives."""
+    server.respond = taking = works_and_fails()
+    options = ["--worker-class=gthread", "--threads=4", "--preload"]
+    spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_MAX_BATCH_SIZE": "50", "FL_FLUSH_INTERVAL": "0.05"}
+    moment = random.Random()
+    with gunicorn(tmp_path, server, *options, **spool, FL_BACKOFF_BASE="0.01", FL_BACKOFF_CAP="0.05") as site:
+
+        def alive() -> list[int]:
+            return [pid for pid in site.booted() if not is_gone(pid)]
+
+        def kill() -> None:
+            for _ in range(KILLS):
+                seen = len(site.started.truth.read_bytes())
+                more = moment.randrange(1000)
+                assert eventually(lambda: alive() and len(site.started.truth.read_bytes()) > seen + more)  # noqa: B023
+                victim = moment.choice(alive())
+                os.kill(victim, signal.SIGKILL)
+                assert eventually(lambda: is_gone(victim))  # noqa: B023
+
+        killer = threading.Thread(target=kill, name="killer")
+        killer.start()
+        answered, start = 0, 0
+        while killer.is_alive():
+            answered += drive(site.port, 500, start)
+            start += 500
+        killer.join()
+        assert answered == start
+        assert len(site.booted()) >= 2 + KILLS
+        assert site.started.stop() == 0
+    deliver(tmp_path, server)
+    assert {str(number) for number in range(start)} <= set(site.started.recorded())
+    assert_all_arrived(site.started, taking, KILLS, 50)
+    assert site.imports() == {site.started.process.pid: 2}
+
+
+def test_gunicorn_that_is_killed_as_a_whole(server: RecordingServer, tmp_path: Path) -> None:
+    """While the endpoint is away, master and workers die at once: the next start delivers what all left."""
+    server.respond = lambda request: Reply(503)
+    spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_FLUSH_INTERVAL": "0.05"}
+    with gunicorn(tmp_path, server, "--preload", **spool) as site:
+        site.drive(200)
+        site.started.kill()
+    assert len(os.listdir(tmp_path / "spool")) >= 3
+    server.respond = taking = Taking(lambda request: 201)
+    deliver(tmp_path, server)
+    assert_all_arrived(site.started, taking, 0, 0)
+    assert site.imports() == {site.started.process.pid: 2}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("old", [False, True], ids=["new", "without threads"])
+@pytest.mark.parametrize("switches", ["", "--py-call-uwsgi-fork-hooks"])
+def test_the_first_worker_of_uwsgi_takes_over(
+    server: RecordingServer, tmp_path: Path, switches: str, old: bool
+) -> None:
+    """What the master recorded arrives once; no worker holds a file of the master's; nothing stays on disk.
+
+    Then a worker is killed, and what it left is delivered once by the others.
+    """
+    spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_FLUSH_INTERVAL": "0.05", "AT_IMPORT": "300"}
+    switches += "" if old else " --enable-threads"
+    with uwsgi(tmp_path, server, *switches.split(), old=old, **spool) as here:
+        here.drive(REQUESTS)
+        master = f"/{here.running.process.pid}-"
+        for worker in here.workers():
+            names = [os.readlink(entry.path) for entry in os.scandir(f"/proc/{worker['pid']}/fd")]
+            assert not [name for name in names if master in name]
+        killed = here.workers()[0]["pid"]
+
+        def came() -> bool:
+            drive(here.port, 2, path="/quiet")  # without threads, they leave when a request ends
+            return len(server.triggers) >= 300 + REQUESTS
+
+        assert eventually(came), here.running.text()
+        os.kill(killed, signal.SIGKILL)
+        assert eventually(lambda: here.are_ready() and killed not in [w["pid"] for w in here.workers()])
+        here.drive(REQUESTS, start=REQUESTS)
+        here.stop()
+    deliver(tmp_path, server)
+    assert set(server.ids().values()) == {1}
+    received = Counter(trigger["object"] for trigger in server.triggers)
+    assert received == here.running.recorded()
+    assert sum(received.values()) == 300 + 2 * REQUESTS
