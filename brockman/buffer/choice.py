@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from brockman.buffer.interface import Buffer
 from brockman.buffer.memory import MemoryBuffer
 from brockman.exceptions import ConfigurationError
 from brockman.ledger import Ledger
 from brockman.options import Options
+
+if TYPE_CHECKING:
+    from brockman.buffer.refuge import Refuge
+    from brockman.buffer.spool import SpoolBuffer
+
+
+@cache
+def _on_disk() -> tuple[type[SpoolBuffer], type[Refuge]]:
+    """Import what few need, and what is for POSIX. Once: at the very end of a process no import works any more."""
+    from brockman.buffer.refuge import Refuge
+    from brockman.buffer.spool import SpoolBuffer
+
+    return SpoolBuffer, Refuge
 
 
 def make_buffer(
@@ -36,9 +50,8 @@ def make_buffer(
     if options.spool_dir is None:
         return MemoryBuffer(ledger, **bounds)
     try:
-        from brockman.buffer.refuge import Refuge
-        from brockman.buffer.spool import SpoolBuffer  # here: few need it
+        spool_buffer, refuge = _on_disk()
     except ImportError:
         problem = f"spool_dir is {options.spool_dir!r}, but this system has no flock (fcntl); leave it out"
         raise ConfigurationError(problem) from None
-    return SpoolBuffer(options, ledger, Refuge(ledger, **bounds), wake=wake, may_wait=may_wait, spawn=spawn)
+    return spool_buffer(options, ledger, refuge(ledger, **bounds), wake=wake, may_wait=may_wait, spawn=spawn)
