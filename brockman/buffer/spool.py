@@ -23,10 +23,10 @@ from brockman.options import Options
 from brockman.spool.adoption import Adopted, give_left
 from brockman.spool.chain import Chain
 from brockman.spool.damage import Aside
-from brockman.spool.folder import SpoolDir
 from brockman.spool.journal import Journal
 from brockman.spool.notice import Notice
 from brockman.spool.quota import Quota
+from brockman.spool.spool_dir import SpoolDir
 from brockman.spool.syncing import make_syncer
 
 ADOPT_EVERY = 30.0  # seconds

@@ -123,7 +123,7 @@ def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if options is None or options.spool_dir is None or not options.enabled:
         return []
     try:
-        from brockman.spool.folder import why_unusable
+        from brockman.spool.spool_dir import why_unusable
 
         problem = why_unusable(options.spool_dir)
     except ImportError:  # of which the client tells

@@ -9,17 +9,10 @@ from contextlib import AbstractContextManager, suppress
 from brockman.callbacks import Callbacks
 from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
-from brockman.spool.folder import (
-    Folder,
-    Refused,
-    SpoolDir,
-    adopt_folder,
-    folder_names,
-    open_folder,
-    sweep,
-)
+from brockman.spool.folder import Folder, adopt_folder, folder_names, open_folder, sweep
 from brockman.spool.notice import Notice
 from brockman.spool.segment import Foreign, Segment, is_segment
+from brockman.spool.spool_dir import Refused, SpoolDir
 
 _AT_ONCE = 64  # folders; each keeps two to four files open
 

@@ -6,9 +6,9 @@ import os
 from contextlib import suppress
 
 from brockman.ledger import Ledger
-from brockman.spool.folder import SpoolDir, check_folder, close_quietly
 from brockman.spool.notice import Notice
 from brockman.spool.segment import Segment
+from brockman.spool.spool_dir import SpoolDir, check_folder, close_quietly
 
 DAMAGED = "damaged"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -20,10 +20,11 @@ from brockman.clock import monotonic
 from brockman.interpreter import HAS_GIL
 from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
-from brockman.spool.folder import SpoolDir, make_folder
+from brockman.spool.folder import make_folder
 from brockman.spool.frame import HEADER
 from brockman.spool.quota import Quota
 from brockman.spool.segment import MAX_BYTES, Segment, name_of
+from brockman.spool.spool_dir import SpoolDir
 
 _NOWHERE = Segment(None, "")  # full and closed
 

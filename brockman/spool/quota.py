@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from brockman.spool.folder import SpoolDir
+from brockman.spool.spool_dir import SpoolDir
 
 _LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
 _SHARES = 8

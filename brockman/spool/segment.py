@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from brockman.spool.folder import ACK_SUFFIX, Folder, close_quietly
+from brockman.spool.folder import ACK_SUFFIX, Folder
 from brockman.spool.frame import (
     ACK_COVERS,
     HEADER,
@@ -23,6 +23,7 @@ from brockman.spool.frame import (
     read_frames,
     read_version,
 )
+from brockman.spool.spool_dir import close_quietly
 
 MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
 # What opening or reading says of a symbolic link, a socket, a directory, a FIFO: no later try will do better.

@@ -16,10 +16,11 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from brockman.spool.damage import DAMAGED, open_damaged
-from brockman.spool.folder import LOCK, Folder, Refused, SpoolDir, folder_names, is_folder_name, open_folder
+from brockman.spool.folder import LOCK, Folder, folder_names, is_folder_name, open_folder
 from brockman.spool.frame import ZERO, Span
 from brockman.spool.quota import measure
 from brockman.spool.segment import Segment, is_segment
+from brockman.spool.spool_dir import Refused, SpoolDir
 
 _AT_ONCE = 256 * 1024  # bytes that are read at once to list them
 _NOT_WORTH_A_WORD = {DAMAGED, "lost+found"}

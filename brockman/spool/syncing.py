@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from brockman.clock import monotonic
-from brockman.spool.folder import close_quietly
 from brockman.spool.journal import Journal
+from brockman.spool.spool_dir import close_quietly
 
 INTERVAL = 0.5  # seconds
 

@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.folder import (
-    SpoolDir,
-    adopt_folder,
-    folder_names,
-    make_folder,
-    sweep,
-    why_unusable,
-)
+from brockman.spool.folder import adopt_folder, folder_names, make_folder, sweep
+from brockman.spool.spool_dir import SpoolDir, why_unusable
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from brockman.ledger import Ledger
 from brockman.spool.adoption import Adopted
 from brockman.spool.chain import Chain
 from brockman.spool.damage import Aside
-from brockman.spool.folder import SpoolDir
 from brockman.spool.journal import Journal
 from brockman.spool.notice import Notice
 from brockman.spool.quota import Quota
+from brockman.spool.spool_dir import SpoolDir
 from brockman.stamp import make_ids
 from brockman.trigger import encode_trigger
 
