@@ -10,7 +10,7 @@ from brockman.spool.spool_dir import SpoolDir
 
 _LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
 _SHARES = 8
-_LOOK_AGAIN = 0.1  # seconds, when there seems to be no room
+_LOOK_AGAIN = 10  # times as long as the last look took, when there seems to be no room
 
 
 class Quota:
@@ -28,14 +28,17 @@ class Quota:
         self._max_bytes = max_bytes
         self._clock = clock
         self._looked = -_LOOK_EVERY
+        self._look_again = 0.0
         self._bytes = self._look_at = 0
 
     def has_room(self, size: int) -> bool:
         """Return whether so many bytes more may be written."""
-        since, wanted = self._clock() - self._looked, self._bytes + size
-        if since >= (_LOOK_AGAIN if wanted > self._max_bytes else 0.0 if wanted > self._look_at else _LOOK_EVERY):
+        now, wanted = self._clock(), self._bytes + size
+        pause = self._look_again if wanted > self._max_bytes else 0.0 if wanted > self._look_at else _LOOK_EVERY
+        if now - self._looked >= pause:
             self._bytes = sum(size for _, size in measure(self._spool))
             self._looked = self._clock()
+            self._look_again = _LOOK_AGAIN * (self._looked - now)
             # The others may have seen the same room: each writes only a part of it before looking again.
             self._look_at = self._bytes + (self._max_bytes - self._bytes) // _SHARES
         return self._bytes + size <= self._max_bytes
