@@ -110,4 +110,4 @@ def _rows_of_left(left: Survey) -> list[Row]:
 
 
 def _is_left(left: Survey) -> bool:
-    return any(process.triggers or process.refusal is not None for process in left.processes)
+    return any(process.triggers or process.refusal or process.foreign for process in left.processes)

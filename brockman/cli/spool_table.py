@@ -89,7 +89,12 @@ def show(path: str) -> int:
 
 def reasons(survey: Survey) -> list[tuple[str, str]]:
     """Return what nobody delivers, and why."""
-    refused = [(process.name, process.refusal) for process in survey.processes if process.refusal is not None]
+    refused = [
+        (process.name, reason)
+        for process in survey.processes
+        for reason in (process.refusal, process.foreign)
+        if reason is not None
+    ]
     return [
         *((name, printable(reason)) for name, reason in refused),
         *((printable(name), "it is none of the spool's") for name in survey.strangers),

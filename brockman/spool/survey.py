@@ -19,7 +19,7 @@ from brockman.spool.damage import DAMAGED, open_damaged
 from brockman.spool.folder import LOCK, Folder, folder_names, is_folder_name, open_folder
 from brockman.spool.frame import ZERO, Span
 from brockman.spool.quota import measure
-from brockman.spool.segment import Segment, is_segment
+from brockman.spool.segment import Foreign, Segment, is_segment
 from brockman.spool.spool_dir import Refused, SpoolDir
 
 _AT_ONCE = 256 * 1024  # bytes that are read at once to list them
@@ -36,6 +36,7 @@ class Process(NamedTuple):
         size: How many bytes that is, with their frames.
         recorded_at: When the oldest was recorded; None when there is none, or it does not say.
         refusal: Why nobody adopts the folder; None when that is not so.
+        foreign: A file in it that nobody reads, with the reason; None when there is none.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Process(NamedTuple):
     size: int
     recorded_at: str | None
     refusal: str | None
+    foreign: str | None = None
 
     @property
     def is_adoptable(self) -> bool:
@@ -120,6 +122,7 @@ class Visit:
         count = size = 0
         oldest: str | None = None
         refusal: str | None = None
+        foreign: str | None = None
         is_alive = False
         try:
             is_alive = _has_owner(folder)
@@ -138,11 +141,13 @@ class Visit:
                 self.done += segment.end
             except FileNotFoundError:  # settled meanwhile
                 continue
+            except Foreign as error:
+                foreign = foreign or f"{name}: {_reason(error)}"
             except OSError as error:
                 refusal = refusal or f"{name}: {_reason(error)}"
             finally:
                 segment.close()
-        return Process(folder.name, is_alive, count, size, oldest, refusal)
+        return Process(folder.name, is_alive, count, size, oldest, refusal, foreign)
 
     def _measure_damaged(self) -> tuple[int, int]:
         sizes = []
