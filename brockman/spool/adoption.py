@@ -176,14 +176,20 @@ def give_left(path: str, names: list[str], put: Callable[[bytes], object]) -> No
         spool.open()
         for name in names:
             chain = Chain(Ledger(Callbacks(None, None)), lambda segment, content: None)
-            chain.folders.append(open_folder(spool, name))
-            link_segments(chain, chain.folders[0], lambda folder, error: None)
-            for segment in chain.segments():
-                spans = segment.read(segment.count, segment.end).spans
-                for span in spans:
-                    if span.body is not None:
-                        put(span.body)
-                if spans:
-                    segment.acknowledge(spans[-1].stop)  # not the end of the file: its owner may go on there
-            chain.disown()
+            try:
+                _give(chain, open_folder(spool, name), put)
+            finally:
+                chain.disown()
     spool.close()
+
+
+def _give(chain: Chain, folder: Folder, put: Callable[[bytes], object]) -> None:
+    chain.folders.append(folder)
+    link_segments(chain, folder, lambda folder, error: None)
+    for segment in chain.segments():
+        spans = segment.read(segment.count, segment.end).spans
+        for span in spans:
+            if span.body is not None:
+                put(span.body)
+        if spans:
+            segment.acknowledge(spans[-1].stop)  # not the end of the file: its owner may go on there
