@@ -89,7 +89,11 @@ def record(client: FocusLabClient, count: int, start: int = 0, **more: Any) -> N
         client.record_trigger(f"actor {number}", "viewed", "page", variables={"n": number, **more})
 
 
-def law_holds(client: FocusLabClient) -> bool:
-    """Return whether the conservation law holds in a snapshot."""
+def law_holds(client: FocusLabClient, recorded: int) -> bool:
+    """Return whether the conservation law holds in a snapshot, for what the caller has recorded by its own count.
+
+    `stats().recorded` is worked out from the other counts, so that these alone always agree.
+    """
     s = client.stats()
-    return s.recorded == s.delivered + s.rejected + sum(s.dropped.values()) + s.queued + s.in_flight
+    found = s.delivered + s.rejected + sum(s.dropped.values()) + s.queued + s.in_flight
+    return s.recorded == recorded and recorded + s.recovered == found

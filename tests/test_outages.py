@@ -25,7 +25,7 @@ def assert_exact(server: RecordingServer, client, accepted: list[str], *, may_re
     assert client.flush(30)
     stats = client.stats()
     assert (stats.delivered, stats.rejected, stats.dropped) == (THREADS * EACH, 0, {})
-    assert law_holds(client)
+    assert law_holds(client, THREADS * EACH)
     assert len(set(accepted)) == THREADS * EACH
     if not may_repeat:
         assert len(accepted) == THREADS * EACH

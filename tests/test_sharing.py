@@ -60,7 +60,7 @@ def test_closing_one_gives_up_nothing_of_the_others(make_client, server):
     server.respond = lambda request: Reply()
     assert second.close(20)
     assert (second.stats().delivered, second.stats().dropped) == (6, {"closed": 1})
-    assert law_holds(first)
+    assert law_holds(first, 5 + 1 + 1)
 
 
 def test_a_client_made_after_the_last_was_closed_begins_anew(make_client):
