@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stats:
-    """A snapshot of one client's counts. At every instant::
+    """A snapshot of the counts of one process and the same settings. At every instant::
 
         recorded + recovered = delivered + rejected + sum(dropped.values()) + queued + in_flight
 
     Attributes:
-        recorded: Calls of `record_trigger` that returned True, or False, or raised `BufferFull`.
+        recorded: Triggers that came: calls of `record_trigger` that returned True or False, or raised `BufferFull`;
+            and what came by way of a Celery task.
         recovered: Adopted from the spool of processes that are gone.
         queued: Waiting in the buffer, or left on disk by it for others.
         in_flight: Taken from the buffer, not settled yet (being sent, or waiting for the next attempt).
