@@ -13,7 +13,7 @@ class Stats:
         recorded + recovered = delivered + rejected + sum(dropped.values()) + queued + in_flight
 
     Attributes:
-        recorded: Triggers that came: calls of `record_trigger` that returned True or False, or raised `BufferFull`;
+        recorded: Triggers that came: calls of `record_trigger` that returned, or raised `BufferFull`;
             and what came by way of a Celery task.
         recovered: Adopted from the spool of processes that are gone.
         queued: Waiting in the buffer, or left on disk by it for others.
