@@ -50,10 +50,8 @@ class Quota:
 
 def measure(spool: SpoolDir) -> Iterator[tuple[str, int]]:
     """Yield the folders in a spool, and how many bytes lie in each."""
-    with os.scandir(spool.descriptor) as entries:
-        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for name in names:
-        with suppress(OSError):  # it is being removed, or is not ours to look into
+    for name in os.listdir(spool.descriptor):  # no `scandir`: it warns when an exception strikes it unclosed
+        with suppress(OSError):  # it is no folder, is being removed, or is not ours to look into
             yield name, _measure(spool, name)
 
 
@@ -63,10 +61,9 @@ def _measure(spool: SpoolDir, name: str) -> int:
     )
     total = 0
     try:
-        with os.scandir(descriptor) as files:
-            for file in files:
-                with suppress(FileNotFoundError):
-                    total += file.stat(follow_symlinks=False).st_size
+        for file in os.listdir(descriptor):
+            with suppress(FileNotFoundError):
+                total += os.stat(file, dir_fd=descriptor, follow_symlinks=False).st_size
     finally:
         os.close(descriptor)
     return total
