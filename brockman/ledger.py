@@ -3,8 +3,9 @@
 Invariant: each trigger that leaves the buffer, or is refused before it, is counted here exactly once.
 
 No lock. Every count changes in one straight line of code, from the read to the store without a call in it: CPython
-looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps, so nothing
-can come in between. Without the global lock `guard` is a lock, and is held around such a line.
+looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps (3.10 also
+where a condition jumps forward), so nothing can come in between. Without the global lock `guard` is a lock, and is
+held around such a line.
 """
 
 from __future__ import annotations

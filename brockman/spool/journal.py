@@ -23,7 +23,7 @@ from brockman.spool.chain import Chain
 from brockman.spool.folder import make_folder
 from brockman.spool.frame import HEADER
 from brockman.spool.quota import Quota
-from brockman.spool.segment import MAX_BYTES, Segment, name_of
+from brockman.spool.segment import MAX_BYTES, Segment, check_written, name_of
 from brockman.spool.spool_dir import SpoolDir
 
 _NOWHERE = Segment(None, "")  # full and closed
@@ -103,16 +103,17 @@ class Journal(Chain):
                 return True
 
     def _copy_guarded(self, frame: bytes, source: deque[bytes] | None) -> bool:
-        with self._guard:
+        size = len(frame)
+        with self._guard:  # from here no call: a signal handler of this thread is let in again
             segment = self.active
-            stop = segment.end + len(frame)
+            stop = segment.end + size
             if stop > segment.limit or segment.map is None:
                 return False
             segment.map[segment.end : stop] = frame
             segment.end = stop
             segment.count += 1
             self.stored += 1
-            self.stored_bytes += len(frame)
+            self.stored_bytes += size
             if source is not None:
                 del source[0]
             return True
@@ -124,9 +125,13 @@ class Journal(Chain):
                 segment = self.active
                 start = segment.end
                 stop = start + size
-                if stop > segment.limit:
+                # No Python function, and no jump, which in 3.10 is as bad: a signal handler may come at its start,
+                # and what that stored would be written over.
+                if stop <= segment.limit:
+                    written = os.pwrite(segment.descriptor, frame, start)
+                else:
                     return False
-                segment.write(frame, start)
+                check_written(written, frame)
                 with self._guard:
                     # A signal handler may have come after the write, with a trigger of its own, or with a change.
                     if segment is self.active and segment.end == start:  # from here no call

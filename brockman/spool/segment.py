@@ -55,11 +55,11 @@ class Segment:
     __slots__ = (
         *(
             "_ack",
-            "_descriptor",
             "_inode",
             "_reader",
             "count",
             "damages",
+            "descriptor",
             "end",
             "folder",
             "is_open",
@@ -79,7 +79,7 @@ class Segment:
         self.is_open = False
         self.limit = self.end = self.read_to = 0
         self.count = self.seen = self.damages = 0
-        self._descriptor = self._reader = self._ack = -1
+        self.descriptor = self._reader = self._ack = -1  # the first for writing
 
     # --- writing ---
 
@@ -90,45 +90,36 @@ class Segment:
             OSError: When there is no room, or the file cannot be made.
         """
         assert self.folder is not None
-        self._descriptor = self.folder.create(self.name)
-        self._inode = os.fstat(self._descriptor).st_ino
+        self.descriptor = self.folder.create(self.name)
+        self._inode = os.fstat(self.descriptor).st_ino
         try:
             if mapped:
                 # First: a hole that the disk has no room for would be a SIGBUS when it is written.
-                os.posix_fallocate(self._descriptor, 0, size)
-                self.map = mmap.mmap(self._descriptor, size)
+                os.posix_fallocate(self.descriptor, 0, size)
+                self.map = mmap.mmap(self.descriptor, size)
                 self.map[: len(HEADER)] = HEADER
             else:
-                self.write(HEADER, 0)
+                check_written(os.pwrite(self.descriptor, HEADER, 0), HEADER)
         except BaseException:
             self.remove()
             raise
         self.limit, self.is_open = size, True
         self.end = self.read_to = len(HEADER)
 
-    def write(self, data: bytes, offset: int) -> None:
-        """Write at an offset, where the file is not mapped.
-
-        Raises:
-            OSError: When not all of it could be written.
-        """
-        if os.pwrite(self._descriptor, data, offset) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
     def sync(self) -> None:
         """Have what was written reach the disk. Blocks."""
-        os.fdatasync(self._descriptor)
+        os.fdatasync(self.descriptor)
 
     @property
     def is_removed(self) -> bool:
         """Whether the file that is being written has lost its name: it may end with the process then."""
-        if self._descriptor < 0 or self.folder is None:
+        if self.descriptor < 0 or self.folder is None:
             return False
         try:
             named = os.stat(self.name, dir_fd=self.folder.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return True
-        return not os.path.samestat(named, os.fstat(self._descriptor))
+        return not os.path.samestat(named, os.fstat(self.descriptor))
 
     def seal(self) -> None:
         """Give back the room that was not used; nothing is written any more."""
@@ -136,11 +127,11 @@ class Segment:
         if mapped is not None:
             mapped.close()
         with suppress(OSError):
-            os.ftruncate(self._descriptor, self.end)
+            os.ftruncate(self.descriptor, self.end)
             if self.is_removed:
                 return  # what is in it can be read by this descriptor only
-        close_quietly(self._descriptor)
-        self._descriptor = -1
+        close_quietly(self.descriptor)
+        self.descriptor = -1
 
     # --- reading ---
 
@@ -180,7 +171,7 @@ class Segment:
     def _open_reader(self) -> None:
         if self._reader < 0:
             assert self.folder is not None
-            self._reader = self._copy_own() if self._descriptor >= 0 else -1
+            self._reader = self._copy_own() if self.descriptor >= 0 else -1
             if self._reader < 0:
                 self._reader = self.folder.open(self.name)
 
@@ -188,7 +179,7 @@ class Segment:
         """Return a copy of the descriptor for writing, or -1: the name may lead to something else by now."""
         copy = -1
         with suppress(OSError):
-            copy = os.dup(self._descriptor)
+            copy = os.dup(self.descriptor)
             if os.fstat(copy).st_ino == self._inode:  # not if it was sealed meanwhile, and the number used anew
                 return copy
         close_quietly(copy)
@@ -282,12 +273,18 @@ class Segment:
         """Close what is open; the files stay as they are."""
         self.is_open, self.limit = False, 0
         mapped, self.map = self.map, None
-        opened = (self._descriptor, self._reader, self._ack)
-        self._descriptor = self._reader = self._ack = -1
+        opened = (self.descriptor, self._reader, self._ack)
+        self.descriptor = self._reader = self._ack = -1
         if mapped is not None:
             mapped.close()
         for descriptor in opened:
             close_quietly(descriptor)
+
+
+def check_written(count: int, data: bytes) -> None:
+    """Raise OSError unless as many bytes were written as there are."""
+    if count != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def is_segment(name: str) -> bool:
