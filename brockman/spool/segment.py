@@ -130,8 +130,8 @@ class Segment:
             os.ftruncate(self.descriptor, self.end)
             if self.is_removed:
                 return  # what is in it can be read by this descriptor only
-        close_quietly(self.descriptor)
-        self.descriptor = -1
+        opened, self.descriptor = self.descriptor, -1  # first: an exception in between would have it closed twice
+        close_quietly(opened)
 
     # --- reading ---
 
