@@ -50,6 +50,14 @@ class Folder:
         """Open a file that is there, or is made with O_CREAT, and return its descriptor. Waits for no FIFO."""
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
 
+    def has(self, name: str) -> bool:
+        """Return whether something has that name."""
+        try:
+            os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is still there."""
         with suppress(FileNotFoundError):

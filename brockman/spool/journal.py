@@ -179,15 +179,19 @@ class Journal(Chain):
                 self._begin(self._segment_bytes, self.active)
 
     def _begin(self, room: int, seen: Segment) -> None:
-        new = self._make(room)
-        with self._guard:
-            is_first = self.active is seen  # else a signal handler has begun another one meanwhile; no call here
-            if is_first:
-                self.last.next = new
-                self.last = self.active = new
-                seen.is_open = False
-        if not is_first:
-            new.remove()
+        new, is_linked = self._name_next(), False
+        try:
+            self._make(new, room)
+            with self._guard:
+                if self.active is seen:  # else a signal handler has begun another one meanwhile; no call here
+                    self.last.next = new
+                    self.last = self.active = new
+                    seen.is_open = False
+                    is_linked = True
+        finally:
+            if not is_linked:  # nor would anybody else remove it while this process lives
+                new.remove()
+        if not is_linked:
             return
         self.born = monotonic()
         self._quota.changed(room)
@@ -195,26 +199,25 @@ class Journal(Chain):
             self.unsynced.append(new)
         self._seal(seen)
 
-    def _make(self, room: int) -> Segment:
+    def _name_next(self) -> Segment:
         if not self.folders or self.folders[-1].is_removed:
             self.folders.append(make_folder(self._spool, os.urandom))
             self._close_removed_folders()
         folder = self.folders[-1]
         while True:
             segment = Segment(folder, name_of(next(self._numbers)))
-            try:
-                segment.make(room, mapped=self._spool.may_map)
-                break
-            except FileExistsError:  # somebody's copy: it is left for who adopts the folder
-                continue
-        if self._durable:
-            try:
-                segment.sync()
-                folder.sync()
-            except BaseException:
-                segment.remove()
-                raise
-        return segment
+            if not folder.has(segment.name):  # else somebody's copy: it is left for who adopts the folder
+                return segment
+
+    def _make(self, segment: Segment, room: int) -> None:
+        try:
+            segment.make(room, mapped=self._spool.may_map)
+        except FileExistsError:
+            segment.folder = None  # not ours to remove
+            raise
+        if self._durable and segment.folder is not None:
+            segment.sync()
+            segment.folder.sync()
 
     def _close_removed_folders(self) -> None:
         """Let go of folders that somebody has removed, as soon as nothing of them is left to be read."""
