@@ -47,15 +47,20 @@ class Moves:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock for the length of a block."""
-        # A move takes microseconds. Who waits longer waits for a thread that has died with the interpreter.
-        held = self._lock.acquire(timeout=1.0)
-        outer, self._holder = self._holder, threading.get_ident()
+        lock, me, outer = self._lock, threading.get_ident(), -1
+        held: list[bool] = []
         try:
+            held.extend(map(lock.acquire, (True,), (1.0,)))  # one C call: an exception finds it held and noted
+            if not held[0]:
+                # A move takes microseconds. Its holder has died with the interpreter, or was struck as it let go.
+                self._lock = threading.RLock()
+            outer, self._holder = self._holder, me
             yield
         finally:
-            self._holder = outer
-            if held:
-                self._lock.release()
+            if outer >= 0:
+                self._holder = outer
+            if held and held[0]:
+                lock.release()
 
     @contextmanager
     def under_way(self) -> Iterator[None]:
