@@ -163,9 +163,10 @@ class Journal(Chain):
 
     def wants_renewal(self, max_age: float) -> bool:
         """Whether the active segment was removed by somebody, or holds something and is old."""
-        active = self.active
-        is_old = active.count > 0 and monotonic() - self.born > max_age
-        return active is not _NOWHERE and (is_old or active.is_removed)
+        with self._changing:  # else it could be sealed meanwhile, and its descriptor be another file's
+            active = self.active
+            is_old = active.count > 0 and monotonic() - self.born > max_age
+            return active is not _NOWHERE and (is_old or active.is_removed)
 
     def renew(self) -> None:
         """Begin a new segment, whatever room there is in this one.
