@@ -48,16 +48,7 @@ class SpoolBuffer(SpoolPlaces):
         may_wait: Callable[[], bool],
         spawn: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Open nothing yet.
-
-        Args:
-            options: The settings; `spool_dir` is among them.
-            ledger: Where settled and dropped triggers are counted.
-            refuge: Where triggers wait while the disk takes none.
-            wake: As for `MemoryBuffer`.
-            may_wait: As for `MemoryBuffer`.
-            spawn: Starts a thread, or raises RuntimeError.
-        """
+        """Open nothing yet; the arguments are those of `make_buffer`, and `spool_dir` is among the options."""
         path, fsync = str(options.spool_dir), options.spool_fsync
         self._ledger = ledger
         self._spool = SpoolDir(path)
@@ -241,16 +232,24 @@ class SpoolBuffer(SpoolPlaces):
         """Adopt, go back to disk, begin a new segment, and say what is to be said, each when it is time."""
         if self._abandoned:
             return
+        if monotonic() >= self._next_look:
+            self._next_look = monotonic() + ADOPT_EVERY
+            self.adopt()
+        # Not waited for: who holds it may be interrupted by a signal handler that flushes, and waits for us.
+        if self._journal.changing.acquire(blocking=False):
+            try:
+                self._keep_up_disk()
+            finally:
+                self._journal.changing.release()
+        self._notice.speak()
+
+    def _keep_up_disk(self) -> None:
         try:
-            if monotonic() >= self._next_look:
-                self._next_look = monotonic() + ADOPT_EVERY
-                self.adopt()
             if self._journal.wants_renewal(_MAX_AGE):
                 self._journal.renew()
             self._disk.keep_up()
         except OSError as error:
             self._disk.fail(error)
-        self._notice.speak()
 
     # --- the end, and forks ---
 

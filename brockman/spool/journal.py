@@ -67,7 +67,7 @@ class Journal(Chain):
         self._numbers = count(1)
         # Held to change the active segment, and for one write where it is not mapped. It lets its own thread in
         # again: a signal handler may come at any call.
-        self._changing = threading.RLock()
+        self.changing = threading.RLock()
 
     def append(self, body: bytes, source: deque[bytes] | None = None) -> bool:
         """Store a trigger; False when it needs a new segment first. Blocks only where files are not mapped.
@@ -120,7 +120,7 @@ class Journal(Chain):
 
     def _write(self, frame: bytes, source: deque[bytes] | None) -> bool:
         size = len(frame)
-        with self._changing:
+        with self.changing:
             while True:
                 segment = self.active
                 start = segment.end
@@ -150,7 +150,7 @@ class Journal(Chain):
             OSError: When the disk does not take it.
         """
         size = len(body) + 13  # with RS, ten digits, SP and LF
-        with self._changing:
+        with self.changing:
             seen = self.active
             if seen.end + size <= seen.limit:
                 return True  # another thread was first
@@ -162,11 +162,13 @@ class Journal(Chain):
         return True
 
     def wants_renewal(self, max_age: float) -> bool:
-        """Whether the active segment was removed by somebody, or holds something and is old."""
-        with self._changing:  # else it could be sealed meanwhile, and its descriptor be another file's
-            active = self.active
-            is_old = active.count > 0 and monotonic() - self.born > max_age
-            return active is not _NOWHERE and (is_old or active.is_removed)
+        """Whether the active segment was removed by somebody, or holds something and is old.
+
+        To be asked while `changing` is held: else it could be sealed meanwhile, and its number be another file's.
+        """
+        active = self.active
+        is_old = active.count > 0 and monotonic() - self.born > max_age
+        return active is not _NOWHERE and (is_old or active.is_removed)
 
     def renew(self) -> None:
         """Begin a new segment, whatever room there is in this one.
@@ -174,7 +176,7 @@ class Journal(Chain):
         Raises:
             OSError: When the disk does not take it, or the spool is full; then the old one goes on.
         """
-        with self._changing:
+        with self.changing:
             self._spool.open()
             if self._quota.has_room(self._segment_bytes):
                 self._begin(self._segment_bytes, self.active)
@@ -241,7 +243,7 @@ class Journal(Chain):
 
     def give_up(self) -> None:
         """Write no more to the active segment; the next trigger needs a new one."""
-        with self._changing:
+        with self.changing:
             seen = self.active
             with self._guard:
                 self.active = _NOWHERE
@@ -255,7 +257,7 @@ class Journal(Chain):
         Raises:
             OSError: When the disk fails.
         """
-        with self._changing:
+        with self.changing:
             if self.active is not _NOWHERE:
                 self.active.sync()
 

@@ -26,7 +26,7 @@ def held(pid="self"):
     for number in os.listdir(f"/proc/{pid}/fd"):
         with suppress(OSError):
             found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
-    return [path for path in found if "/spool/" in path + "/"]
+    return [path for path in found if "/spool/" in path]  # the spool itself has no lock
 
 def start(target, *arguments):
     thread = threading.Thread(target=target, args=arguments, daemon=True)
