@@ -224,7 +224,7 @@ class Conservation(RuleBasedStateMachine):
 
 
 Conservation.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=150,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
