@@ -24,6 +24,7 @@ from brockman.trigger import encode_trigger
 from tests.conftest import KEY
 
 MAX_ATTEMPTS = 3
+MOMENT = 0.006  # seconds for a flush; what is not done by then stays for the next
 OUTCOMES = (
     *("ok", "lost", "refused", "reset", "stale", "portal", "verdicts", "garbled"),
     *(400, 401, 404, 405, 413, 415, 422, 429, 301, 500, 501, 502, 503, 599),
@@ -158,7 +159,7 @@ class Conservation(RuleBasedStateMachine):
     def flush(self) -> None:
         before = self.pipeline.stats()
         self.server.faults.clear()  # a delivery that an earlier flush gave up begins anew
-        result = self.pipeline.flush(0.02)
+        result = self.pipeline.flush(MOMENT)
         after = self.pipeline.stats()
         assert result.pending == after.queued + after.in_flight
         assert result.delivered == after.delivered - before.delivered
@@ -174,7 +175,7 @@ class Conservation(RuleBasedStateMachine):
     @precondition(lambda self: self.calls > 80)  # not early: most runs would be over before they began
     @rule()
     def close(self) -> None:
-        self.pipeline.close(0.02)
+        self.pipeline.close(MOMENT)
         self.closed = True
         stats = self.pipeline.stats()
         assert stats.queued + stats.in_flight == 0
@@ -219,7 +220,7 @@ class Conservation(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "pipeline"):
-            self.pipeline.close(0.02)
+            self.pipeline.close(MOMENT)
             self.nothing_is_lost_uncounted()
 
 

@@ -45,6 +45,22 @@ class Moves:
         return self._holder == threading.get_ident()
 
     @contextmanager
+    def at_once(self) -> Iterator[bool]:
+        """Do as `under_way` if the lock is free, and yield whether it is. Waits for nobody."""
+        lock = self._lock
+        held: list[bool] = []
+        try:
+            held.extend(map(lock.acquire, (False,)))  # one C call, as in `held`
+            if not held[0]:
+                yield False
+                return
+            with self.under_way():
+                yield True
+        finally:
+            if held and held[0]:
+                lock.release()
+
+    @contextmanager
     def held(self) -> Iterator[None]:
         """Hold the lock for the length of a block."""
         lock, me, outer = self._lock, threading.get_ident(), -1

@@ -42,8 +42,11 @@ class Refuge(MemoryBuffer):
         """
         if self._moves.is_mine:  # a signal handler in the middle of this
             return False
-        with self._moves.under_way():
-            self._bring_back(append, count)
+        # Not waited for: who is at it may wait for the journal, which a thread holds that a signal handler of ours
+        # has interrupted.
+        with self._moves.at_once() as is_free:
+            if is_free:
+                self._bring_back(append, count)
         self._blocked.ring()
         return not len(self)
 

@@ -54,18 +54,29 @@ class Adopted:
         """How many wait."""
         return sum(chain.waiting for chain in list(self.chains))
 
-    def look(self) -> None:
-        """Adopt what has no owner. Blocks while it is counted."""
-        with self._looking:
+    def look(self, *, wait: bool) -> None:
+        """Adopt what has no owner. Blocks while it is counted.
+
+        Args:
+            wait: Whether to do so when another thread is at it. The flusher must not: that thread may be in a
+                signal handler which waits for the flusher.
+        """
+        if self._looking.acquire(blocking=wait):
             try:
-                self._spool.open()
-            except OSError:  # who records meets the same, and it is said then
-                return
-            try:
-                self._look()
-            except OSError as error:
-                if not self._spool.is_closed:  # by another thread, meanwhile
-                    self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
+                self._look_unless_closed()
+            finally:
+                self._looking.release()
+
+    def _look_unless_closed(self) -> None:
+        try:
+            self._spool.open()
+        except OSError:  # who records meets the same, and it is said then
+            return
+        try:
+            self._look()
+        except OSError as error:
+            if not self._spool.is_closed:  # by another thread, meanwhile
+                self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
 
     def finish(self) -> None:
         """Look no more, and wait a moment for a look under way: it may lock a folder that is left now."""

@@ -33,7 +33,9 @@ def close_strays() -> None:
     if not folders:
         return
     # Not what else lies there: the program may have files of its own beside the spool's.
-    ours = re.compile("(?:" + "|".join(map(re.escape, folders)) + r")/(?:\.?\d+-[0-9a-f]{16}|damaged)(?:/|\Z)")
+    ours = re.compile(
+        "(?:" + "|".join(map(re.escape, folders)) + r")/(?:\.?\d+-[0-9a-f]{16}|damaged)(?:/| \(deleted\)|\Z)"
+    )
     for number in os.listdir(_MINE):
         with suppress(OSError):
             if ours.match(os.readlink(f"{_MINE}/{number}")):
