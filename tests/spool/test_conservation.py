@@ -7,6 +7,7 @@ which frees the lock, and nothing else is done.
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections import Counter
@@ -23,7 +24,7 @@ from brockman.pipeline import Pipeline
 from brockman.transport.memory import MemoryTransport
 from brockman.trigger import encode_trigger
 from tests.conftest import KEY
-from tests.test_conservation import MAX_ATTEMPTS, Conservation, Server, no_thread
+from tests.test_conservation import MAX_ATTEMPTS, MOMENT, Conservation, Server, no_thread
 
 SPOOL_BYTES = 2**20
 SLACK = 4096  # bytes: locks and acknowledgements
@@ -62,6 +63,7 @@ class SpooledConservation(Conservation):
 
     def begin(self) -> None:
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
+        self.pipeline._stand_in._rest_until = math.inf  # as there
         self.pipeline.buffer.adopt()
 
     def totals(self) -> Counter[str]:
@@ -93,7 +95,7 @@ class SpooledConservation(Conservation):
     @rule()
     def restart(self) -> None:
         self.server.faults.clear()  # a delivery that a flush gave up begins anew
-        self.pipeline.close(0.02)
+        self.pipeline.close(MOMENT)
         self.follow()
 
     @rule(in_part=st.booleans())
