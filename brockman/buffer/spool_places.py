@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brockman.buffer.memory import NEVER
+from brockman.buffer.memory import NEVER, READ_TRIES
 from brockman.buffer.moving import Moves
 from brockman.buffer.refuge import Refuge
 from brockman.spool.adoption import Adopted
@@ -40,14 +40,20 @@ class SpoolPlaces:
     @property
     def removed(self) -> int:
         """How many that once waited are settled or dropped; the flush watermark."""
-        chains = [self._journal, *self._adopted.chains]
-        left = sum(chain.taken - chain.in_flight for chain in chains)
-        return self._adopted.past + left + self._refuge.removed
+        total = self._adopted.past  # first: a chain that is done meanwhile is not to be counted twice
+        for chain in (self._journal, *self._adopted.chains):
+            total += chain.taken - chain.in_flight
+        return total + self._refuge.removed
 
     @property
     def admitted(self) -> int:
         """How many were ever put in or adopted."""
-        return self.removed + self.in_flight + len(self)
+        for _ in range(READ_TRIES):
+            version, removed = self.version, self.removed
+            total = removed + self.in_flight + len(self)
+            if version == self.version and version % 2 == 0 and removed == self.removed and not self.evicted:
+                break
+        return total
 
     @property
     def in_flight(self) -> int:

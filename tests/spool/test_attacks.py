@@ -1,0 +1,87 @@
+"""What threads, closes and signal handlers may do to a spool at the worst moment."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from brockman.client import FocusLabClient
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import eventually
+
+KEY = "da9dcaa0364541498d4ae6b4865cf395"
+PAD = "x" * 1000
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., FocusLabClient]]:
+    """Make clients of one spool, whose transport accepts everything unless another one is given."""
+    made: list[FocusLabClient] = []
+
+    def make_client(**options: Any) -> FocusLabClient:
+        settings = {
+            "transport": MemoryTransport(),
+            "flush_interval": 0.05,
+            "backoff_base": 0.01,
+            "backoff_cap": 0.05,
+            "spool_dir": str(tmp_path / "spool"),
+            **options,
+        }
+        made.append(FocusLabClient(KEY, **settings))
+        return made[-1]
+
+    yield make_client
+    for client in made:
+        client.close(0.5)
+
+
+class Gate:
+    """A transport that holds the first batch until it is told to let go, and the next one for a moment."""
+
+    def __init__(self) -> None:
+        self.first = threading.Event()
+        self.accepted: list[int] = []
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        """Wait, and accept."""
+        content = json.loads(body)
+        if self.accepted:
+            threading.Event().wait(0.05)
+        else:
+            self.first.wait(20)
+        self.accepted.append(len(content) if isinstance(content, list) else 1)
+        return Answer(201)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_a_flush_that_says_all_is_delivered_is_right(make: Callable[..., FocusLabClient]) -> None:
+    """What was recorded before a true `flush` is delivered, also if a batch is settled while it begins."""
+    gate = Gate()
+    client = make(transport=gate, max_batch_size=1)
+    client.record_trigger("a", "b", "c")
+    assert eventually(lambda: client.stats().in_flight == 1)
+    for _ in range(5):
+        client.record_trigger("a", "b", "c")
+
+    def settle_in_between(frame: FrameType, event: str, argument: object) -> None:
+        if frame.f_code.co_name == "in_flight" and frame.f_back and frame.f_back.f_code.co_name == "admitted":
+            gate.first.set()
+            assert eventually(lambda: client.stats().delivered >= 1)
+
+    sys.settrace(settle_in_between)
+    try:
+        flushed = client.flush(20)
+    finally:
+        sys.settrace(None)
+    assert flushed
+    assert sum(gate.accepted) == 6
