@@ -77,6 +77,7 @@ class Interval:
         self._failed = failed
         self._is_due = False
         self._stopped = threading.Event()
+        self._is_over = False  # files may be closed
         self._last = monotonic()
 
     def wrote(self) -> None:
@@ -95,6 +96,7 @@ class Interval:
         """Sync now, and let the thread end. Blocks."""
         self._stopped.set()
         self._sync()
+        self._is_over = True  # what the thread meets from now on is no failing disk
 
     def _run(self) -> None:
         self._stopped.wait(INTERVAL)
@@ -107,7 +109,8 @@ class Interval:
         try:
             sync(self._journal)
         except OSError as error:
-            self._failed(error)
+            if not self._is_over:
+                self._failed(error)
 
 
 def sync(journal: Journal) -> None:
@@ -120,7 +123,10 @@ def sync(journal: Journal) -> None:
     if unsynced is None or not journal.folders:
         return
     for _ in range(len(unsynced)):
-        segment = unsynced.popleft()
+        try:
+            segment = unsynced.popleft()
+        except IndexError:  # who closes syncs too, at the same time as the thread
+            break
         was_open, folder, descriptor = segment.is_open, segment.folder, -1
         if folder is None:  # settled and removed
             continue

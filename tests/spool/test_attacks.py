@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -85,3 +86,28 @@ def test_a_flush_that_says_all_is_delivered_is_right(make: Callable[..., FocusLa
         sys.settrace(None)
     assert flushed
     assert sum(gate.accepted) == 6
+
+
+def test_a_close_in_the_middle_of_a_sync(
+    make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`interval`: closing while many segments are being synced raises nothing, and takes nothing for a failing disk."""
+    failed: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    slow, is_syncing, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        is_syncing.set()
+        if not slow.wait(0.05) and threading.current_thread() is threading.main_thread():
+            slow.wait(0.05)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    client = make(spool_fsync="interval", transport=MemoryTransport(lambda body: Answer(503)))
+    for _ in range(8000):
+        client.record_trigger("a", "b", "c", variables={"pad": PAD})
+    assert is_syncing.wait(20)
+    client.close(0)
+    assert eventually(lambda: threading.active_count() == 1)
+    assert not failed
+    assert client.stats().spool_error is None
