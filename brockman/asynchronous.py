@@ -26,6 +26,12 @@ class _LoopBell:
             await asyncio.wait_for(self._rang.wait(), seconds)
 
 
+async def adopt(pipeline: Pipeline, timeout: float) -> None:
+    """Take over what processes that are gone have left, in a thread: it may be much."""
+    with contextlib.suppress(RuntimeError):  # no thread can be had; the flusher does it by and by
+        await asyncio.to_thread(pipeline.buffer.adopt, timeout)
+
+
 async def flush(pipeline: Pipeline, timeout: float) -> FlushResult:
     """Wait as `Pipeline.flush` does."""
     before, watermark = pipeline.stats(), pipeline.buffer.admitted

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from brockman import lifecycle, sigterm
+from brockman.clock import monotonic
 from brockman.flushing import Flushing
 from brockman.host import HOST
 from brockman.options import Options
@@ -72,17 +73,18 @@ class Holder:
         Returns:
             What happened meanwhile; true when nothing that was recorded before is pending.
         """
-        pipeline = self._current()
-        pipeline.buffer.adopt()
-        return pipeline.flush(_seconds(timeout))
+        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        pipeline.buffer.adopt(seconds)
+        return pipeline.flush(max(0.0, seconds - (monotonic() - begun)))
 
     async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
         """Do as `flush`, without blocking the event loop of `asyncio`."""
         from brockman import asynchronous
 
-        pipeline = self._current()
-        pipeline.buffer.adopt()
-        return await asynchronous.flush(pipeline, _seconds(timeout))
+        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        if pipeline.options.spool_dir is not None:
+            await asynchronous.adopt(pipeline, seconds)
+        return await asynchronous.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
 
     def flushing(self, timeout: float | None = 2.0) -> Flushing:
         """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.

@@ -86,8 +86,8 @@ class Buffer(Protocol):
     def clear(self) -> None:
         """Forget all that is here, uncounted: for a child, which begins with nothing of the parent's."""
 
-    def adopt(self, *, wait: bool = True) -> None:
-        """Take over what processes that are gone have left; without `wait` not if another thread is at it."""
+    def adopt(self, seconds: float) -> None:
+        """Take over what processes that are gone have left: one at least, and more within so many seconds."""
 
     def due_in(self) -> float | None:
         """Return in how many seconds `keep_up` is wanted; None when it is not."""
@@ -101,7 +101,7 @@ class EndsWithItsProcess:
 
     trouble: str | None = None
 
-    def adopt(self, *, wait: bool = True) -> None:
+    def adopt(self, seconds: float) -> None:
         """Do nothing: there is no place where others could have left anything."""
 
     def due_in(self) -> float | None:

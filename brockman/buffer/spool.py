@@ -216,10 +216,10 @@ class SpoolBuffer(SpoolPlaces):
                     self._source = self._refuge
                     self._adopted.done(source)
 
-    def adopt(self, *, wait: bool = True) -> None:
+    def adopt(self, seconds: float) -> None:
         """Take over what processes that are gone have left. Blocks while it is counted."""
         if not self._abandoned:
-            self._adopted.look(wait=wait)
+            self._adopted.look(seconds, seconds)
 
     def due_in(self) -> float | None:
         """Return in how many seconds `keep_up` is wanted."""
@@ -234,8 +234,8 @@ class SpoolBuffer(SpoolPlaces):
             return
         if monotonic() >= self._next_look:
             self._next_look = monotonic() + ADOPT_EVERY
-            self.adopt(wait=False)
-        # Neither is waited for: who is at it may be in a signal handler that flushes, and waits for us.
+            self._adopted.look(0.0)
+        # Not waited for: who holds it may be interrupted by a signal handler that flushes, and waits for us.
         if self._journal.changing.acquire(blocking=False):
             try:
                 self._keep_up_disk()

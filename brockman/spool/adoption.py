@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
 from brockman.callbacks import Callbacks
+from brockman.clock import monotonic
 from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
 from brockman.spool.folder import Folder, adopt_folder, folder_names, open_folder, sweep
@@ -54,29 +56,25 @@ class Adopted:
         """How many wait."""
         return sum(chain.waiting for chain in list(self.chains))
 
-    def look(self, *, wait: bool) -> None:
-        """Adopt what has no owner. Blocks while it is counted.
+    def look(self, patience: float, seconds: float = math.inf) -> None:
+        """Adopt what has no owner. Blocks while it is counted; one folder, whatever the time.
 
         Args:
-            wait: Whether to do so when another thread is at it. The flusher must not: that thread may be in a
-                signal handler which waits for the flusher.
+            patience: Seconds to wait for a look of another thread; then there is none. The flusher has none: a
+                signal handler may have interrupted that look, and wait for the flusher.
+            seconds: How long to look.
         """
-        if self._looking.acquire(blocking=wait):
-            try:
-                self._look_unless_closed()
-            finally:
-                self._looking.release()
-
-    def _look_unless_closed(self) -> None:
+        until = monotonic() + seconds
+        if not self._looking.acquire(timeout=min(patience, threading.TIMEOUT_MAX)):
+            return
         try:
             self._spool.open()
         except OSError:  # who records meets the same, and it is said then
             return
-        try:
-            self._look()
-        except OSError as error:
-            if not self._spool.is_closed:  # by another thread, meanwhile
-                self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
+        else:
+            self._look(until)
+        finally:
+            self._looking.release()
 
     def finish(self) -> None:
         """Look no more, and wait a moment for a look under way: it may lock a folder that is left now."""
@@ -84,9 +82,15 @@ class Adopted:
         if self._looking.acquire(timeout=1.0):
             self._looking.release()
 
-    def _look(self) -> None:
-        sweep(self._spool)
-        for name in folder_names(self._spool):
+    def _look(self, until: float) -> None:
+        try:
+            sweep(self._spool)
+            names = folder_names(self._spool)
+        except OSError as error:
+            if not self._spool.is_closed:  # by another thread, meanwhile
+                self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
+            return
+        for name in names:
             if self._is_closed or len(self.chains) >= _AT_ONCE:
                 return
             try:
@@ -99,6 +103,8 @@ class Adopted:
                 continue
             if folder is not None:
                 self._adopt(folder)
+                if monotonic() > until:
+                    return
 
     def _adopt(self, folder: Folder) -> None:
         chain = Chain(self._ledger, self._keep_aside)

@@ -38,13 +38,20 @@ class SpoolDir:
             Refused: When it is a symbolic link, belongs to somebody else, or others may write into it.
             OSError: When it cannot be had, or was closed.
         """
-        with self._opening:
+        # Not for long: who holds it may be interrupted by a signal handler that waits for this very thread.
+        is_held = self._opening.acquire(timeout=1.0)
+        try:
             if self.is_closed:
                 raise OSError(errno.EBADF, "it is closed", self.path)
             if self.is_removed:
                 with suppress(FileExistsError):  # a file or a link, perhaps, of which the next line tells
                     os.makedirs(self._path, mode=0o700)
                 self.open_existing()
+            if self.is_closed:  # meanwhile
+                self.close()
+        finally:
+            if is_held:
+                self._opening.release()
 
     def open_existing(self) -> None:
         """Do as `open`, but make nothing: who only looks leaves everything as it is."""
@@ -59,9 +66,9 @@ class SpoolDir:
         except OSError:
             os.close(descriptor)
             raise
-        close_quietly(self._before)
-        self._before = self.descriptor
-        self.descriptor, self.may_map = descriptor, may_map(descriptor)
+        self.may_map = may_map(descriptor)
+        before, self._before, self.descriptor = self._before, self.descriptor, descriptor
+        close_quietly(before)
         note_opened(descriptor)
 
     @property

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,6 +16,8 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
+from brockman.clock import monotonic
+from brockman.stats import FlushResult
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import eventually
@@ -91,7 +95,7 @@ def test_a_flush_that_says_all_is_delivered_is_right(make: Callable[..., FocusLa
 def test_a_close_in_the_middle_of_a_sync(
     make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`interval`: closing while many segments are being synced raises nothing, and takes nothing for a failing disk."""
+    """`interval`: closing while segments are being synced raises nothing, and tells of no failing disk."""
     failed: list[object] = []
     monkeypatch.setattr(threading, "excepthook", failed.append)
     slow, is_syncing, real = threading.Event(), threading.Event(), os.fdatasync
@@ -111,3 +115,80 @@ def test_a_close_in_the_middle_of_a_sync(
     assert eventually(lambda: threading.active_count() == 1)
     assert not failed
     assert client.stats().spool_error is None
+
+
+def _once(name: str, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something called where the main thread next calls a function of `os`: a signal handler, say."""
+    real = getattr(os, name)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.setattr(os, name, real)
+            call()
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(os, name, called)
+
+
+@pytest.mark.parametrize("name", ["listdir", "makedirs"])
+def test_a_handler_that_flushes_in_the_middle_of_a_flush(
+    name: str, make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A signal handler may flush while the program looks for what others have left, or opens the spool anew."""
+    client = make()
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    results: list[FlushResult] = []
+
+    def handler() -> None:
+        client.record_trigger("a", "b", "c")
+        client._pipeline.buffer._next_look = -1.0  # type: ignore[attr-defined]  # half a minute is over
+        results.append(client.flush(8))
+
+    if name == "makedirs":
+        shutil.rmtree(tmp_path / "spool")
+    _once(name, handler, monkeypatch)
+    assert client.flush(20)
+    assert [bool(result) for result in results] == [True]
+
+
+def test_a_flush_keeps_to_its_time_while_another_one_looks(
+    make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`timeout` holds too while another thread counts what others have left, on a disk that does not answer."""
+    client = make()
+    looks, goes_on, real = threading.Event(), threading.Event(), os.listdir
+
+    def listdir(path: Any) -> list[str]:
+        if threading.current_thread() is not threading.main_thread():
+            looks.set()
+            goes_on.wait(20)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    other = threading.Thread(target=client.flush)
+    other.start()
+    assert looks.wait(20)
+    begun = monotonic()
+    client.flush(0.1)
+    took = monotonic() - begun
+    goes_on.set()
+    other.join()
+    assert took < 10
+
+
+def test_an_event_loop_goes_on_while_an_aflush_looks(
+    make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`aflush` counts what others have left in a thread: that may be much, and the loop has other things to do."""
+    client = make()
+    loops, real = [], os.listdir
+
+    def listdir(path: Any) -> list[str]:
+        loops.append(asyncio._get_running_loop())
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    asyncio.run(client.aflush(20))
+    assert loops
+    assert not any(loops)

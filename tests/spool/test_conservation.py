@@ -64,7 +64,7 @@ class SpooledConservation(Conservation):
     def begin(self) -> None:
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
         self.pipeline._stand_in._rest_until = math.inf  # as there
-        self.pipeline.buffer.adopt()
+        self.pipeline.buffer.adopt(60)
 
     def totals(self) -> Counter[str]:
         stats = self.pipeline.stats()

@@ -84,7 +84,7 @@ class Wreck:
 
     def adopt(self, max_count: int = 500) -> None:
         """Adopt what is left by others, and deliver it."""
-        self.adopted.look(wait=True)
+        self.adopted.look(60.0)
         for chain in list(self.adopted.chains):
             self.drain(chain, max_count)
             assert chain.is_empty
