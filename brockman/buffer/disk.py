@@ -12,6 +12,7 @@ from brockman.spool.journal import Journal
 from brockman.spool.notice import Notice
 
 _RETRY = 1.0  # seconds until the disk is tried again
+_BUSY = 0.1  # seconds until it is looked again whether another thread is done with it
 
 
 class Disk:
@@ -90,6 +91,10 @@ class Disk:
         if self._notice.trouble is not None or len(self._refuge):
             return self._retry_at - monotonic()
         return None
+
+    def postpone(self) -> None:
+        """Have `keep_up` wanted a little later: another thread is at it, and may wait for the disk for long."""
+        self._retry_at = max(self._retry_at, monotonic() + _BUSY)
 
     def keep_up(self) -> None:
         """Bring everything back if it is time for that.

@@ -241,6 +241,8 @@ class SpoolBuffer(SpoolPlaces):
                 self._keep_up_disk()
             finally:
                 self._journal.changing.release()
+        else:
+            self._disk.postpone()
         self._notice.speak()
 
     def _keep_up_disk(self) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
+import resource
 import shutil
 import sys
 import threading
@@ -192,3 +194,43 @@ def test_an_event_loop_goes_on_while_an_aflush_looks(
     asyncio.run(client.aflush(20))
     assert loops
     assert not any(loops)
+
+
+def test_the_flusher_sleeps_while_a_thread_waits_for_a_disk(make: Callable[..., FocusLabClient]) -> None:
+    """A disk that does not answer costs no processor time: the flusher tries again now and then, not all the time."""
+    client = make()
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    buffer: Any = client._pipeline.buffer
+    tries = []
+
+    class Hung:
+        """The lock, held by a thread that waits for the disk."""
+
+        def acquire(self, blocking: bool = True) -> bool:
+            tries.append(1)
+            return False
+
+    buffer._notice.fail(OSError(errno.EIO, "it fails"))
+    buffer._journal.changing, real = Hung(), buffer._journal.changing
+    client._pipeline.hurry()
+    threading.Event().wait(0.5)
+    buffer._journal.changing = real
+    assert 0 < len(tries) < 20
+
+
+def test_a_segment_that_cannot_be_renewed_goes_on(make: Callable[..., FocusLabClient]) -> None:
+    """Where no new file can be made, but the old one has room, what is recorded still goes to disk."""
+    client = make(transport=MemoryTransport(lambda body: Answer(503)))
+    client.record_trigger("a", "b", "c")
+    buffer: Any = client._pipeline.buffer
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # too many open files, from now on
+    try:
+        buffer._journal.born -= 10_000.0
+        assert eventually(lambda: monotonic() - buffer._journal.born < 5000.0 or client.stats().spool_error)
+        error, is_direct = client.stats().spool_error, buffer._disk.is_direct
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert error is None
+    assert is_direct
