@@ -171,15 +171,21 @@ class Journal(Chain):
         return active is not _NOWHERE and (is_old or active.is_removed)
 
     def renew(self) -> None:
-        """Begin a new segment, whatever room there is in this one.
+        """Begin a new segment, whatever room there is in this one; where that cannot be, the old one goes on.
 
         Raises:
-            OSError: When the disk does not take it, or the spool is full; then the old one goes on.
+            OSError: When the disk does not take it, and the old one was removed.
         """
         with self.changing:
-            self._spool.open()
-            if self._quota.has_room(self._segment_bytes):
-                self._begin(self._segment_bytes, self.active)
+            seen = self.active
+            try:
+                self._spool.open()
+                if self._quota.has_room(self._segment_bytes):
+                    self._begin(self._segment_bytes, seen)
+            except OSError:
+                if self.active is not seen or seen.is_removed:
+                    raise
+                self.born = monotonic()  # another time
 
     def _begin(self, room: int, seen: Segment) -> None:
         new, is_linked = self._name_next(), False
