@@ -196,7 +196,7 @@ class Chain:
         """Drop the oldest segment that is neither read nor written as `overflow`, and return what was in it.
 
         Returns:
-            None when there is no such segment.
+            None when there is no such segment; nothing also when it is being read by now.
         """
         before = self.head
         victim = before.next
@@ -204,15 +204,20 @@ class Chain:
             return None
         part = self._read(victim, victim.count, victim.end)
         bodies = [span.body for span in part.spans if span.body is not None]
-        count, size = len(bodies), victim.end - victim.read_to
+        count, size, is_mine = len(bodies), victim.end - victim.read_to, False
         with self._ledger.guard:
-            before.next = victim.next
-            if self.last is victim:
-                self.last = before
-            self.taken += count
-            self.taken_bytes += size
-            self._ledger.dropped["overflow"] += count
-            victim.seen += count
+            # Else a signal handler has flushed meanwhile, and the flusher did not wait for us.
+            if self.head is before and before.next is victim:  # from here no call
+                before.next = victim.next
+                self.taken += count
+                self.taken_bytes += size
+                self._ledger.dropped["overflow"] += count
+                victim.seen += count
+                is_mine = True
+                if self.last is victim:
+                    self.last = before
+        if not is_mine:
+            return []
         self._finish(victim)
         return bodies
 

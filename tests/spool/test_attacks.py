@@ -197,7 +197,7 @@ def test_an_event_loop_goes_on_while_an_aflush_looks(
 
 
 def test_the_flusher_sleeps_while_a_thread_waits_for_a_disk(make: Callable[..., FocusLabClient]) -> None:
-    """A disk that does not answer costs no processor time: the flusher tries again now and then, not all the time."""
+    """A disk that does not answer costs no processor time: the flusher tries again now and then."""
     client = make()
     client.record_trigger("a", "b", "c")
     assert client.flush(20)
@@ -234,3 +234,33 @@ def test_a_segment_that_cannot_be_renewed_goes_on(make: Callable[..., FocusLabCl
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert error is None
     assert is_direct
+
+
+def test_a_handler_that_flushes_in_the_middle_of_an_eviction(
+    make: Callable[..., FocusLabClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`drop_oldest`: what is delivered while a file is being dropped is not counted, or told, as dropped too."""
+    is_up = threading.Event()
+    transport = MemoryTransport(lambda body: Answer(201 if is_up.is_set() else 503))
+    dropped: list[object] = []
+    client = make(
+        transport=transport,
+        overflow="drop_oldest",
+        max_spool_bytes=2**20,
+        on_drop=lambda reason, body: dropped.append(body),
+    )
+    flushed: list[FlushResult] = []
+
+    def handler() -> None:
+        is_up.set()
+        flushed.append(client.flush(20))
+
+    _once("pread", handler, monkeypatch)
+    count = 0
+    while not flushed:
+        client.record_trigger("a", "b", "c", variables={"n": count, "pad": PAD})
+        count += 1
+    assert client.flush(20)
+    stats = client.stats()
+    assert stats.delivered + len(dropped) == stats.recorded == count
+    assert stats.dropped.get("overflow", 0) == len(dropped)
