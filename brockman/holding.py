@@ -65,7 +65,8 @@ class Holder:
 
         Wakes the thread at once, and cuts a backoff wait short for one attempt. What other threads record
         meanwhile is not waited for. From a callback, which runs in that thread, it returns at once. What processes
-        that are gone have left in `spool_dir` is adopted first (64 of them at a time), and waited for too.
+        that are gone have left in `spool_dir` is adopted first, and waited for too: of 64 at a time, or
+        fewer where few files may be open.
 
         Args:
             timeout: Seconds; None waits for as long as it takes.

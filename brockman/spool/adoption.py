@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
@@ -17,6 +18,7 @@ from brockman.spool.segment import Foreign, Segment, is_segment
 from brockman.spool.spool_dir import Refused, SpoolDir
 
 _AT_ONCE = 64  # folders; each keeps two to four files open
+_SHARE = 16  # of the files that the process may have open; the rest is the program's
 
 
 class Adopted:
@@ -91,7 +93,7 @@ class Adopted:
                 self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
             return
         for name in names:
-            if self._is_closed or len(self.chains) >= _AT_ONCE:
+            if self._is_closed or len(self.chains) + len(self._stuck) >= _at_once():
                 return
             try:
                 folder = adopt_folder(self._spool, name)
@@ -159,6 +161,12 @@ class Adopted:
         self._is_closed = True
         for chain in (*self.chains, *self._stuck):
             chain.disown()
+
+
+def _at_once() -> int:
+    """Return how many folders may be adopted at a time."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _AT_ONCE if limit == resource.RLIM_INFINITY else max(1, min(_AT_ONCE, limit // _SHARE))
 
 
 def link_segments(chain: Chain, folder: Folder, leave_alone: Callable[[Folder, Foreign], object]) -> None:

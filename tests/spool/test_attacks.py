@@ -8,6 +8,7 @@ import json
 import os
 import resource
 import shutil
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -264,3 +265,35 @@ def test_a_handler_that_flushes_in_the_middle_of_an_eviction(
     stats = client.stats()
     assert stats.delivered + len(dropped) == stats.recorded == count
     assert stats.dropped.get("overflow", 0) == len(dropped)
+
+
+def test_adoption_leaves_descriptors_to_the_program(tmp_path: Path) -> None:
+    """Many processes have left something, and descriptors are few: the program can still open its own files."""
+    spool = tmp_path / "spool"
+    code = """
+import os, resource, sys
+from brockman.client import FocusLabClient
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+spool = sys.argv[1]
+def make():
+    return FocusLabClient("k", spool_dir=spool, transport=MemoryTransport(lambda body: Answer(503)))
+for _ in range(100):
+    client = make()
+    client.record_trigger("a", "b", "c")
+    client.close(0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+client = make()
+assert client.record_trigger("a", "b", "c")
+client.flush(1)
+assert client.stats().recovered
+files = [open("/dev/null") for _ in range(64)]
+for file in files:
+    file.close()
+print("opened", len(files))
+client.close(0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(spool)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "opened 64\n", done.stderr
