@@ -241,7 +241,7 @@ class Journal(Chain):
             return
         size = segment.limit
         try:
-            if self._durable:
+            if self._durable and segment.descriptor >= 0:  # else it is settled already
                 segment.sync()
         finally:
             segment.seal()

@@ -126,8 +126,11 @@ class Segment:
         mapped, self.map, self.limit = self.map, None, 0
         if mapped is not None:
             mapped.close()
+        copy = self._copy_own()  # who has read all of it may close it meanwhile, and the number be another file's
         with suppress(OSError):
-            os.ftruncate(self.descriptor, self.end)
+            os.ftruncate(copy, self.end)
+        close_quietly(copy)
+        with suppress(OSError):
             if self.is_removed:
                 return  # what is in it can be read by this descriptor only
         opened, self.descriptor = self.descriptor, -1  # first: an exception in between would have it closed twice
