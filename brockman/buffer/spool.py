@@ -117,12 +117,12 @@ class SpoolBuffer(SpoolPlaces):
         self._pressed = True
         if self._due_count < NEVER:  # the flusher sleeps, and is to tell of it
             self._wake()
-        journal = self._journal
-        if self._overflow == "drop_oldest":
+        journal, fits = self._journal, self._journal.may_hold(body)
+        if fits and self._overflow == "drop_oldest":
             while self._evict():
                 if journal.make_room(body) and journal.append(body):
                     return True
-        elif self._overflow == "block" and self._may_wait():
+        elif fits and self._overflow == "block" and self._may_wait():
             until = monotonic() + self._block_timeout
             while self._blocked.wait(
                 lambda: journal.make_room(body), until - monotonic(), lambda: self._abandoned

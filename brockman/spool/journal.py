@@ -161,6 +161,10 @@ class Journal(Chain):
             self._begin(room, seen)
         return True
 
+    def may_hold(self, body: bytes) -> bool:
+        """Return whether there would be room for a trigger if nothing else were there."""
+        return len(HEADER) + len(body) + 13 <= min(MAX_BYTES, self._quota.max_bytes)
+
     def wants_renewal(self, max_age: float) -> bool:
         """Whether the active segment was removed by somebody, or holds something and is old.
 

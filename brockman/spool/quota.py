@@ -25,7 +25,7 @@ class Quota:
             clock: Seconds that only move forward.
         """
         self._spool = spool
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._clock = clock
         self._looked = -_LOOK_EVERY
         self._look_again = 0.0
@@ -34,14 +34,14 @@ class Quota:
     def has_room(self, size: int) -> bool:
         """Return whether so many bytes more may be written."""
         now, wanted = self._clock(), self._bytes + size
-        pause = self._look_again if wanted > self._max_bytes else 0.0 if wanted > self._look_at else _LOOK_EVERY
+        pause = self._look_again if wanted > self.max_bytes else 0.0 if wanted > self._look_at else _LOOK_EVERY
         if now - self._looked >= pause:
             self._bytes = sum(size for _, size in measure(self._spool))
             self._looked = self._clock()
             self._look_again = _LOOK_AGAIN * (self._looked - now)
             # The others may have seen the same room: each writes only a part of it before looking again.
-            self._look_at = self._bytes + (self._max_bytes - self._bytes) // _SHARES
-        return self._bytes + size <= self._max_bytes
+            self._look_at = self._bytes + (self.max_bytes - self._bytes) // _SHARES
+        return self._bytes + size <= self.max_bytes
 
     def changed(self, by: int) -> None:
         """Take note of bytes that were written, or, less than 0, of bytes that were removed."""
