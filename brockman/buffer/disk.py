@@ -12,6 +12,7 @@ from brockman.spool.journal import Journal
 from brockman.spool.notice import Notice
 
 _RETRY = 1.0  # seconds until the disk is tried again
+_IDLE = 4.0  # seconds more where nothing waits for it; long enough for a thread that nobody needs to end
 _BUSY = 0.1  # seconds until it is looked again whether another thread is done with it
 
 
@@ -88,8 +89,10 @@ class Disk:
 
     def due_in(self) -> float | None:
         """Return in how many seconds `keep_up` is wanted; None when it is not."""
-        if self._notice.trouble is not None or len(self._refuge):
+        if len(self._refuge):
             return self._retry_at - monotonic()
+        if self._notice.trouble is not None:
+            return self._retry_at + _IDLE - monotonic()
         return None
 
     def postpone(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import os
 import resource
@@ -20,6 +21,9 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.clock import monotonic
+from brockman.spool.folder import make_folder
+from brockman.spool.segment import Segment
+from brockman.spool.spool_dir import SpoolDir
 from brockman.stats import FlushResult
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
@@ -297,3 +301,67 @@ client.close(0)
         [sys.executable, "-c", code, str(spool)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.stdout == "opened 64\n", done.stderr
+
+
+def test_a_client_that_nobody_holds_ends_while_the_disk_fails(
+    make: Callable[..., FocusLabClient], tmp_path: Path
+) -> None:
+    """A client that is garbage-collected leaves no thread behind, also where nothing can be left on disk."""
+    (tmp_path / "file").touch()
+    before = threading.active_count()
+    client = FocusLabClient(
+        KEY, spool_dir=str(tmp_path / "file"), transport=MemoryTransport(), flush_interval=0.01
+    )
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    assert client.stats().spool_error
+    del client
+    gc.collect()
+    assert eventually(lambda: threading.active_count() == before, 8)
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
+def test_a_trigger_that_never_fits_drops_no_other(overflow: str, make: Callable[..., FocusLabClient]) -> None:
+    """What is larger than the whole spool is dropped at once, and nothing to make room for it."""
+    client = make(
+        transport=MemoryTransport(lambda body: Answer(503)),
+        overflow=overflow,
+        block_timeout=60,
+        max_spool_bytes=2**20,
+        max_trigger_bytes=2**22,
+        max_batch_bytes=2**22,
+    )
+    for _ in range(500):
+        assert client.record_trigger("a", "b", "c", variables={"pad": PAD})
+    begun = monotonic()
+    assert not client.record_trigger("a", "b", "c", variables={"pad": "x" * 2**21})
+    assert monotonic() - begun < 30
+    assert client.stats().dropped == {"overflow": 1}
+
+
+def test_a_segment_that_is_sealed_is_closed_by_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the program's is never cut short, if it gets the number of a segment that was closed just then."""
+    spool = SpoolDir(str(tmp_path / "spool"))
+    spool.open()
+    folder = make_folder(spool, os.urandom)
+    segment = Segment(folder, "00000001")
+    segment.make(65536, mapped=spool.may_map)
+    number, real = segment.descriptor, os.ftruncate
+    other = tmp_path / "other"
+    other.write_bytes(b"x" * 1000)
+    opened = []
+
+    def ftruncate(descriptor: int, length: int) -> None:
+        segment.remove()  # the flusher, that has read all of it
+        opened.append(os.open(other, os.O_RDWR))
+        real(descriptor, length)
+
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    segment.seal()
+    assert opened == [number]
+    os.close(number)
+    folder.dissolve()
+    spool.close()
+    assert other.stat().st_size == 1000
