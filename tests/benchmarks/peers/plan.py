@@ -1,0 +1,72 @@
+"""What is measured, with what, for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+OURS = ("brockman", "floor")
+DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
+SIZES = (200, 1_000, 10_000, 30_000)
+BATCHES = (50, 500, 1_200)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A line of the plan.
+
+    Attributes:
+        name: Under which the figures are found.
+        function: Of `measure`.
+        options: What it is called with.
+        sides: For whom; None for all.
+        once: Whether the first round is enough.
+    """
+
+    name: str
+    function: str
+    options: dict[str, Any] = field(default_factory=dict)
+    sides: tuple[str, ...] | None = None
+    once: bool = False
+
+    @property
+    def group(self) -> str:
+        """What `--parts` knows it by."""
+        return self.name.split()[0]
+
+
+def make_plan(*, quick: bool) -> list[Part]:
+    """Return the parts in their order."""
+    some = 5_000 if quick else 20_000
+    return [
+        Part("burst", "burst", {"count": some}),
+        Part("paced", "paced", {"count": 1_000 if quick else 3_000}),
+        *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),
+        Part("memory", "memory", {"count": some}),
+        Part("starting", "starting"),
+        Part("ending", "ending", {"count": 1_000}),
+        *(
+            Part(
+                f"spooled {part}",
+                "spooled",
+                {"part": part, "count": some if part == "burst" else 1_000},
+                ("brockman",),
+            )
+            for part in ("burst", "paced")
+        ),
+        *(
+            Part(f"size {size}", "burst", {"count": 1_000 if quick else 4_000, "size": size}, OURS)
+            for size in SIZES
+        ),
+        *(
+            Part(f"batch {size}", "burst", {"count": some, "max_batch_size": size}, ("brockman",))
+            for size in BATCHES
+        ),
+        *(
+            Part(f"depth {depth}", "depth", {"count": 20_000, "depth": depth}, ("brockman",))
+            for depth in (DEPTHS[:3] if quick else DEPTHS)
+        ),
+        *(Part(f"depth {depth}", "depth", {"count": 20_000, "depth": depth}, ("floor",)) for depth in DEPTHS[:3]),
+        *(Part(f"delayed {ms}", "delayed", {"count": some // 4, "delay": ms / 1000}) for ms in (50, 200)),
+        Part("steady", "steady", {"seconds": 6 if quick else 30, "rate": 5_000, "delay": 0.2}, OURS, once=True),
+    ]
