@@ -1,0 +1,148 @@
+"""What one `record_trigger` does, counted: no clock is read, so the speed of the machine does not matter.
+
+How long it takes, beside a floor and other trackers, `python -m tests.benchmarks.peers` measures.
+"""
+
+from __future__ import annotations
+
+import dis
+import sys
+from collections import Counter
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from brockman.client import FocusLabClient
+from brockman.interpreter import HAS_GIL
+from brockman.transport.memory import MemoryTransport
+from brockman.trigger import orjson
+from tests.conftest import eventually
+
+pytestmark = pytest.mark.skipif(
+    not HAS_GIL or orjson is None or sys.implementation.name != "cpython" or sys.gettrace() is not None,
+    reason="counted is the way of CPython with its global lock",
+)
+
+# Of the README's example trigger: what it takes today, and room for a little.
+PYTHON_CALLS, SPOOL_PYTHON_CALLS = 6 + 1, 7 + 1
+C_CALLS, SPOOL_C_CALLS = 13 + 2, 11 + 2
+INSTRUCTIONS, SPOOL_INSTRUCTIONS = 450, 530  # today up to 392 and 463, as the version of Python has it
+
+# In C, and none of them a lock, the system, a clock (but for the time in the trigger) or a wake-up.
+HARMLESS = {"datetime.now", "str.strip", "dict.values", "frozenset.issuperset", "dumps", "len", "deque.append"}
+
+
+@pytest.fixture
+def make_quiet():
+    """Make a client whose thread sleeps while we count."""
+    clients = []
+
+    def make(**options: Any) -> FocusLabClient:
+        client = FocusLabClient(
+            api_key="k", transport=MemoryTransport(), max_batch_size=10_000, flush_interval=3600, **options
+        )
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def record(client: FocusLabClient) -> None:
+    client.record_trigger(
+        actor_id=42,
+        action="viewed",
+        obj="blog post",
+        identities={"email": "ada@example.com"},
+        attributes={"plan": "pro"},
+        variables={"tags": ["python", "queues", "testing"], "title": "How to never lose a trigger"},
+    )
+
+
+def count_calls(client: FocusLabClient) -> tuple[Counter[str], Counter[str]]:
+    """Return the names of the functions in Python, and of those in C, that recording a trigger calls."""
+    python: Counter[str] = Counter()
+    in_c: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, arg: Any) -> None:
+        if event == "call":
+            python[frame.f_code.co_name] += 1
+        elif event == "c_call":
+            in_c[arg.__qualname__] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        record(client)
+    finally:
+        sys.setprofile(before)
+    python["record"] -= 1  # ours
+    in_c["setprofile"] -= 1
+    return +python, +in_c
+
+
+def count_instructions(client: FocusLabClient) -> Counter[str]:
+    """Return the names of the instructions that are run for a trigger."""
+    found: Counter[str] = Counter()
+
+    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            found[dis.opname[frame.f_code.co_code[frame.f_lasti]]] += 1
+        return trace
+
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks for it when tracing begins
+    sys.settrace(trace)
+    try:
+        record(client)
+    finally:
+        sys.settrace(None)
+    return found
+
+
+def count_at_rest(client: FocusLabClient) -> tuple[Counter[str], Counter[str], Counter[str]]:
+    """Count what a trigger costs while the thread sleeps until a batch is full: then nothing rings for it."""
+
+    counts: list[tuple[Counter[str], Counter[str]]] = []
+
+    def rings_nothing() -> bool:
+        counts.append(count_calls(client))
+        return "ring" not in counts[-1][0]
+
+    record(client)
+    assert eventually(rings_nothing)
+    return *counts[-1], count_instructions(client)
+
+
+def test_a_trigger_costs_so_many_calls_and_instructions(make_quiet):
+    """Recording stays as short as it is: two more function calls on its way are noticed."""
+    python, in_c, instructions = count_at_rest(make_quiet())
+    assert python["record_trigger"] == 1
+    assert python.total() <= PYTHON_CALLS, python
+    assert in_c.total() <= C_CALLS, in_c
+    assert 100 < instructions.total() <= INSTRUCTIONS, instructions
+
+
+def test_a_trigger_is_encoded_once(make_quiet):
+    """The JSON is made once, in one call."""
+    _, in_c, _ = count_at_rest(make_quiet())
+    assert [name for name in in_c.elements() if "dump" in name or "encode" in name] == ["dumps"]
+
+
+def test_a_trigger_takes_no_lock_and_asks_the_system_for_nothing(make_quiet):
+    """Recording neither waits for another thread nor enters the kernel."""
+    _, in_c, instructions = count_at_rest(make_quiet())
+    assert set(in_c) <= HARMLESS
+    assert not {"BEFORE_WITH", "SETUP_WITH", "LOAD_SPECIAL"} & set(instructions)
+
+
+def test_a_spooled_trigger_costs_so_many_calls_and_instructions(make_quiet, tmp_path):
+    """On disk, too, recording stays as short as it is, and takes no lock."""
+    python, in_c, instructions = count_at_rest(make_quiet(spool_dir=str(tmp_path / "spool")))
+    assert python["append"] == 1
+    assert python.total() <= SPOOL_PYTHON_CALLS, python
+    assert in_c.total() <= SPOOL_C_CALLS, in_c
+    assert 100 < instructions.total() <= SPOOL_INSTRUCTIONS, instructions
+    assert not {"BEFORE_WITH", "SETUP_WITH", "LOAD_SPECIAL"} & set(instructions)
