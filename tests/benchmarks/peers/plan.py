@@ -42,7 +42,7 @@ def make_plan(*, quick: bool) -> list[Part]:
         Part("burst", "burst", {"count": some}),
         Part("paced", "paced", {"count": 1_000 if quick else 3_000}),
         *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),
-        Part("memory", "memory", {"count": some}),
+        Part("memory", "memory", {"count": 20_000}),
         Part("starting", "starting"),
         Part("ending", "ending", {"count": 1_000}),
         *(
