@@ -31,6 +31,10 @@ _ADVICE = {
 }
 
 
+_CROWDED = 4  # when one in so many of `max_queue_size` wait, batches grow
+_LONGEST = 10  # to so many times `max_batch_size`, as far as the bytes allow
+
+
 class GivenUp(BaseException):
     """Raised out of a wait when the client closes and its time is over. What is in flight stays in flight."""
 
@@ -92,6 +96,17 @@ class Delivery:
         """How many bytes the next batch may have, as far as the endpoint has taught."""
         return self._lessons.max_bytes
 
+    def max_count(self, waiting: int) -> int:
+        """Return how many triggers the next batch may have.
+
+        A backlog goes in longer ones: over a network with a delay the triggers in a second are those in a request
+        by the round trips in a second.
+        """
+        most = self._options.max_batch_size
+        if waiting * _CROWDED > self._options.max_queue_size and self._lessons.takes_long:
+            return most * _LONGEST
+        return most
+
     def deliver(self, bodies: Sequence[bytes]) -> None:
         """Settle every trigger of a batch, however long it takes. Blocks.
 
@@ -120,6 +135,8 @@ class Delivery:
         if len(bodies) == 1:
             self._reject(bodies[0], from_status(answer.status, answer.words))
             return False
+        if len(bodies) > self._options.max_batch_size and ruling is not Ruling.TOO_LARGE:
+            self._lessons.learn_short()
         if ruling is Ruling.TOO_LARGE:
             self._lessons.learn_limit(encoded_size(bodies))
         alone = self._deliver_halves(bodies)
@@ -160,6 +177,8 @@ class Delivery:
     def _rule_on_fault(self, count: int, faults: int) -> Ruling:
         """Rule on a 500: away for now, refused (arrays may be unknown here), or the fault of what was sent."""
         if count > 1 and not self._lessons.arrays_work:
+            return Ruling.REFUSED
+        if count > self._options.max_batch_size:  # it may be that there are too many
             return Ruling.REFUSED
         if faults >= self._options.max_attempts or (count > 1 and self._part_accepted):
             return Ruling.FAULTY

@@ -223,7 +223,7 @@ class Flusher:
         self._wait_until_due()
         self._hurried = False
         self._buffer.keep_up()
-        batch = self._buffer.take(self._full[0], self.delivery.max_bytes)
+        batch = self._buffer.take(self.delivery.max_count(len(self._buffer)), self.delivery.max_bytes)
         if not self._buffer:
             self._since = monotonic()
         if batch:

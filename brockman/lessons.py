@@ -20,7 +20,7 @@ class Lessons:
         self._clock = clock
         self._max_batch_bytes = max_batch_bytes
         self._limit = max_batch_bytes
-        self._limit_until = self._singles_until = -math.inf
+        self._limit_until = self._singles_until = self._short_until = -math.inf
 
     def learn_singles(self) -> None:
         """An array was refused whose triggers were accepted one by one: the endpoint knows no arrays."""
@@ -30,6 +30,15 @@ class Lessons:
     def singles_only(self) -> bool:
         """Whether to post single objects."""
         return self._clock() < self._singles_until
+
+    def learn_short(self) -> None:
+        """An array longer than `max_batch_size` was refused: that is how long the endpoint takes them."""
+        self._short_until = self._clock() + FORGET_AFTER
+
+    @property
+    def takes_long(self) -> bool:
+        """Whether to try arrays longer than `max_batch_size`."""
+        return self.arrays_work and self._clock() >= self._short_until
 
     def learn_limit(self, refused_bytes: int) -> None:
         """A body of this size was too large: try half of it."""
