@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brockman.exceptions import ConfigurationError
-from brockman.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from brockman.pipeline import Pipeline
 
 _ARGUMENTS = ("actor_id", "action", "obj", "identities", "attributes", "variables")
 

@@ -13,12 +13,13 @@ from brockman.holding import Holder
 from brockman.lessons import Lessons
 from brockman.options import Options
 from brockman.secret import hidden
-from brockman.sending import Verdict, give_up, send_each, send_now
-from brockman.transport import Transport
 from brockman.trigger import encode_trigger
 
 if TYPE_CHECKING:
     import requests
+
+    from brockman.sending import Verdict
+    from brockman.transport import Transport
 
 
 class FocusLabClient(Holder):
@@ -60,7 +61,10 @@ class FocusLabClient(Holder):
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
+        from brockman import sending  # here for the reason that `Holder` has
+
         super().__init__(options, transport, session)
+        self._sending = sending
         self._before_record = options.before_record
         self._max_trigger_bytes = options.max_trigger_bytes
 
@@ -182,7 +186,7 @@ class FocusLabClient(Holder):
             raise ClientClosed("the client is closed; make a new one")
         body = self._encode(actor_id, action, obj, identities, attributes, variables)
         if body is not None:
-            send_now(self._current().transport, body)
+            self._sending.send_now(self._current().transport, body)
 
     def send_encoded(self, bodies: Sequence[bytes], lessons: Lessons) -> list[Verdict]:
         """Send what `encode_trigger` returned now, around the buffer, and return the verdict on each.
@@ -191,14 +195,14 @@ class FocusLabClient(Holder):
         goes to `give_up`.
         """
         if self._refusal is not None:
-            return [Verdict(None) for _ in bodies if not self._refuse()]
+            return [self._sending.Verdict(None) for _ in bodies if not self._refuse()]
         pipeline = self._current()
-        return send_each(pipeline.transport, pipeline.ledger, bodies, lessons)
+        return self._sending.send_each(pipeline.transport, pipeline.ledger, bodies, lessons)
 
     def give_up(self, body: bytes, error: FocusLabError) -> None:
         """Count a trigger that `send_encoded` could not deliver as rejected, and tell `on_error`."""
         pipeline = self._current()
-        give_up(pipeline.ledger, pipeline.callbacks, body, error)
+        self._sending.give_up(pipeline.ledger, pipeline.callbacks, body, error)
 
     def _drop_invalid(self, error: InvalidTrigger) -> None:
         if self.options.on_invalid == "raise":

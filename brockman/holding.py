@@ -13,12 +13,13 @@ from brockman.flushing import Flushing
 from brockman.host import HOST
 from brockman.options import Options
 from brockman.part import Hold
-from brockman.pipeline import Pipeline
-from brockman.stats import FlushResult, Stats
-from brockman.transport import Transport
 
 if TYPE_CHECKING:
     import requests
+
+    from brockman.pipeline import Pipeline
+    from brockman.stats import FlushResult, Stats
+    from brockman.transport import Transport
 
 AnyHolder = TypeVar("AnyHolder", bound="Holder")
 
@@ -30,6 +31,9 @@ class Holder:
         self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
     ) -> None:
         """Join the pipeline of this process for these options, or make it; see `FocusLabClient`."""
+        # Imported here: a module that imports the client, and makes none, need not wait for it.
+        from brockman.pipeline import Pipeline
+
         self.options = options
         if options.handle_sigterm:
             sigterm.install()

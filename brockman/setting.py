@@ -6,7 +6,6 @@ threads: what holds the values is passed in.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -131,6 +130,8 @@ class Settings:
         known = cls.names()
         for name in keywords:
             if name not in known:
+                import difflib
+
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
                 raise ConfigurationError(f"unknown option {name!r}; {hint}")
