@@ -103,10 +103,7 @@ def run(options: argparse.Namespace) -> Results:
                     continue
                 for side in sides_of(part, sides):
                     results.add(part.name, side, run_part(part, side, remote))
-                if sys.stderr.isatty():
-                    print(f"\r\033[Kround {number + 1} of {rounds}: {part.name}", end="", file=sys.stderr)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+            print(f"round {number + 1} of {rounds} is done", file=sys.stderr)
     return results
 
 

@@ -40,7 +40,7 @@ def make_plan(*, quick: bool) -> list[Part]:
     some = 5_000 if quick else 20_000
     return [
         Part("burst", "burst", {"count": some}),
-        Part("paced", "paced", {"count": 1_000 if quick else 3_000}),
+        Part("paced", "paced", {"count": 1_000 if quick else 2_000}),
         *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),
         Part("memory", "memory", {"count": 20_000}),
         Part("starting", "starting"),
@@ -67,6 +67,9 @@ def make_plan(*, quick: bool) -> list[Part]:
             for depth in (DEPTHS[:3] if quick else DEPTHS)
         ),
         *(Part(f"depth {depth}", "depth", {"count": 20_000, "depth": depth}, ("floor",)) for depth in DEPTHS[:3]),
-        *(Part(f"delayed {ms}", "delayed", {"count": some // 4, "delay": ms / 1000}) for ms in (50, 200)),
+        *(
+            Part(f"delayed {ms}", "delayed", {"count": some // 4, "delay": ms / 1000}, once=True)
+            for ms in (50, 200)
+        ),
         Part("steady", "steady", {"seconds": 6 if quick else 30, "rate": 5_000, "delay": 0.2}, OURS, once=True),
     ]
