@@ -22,9 +22,6 @@ except ImportError:  # no wheel for this interpreter
 else:
     _ORJSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
-# Types that need no look inside: orjson itself refuses what is wrong in them (64 bits, lone surrogates).
-_PLAIN = frozenset((str, int, bool))
-
 
 def encode_trigger(
     actor_id: Any,
@@ -103,17 +100,15 @@ def _are_plain(identities: Any, attributes: Any, variables: Any) -> bool:
                 if kind is str or kind is int:
                     continue
                 if kind is list:
-                    if not _is_plain_list(value):
-                        return False
+                    for item in value:
+                        kind = type(item)
+                        if not (kind is str or kind is int or kind is bool):
+                            return False
                 elif not (kind is bool or (kind is float and value - value == 0.0)):  # neither nan nor infinite
                     return False
     except RuntimeError:  # changed by another thread meanwhile
         return False
     return True
-
-
-def _is_plain_list(values: list[Any]) -> bool:
-    return _PLAIN.issuperset(map(type, values))
 
 
 def _encode(
