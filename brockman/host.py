@@ -14,14 +14,12 @@ A sub-interpreter may not end while a thread of its own is left, and nobody can 
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from brockman.interpreter import in_sub_interpreter
-from brockman.report import say
 from brockman.spawn import spawn_daemon
 
 Spawn = Callable[[Callable[[], None]], None]
@@ -91,9 +89,9 @@ class Host:
         if uwsgi is not None and uwsgi.opt.get("skip-atexit-teardown"):
             _chain(uwsgi, "atexit", at_exit)
         if skips_exit:
-            say(logging.WARNING, _NO_EXIT)
+            _warn(_NO_EXIT)
         if problem is not None:
-            say(logging.WARNING, problem)
+            _warn(problem)
 
     def _set_hook(self, uwsgi: Any, call: Callable[[], None]) -> None:
         def after_request() -> None:
@@ -104,6 +102,14 @@ class Host:
 
 
 HOST = Host()
+
+
+def _warn(problem: str) -> None:
+    import logging  # with a client, not with the module: `pipeline` has imported it
+
+    from brockman.report import say
+
+    say(logging.WARNING, problem)
 
 
 def _uwsgi() -> Any:
