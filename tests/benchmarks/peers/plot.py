@@ -24,7 +24,7 @@ def draw(results: Results) -> str:
         top = _strips(
             results, part, f"{title}: median \u25cf, p99 \u00b7, p99.9 \u25cb, in \u00b5s (log)", top, body
         )
-    top = _bars(results, "CPU for one delivered trigger, in \u00b5s (log)", top, body)
+    top = _bars(results, "CPU for one delivered trigger, in \u00b5s", top, body)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {top}" width="{_WIDTH}" height="{top}"'
         f' font-family="sans-serif" font-size="13" fill="{_TEXT}">\n' + "\n".join(body) + "\n</svg>\n"
@@ -73,13 +73,14 @@ def _bars(results: Results, title: str, top: int, body: list[str]) -> int:
     sides = results.sides_of("burst")
     if not sides:
         return top
-    _axis(title, top, len(sides), 0, 3, body)
+    body.append(f'<text x="{_LEFT}" y="{top - 10}" font-weight="bold">{escape(title)}</text>')
+    longest = max(results.median("burst", side, "cpu") for side in sides)
     for row, side in enumerate(sides):
         y, value = top + row * _ROW, results.median("burst", side, "cpu")
-        width = _at(value, 0, 3) - _LEFT
+        width = (_WIDTH - _LEFT - _RIGHT - 60) * value / longest
         body.append(f'<text x="{_LEFT - 12}" y="{y + 16}" text-anchor="end">{side}</text>')
         body.append(
             f'<rect x="{_LEFT}" y="{y + 5}" width="{width:.1f}" height="{_ROW - 10}" fill="{_colour(side)}"/>'
             f'<text x="{_LEFT + width + 8:.1f}" y="{y + 16}">{value:.1f}</text>'
         )
-    return top + len(sides) * _ROW + 30
+    return top + len(sides) * _ROW + 10
