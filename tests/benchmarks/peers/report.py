@@ -21,9 +21,9 @@ def table(results: Results, part: str, title: str, columns: tuple[tuple[str, str
     if not results.sides_of(part):
         return
     print(f"\n{title}")
-    print(f"{'':12}" + "".join(f"{name:>12}" for _, name in columns) + f"{'of ' + dict(columns)[wide]:>20}")
+    print(f"{'':12}" + "".join(f"{name:>11}" for _, name in columns) + f"{'of ' + dict(columns)[wide]:>20}")
     for side in results.sides_of(part):
-        cells = "".join(f"{short(results.median(part, side, figure)):>12}" for figure, _ in columns)
+        cells = "".join(f"{short(results.median(part, side, figure)):>11}" for figure, _ in columns)
         least, most = results.spread(part, side, wide)
         lost = results.lost(part, side)
         print(
