@@ -52,9 +52,17 @@ def tell(results: Results) -> None:
     silent = [side for side in results.sides if not SIDES[side].in_background]
     if silent:
         print(f"{', '.join(silent)} has no thread: what it sends, it sends within the call")
-    delivery = (("cpu", "CPU us each"), ("rate", "delivered/s"))
-    table(results, "burst", "a burst: one call, in us", (*_CALLS, *delivery), wide="p999")
-    table(results, "paced", "1000 a second: one call, in us", (*_CALLS, delivery[0]), wide="p999")
+    delivery = (("cpu", "CPU each"), ("rate", "sent/s"))
+    table(
+        results, "burst", "a burst: one call, and CPU for one delivered, in us", (*_CALLS, *delivery), wide="p999"
+    )
+    table(
+        results,
+        "paced",
+        "1000 a second: one call, and CPU for one delivered, in us",
+        (*_CALLS, delivery[0]),
+        wide="p999",
+    )
     growth(results, "threads", "recorded a second, by all threads together, of", "recorded_rate")
     growth(results, "threads", "p99.9 of one call in us, threads", "p999")
     table(
