@@ -104,6 +104,7 @@ def test_a_close_in_the_middle_of_a_sync(
 ) -> None:
     """`interval`: closing while segments are being synced raises nothing, and tells of no failing disk."""
     failed: list[object] = []
+    before = threading.active_count()
     monkeypatch.setattr(threading, "excepthook", failed.append)
     slow, is_syncing, real = threading.Event(), threading.Event(), os.fdatasync
 
@@ -119,7 +120,7 @@ def test_a_close_in_the_middle_of_a_sync(
         client.record_trigger("a", "b", "c", variables={"pad": PAD})
     assert is_syncing.wait(20)
     client.close(0)
-    assert eventually(lambda: threading.active_count() == 1)
+    assert eventually(lambda: threading.active_count() <= before)
     assert not failed
     assert client.stats().spool_error is None
 
@@ -233,7 +234,7 @@ def test_a_segment_that_cannot_be_renewed_goes_on(make: Callable[..., FocusLabCl
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # too many open files, from now on
     try:
         buffer._journal.born -= 10_000.0
-        assert eventually(lambda: monotonic() - buffer._journal.born < 5000.0 or client.stats().spool_error)
+        assert eventually(lambda: bool(monotonic() - buffer._journal.born < 5000.0 or client.stats().spool_error))
         error, is_direct = client.stats().spool_error, buffer._disk.is_direct
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -333,10 +334,10 @@ def test_a_trigger_that_never_fits_drops_no_other(overflow: str, make: Callable[
     )
     for _ in range(500):
         assert client.record_trigger("a", "b", "c", variables={"pad": PAD})
-    begun = monotonic()
+    before, begun = client.stats().dropped.get("overflow", 0), monotonic()
     assert not client.record_trigger("a", "b", "c", variables={"pad": "x" * 2**21})
     assert monotonic() - begun < 30
-    assert client.stats().dropped == {"overflow": 1}
+    assert client.stats().dropped == {"overflow": before + 1}
 
 
 def test_a_segment_that_is_sealed_is_closed_by_another_thread(
