@@ -45,12 +45,12 @@ class Moves:
         return self._holder == threading.get_ident()
 
     @contextmanager
-    def at_once(self) -> Iterator[bool]:
-        """Do as `under_way` if the lock is free, and yield whether it is. Waits for nobody."""
+    def if_free(self, seconds: float = 0.0) -> Iterator[bool]:
+        """Do as `under_way` if the lock is free, or is within so many seconds, and yield whether it was."""
         lock = self._lock
         held: list[bool] = []
         try:
-            held.extend(map(lock.acquire, (False,)))  # one C call, as in `held`
+            held.extend(map(lock.acquire, (True,), (seconds,)))  # one C call, as in `held`
             if not held[0]:
                 yield False
                 return

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from brockman.buffer.memory import MemoryBuffer
 from brockman.buffer.moving import give_each, move
 
+_PATIENCE = 1.0  # seconds
 Append = Callable[[bytes, "deque[bytes]"], bool]
 
 
@@ -44,7 +45,7 @@ class Refuge(MemoryBuffer):
             return False
         # Not waited for: who is at it may wait for the journal, which a thread holds that a signal handler of ours
         # has interrupted.
-        with self._moves.at_once() as is_free:
+        with self._moves.if_free() as is_free:
             if is_free:
                 self._bring_back(append, count)
         self._blocked.ring()
@@ -84,9 +85,11 @@ class Refuge(MemoryBuffer):
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Do as `MemoryBuffer.take`."""
-        with self._moves.under_way():
+        with self._moves.if_free(_PATIENCE) as is_free:
+            if not is_free:  # the oldest is being written, to a disk that is slow: it must not go both ways
+                return []
             self._back_in_line()
-        return super().take(max_count, max_bytes)
+            return super().take(max_count, max_bytes)
 
     def abandon(self, reason: str) -> list[bytes]:
         """Do as `MemoryBuffer.abandon`."""

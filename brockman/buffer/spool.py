@@ -178,7 +178,7 @@ class SpoolBuffer(SpoolPlaces):
             self._notice.note(f"files cannot be read at present: {failed.strerror}")
             if not batch:
                 raise failed
-        return batch
+        return [] if self._abandoned else batch  # closed meanwhile: what was taken is left to others
 
     def _sources(self) -> list[Chain | Refuge]:
         own: list[Chain | Refuge] = [self._journal] if self._journal.waiting else []

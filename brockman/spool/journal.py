@@ -276,6 +276,11 @@ class Journal(Chain):
         super()._finish(segment)
         self._quota.changed(-size)
 
+    def disown(self) -> None:
+        """Do as `Chain.disown`; who was interrupted by a fork in the middle of a call writes nothing more."""
+        self.active = _NOWHERE
+        super().disown()
+
     def close(self) -> None:
         """Write no more, and do as `Chain.close`."""
         self.give_up()
