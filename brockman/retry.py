@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Callable
 from datetime import timezone
+from email.utils import parsedate_to_datetime
 
 RETRY_AFTER_CAP = 300.0  # seconds; a server that asks for more is asked again after this
 SETUP_DELAY = 30.0  # seconds before the first retry when the set-up is wrong: a person has to act
@@ -98,8 +99,6 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
 
 def parse_date(value: str | None) -> float | None:
     """Return an HTTP date as seconds since the epoch, or None when it is not one."""
-    from email.utils import parsedate_to_datetime  # for HTTP alone, which has imported it
-
     try:
         moment = parsedate_to_datetime(value or "")
         # The third form of RFC 9110, 5.6.7, names no zone, and all three are UTC.
