@@ -42,7 +42,8 @@ def make(spool, **more):
                     backoff_cap=0.05, spool_dir=spool, transport=MemoryTransport(lambda body: Answer(503)))
     return FocusLabClient(**{**settings, **more})
 def become(uid):
-    import brockman.buffer.spool, brockman.client, brockman.pipeline, brockman.sending, brockman.transport.memory  # perhaps not to be read by that user
+    import brockman.buffer.spool, brockman.client, brockman.pipeline  # perhaps not to be read by that user
+    import brockman.sending, brockman.transport.memory
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
