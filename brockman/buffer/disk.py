@@ -75,9 +75,11 @@ class Disk:
         if self.is_direct and not len(self._refuge):
             return True
         has_room = self._journal.make_room(b"")
+        if not has_room and len(self._refuge):
+            return False  # they still wait in memory
         self._notice.work()
         if not has_room:
-            return not len(self._refuge)  # then the policy is asked
+            return True  # then the policy is asked
         if not self._refuge.bring_back(self._append_from, count):
             return False
         self.is_direct = not self.is_closed
