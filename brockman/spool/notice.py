@@ -27,7 +27,7 @@ class Notice:
         self._said: str | None = None
         self._notes: deque[str] = deque(maxlen=10)
         self._known: set[str] = set()
-        self._next_line = 0.0
+        self._next_line = self._next_note = 0.0
 
     def fail(self, error: OSError) -> None:
         """The disk does not take triggers."""
@@ -54,24 +54,25 @@ class Notice:
         """Return the seconds until a line may be written, or None when there is nothing to say."""
         if self._is_over:
             return 0.0
-        if self._notes or self.trouble != self._said:
-            return max(0.0, self._next_line - monotonic())
-        return None
+        times = [self._next_note] if self._notes else []
+        if self.trouble != self._said:
+            times.append(self._next_line)
+        return max(0.0, min(times) - monotonic()) if times else None
 
     def speak(self) -> None:
-        """Write what is to be said, unless a line was written within the last minute."""
+        """Write what is to be said: of the disk and of what is noted each at most once a minute."""
         if self._is_over:
             self._said = None
             say(logging.INFO, f"triggers go to disk in {self._path} again")
-        if self.due_in() != 0.0:
-            return
-        self._next_line = monotonic() + LINE_EVERY
-        trouble = self.trouble
-        if trouble is not None and trouble != self._said:
+        now, trouble = monotonic(), self.trouble
+        if trouble is not None and trouble != self._said and now >= self._next_line:
+            self._next_line = now + LINE_EVERY
             self._said = trouble
             say(
                 logging.ERROR,
                 f"triggers cannot be left in {self._path} ({trouble}); until then they wait in memory",
             )
-        while self._notes:
-            say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")
+        if self._notes and now >= self._next_note:
+            self._next_note = now + LINE_EVERY
+            while self._notes:
+                say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")
