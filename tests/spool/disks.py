@@ -115,7 +115,7 @@ class Producers:
         self._pad = pad
         self._stopped = threading.Event()
         self._pause = 0.0
-        self._threads = [threading.Thread(target=self._run, args=(t,)) for t in range(threads)]
+        self._threads = [threading.Thread(target=self._run, args=(t,), daemon=True) for t in range(threads)]
         for thread in self._threads:
             thread.start()
 
