@@ -111,6 +111,9 @@ class Interval:
         except OSError as error:
             if not self._is_over:
                 self._failed(error)
+        except ValueError:  # as `fsync` says of what was closed meanwhile
+            if not self._is_over:
+                raise
 
 
 def sync(journal: Journal) -> None:
