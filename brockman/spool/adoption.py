@@ -52,6 +52,7 @@ class Adopted:
         self._is_closed = False
         # Settled, but the disk does not let go of them: they stay locked, or would be adopted again and again.
         self._stuck: list[Chain] = []
+        self._untold: list[Chain] = []  # damage was found in them that `on_drop` is to be told of
 
     @property
     def waiting(self) -> int:
@@ -77,6 +78,9 @@ class Adopted:
             self._look(until)
         finally:
             self._looking.release()
+        with suppress(IndexError):  # all are told
+            while True:
+                self._untold.pop().tell_lost()  # calls `on_drop`: nothing may be held
 
     def finish(self) -> None:
         """Look no more, and wait a moment for a look under way: it may lock a folder that is left now."""
@@ -134,7 +138,8 @@ class Adopted:
             if count == 0:  # nothing, or damage in which not even the start of a frame is left
                 chain.take(1, 1)
                 self.done(chain)
-        chain.tell_lost()
+        if chain.lost:
+            self._untold.append(chain)
 
     def _leave_alone(self, folder: Folder, error: Foreign) -> None:
         self._notice.note(f"{folder.name}/{error.filename}: {error.strerror}; it is left alone")
