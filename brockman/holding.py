@@ -156,9 +156,8 @@ class Holder:
         await self.aclose(self.options.shutdown_timeout)
 
     def __repr__(self) -> str:
-        if (
-            "_pipeline" not in self.__dict__
-        ):  # in a traceback of what made it fail, or before its settings are read
+        # In a traceback of what made it fail, or before its settings are read:
+        if "_pipeline" not in self.__dict__:
             return f"<{type(self).__name__} not in use yet>"
         stats = self.stats()
         return (

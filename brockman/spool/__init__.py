@@ -2,6 +2,7 @@
 
 frame -> segment -> chain -> journal     what one process writes and reads on
 folder -> adoption                       whose it is, and who takes it over when nobody is left
-survey                                 what a spool holds, for who only looks
+spool_dir, strays                        whether the place is safe, and what a fork must not keep
+survey                                   what a spool holds, for who only looks
 quota, syncing, mapping, damage, notice  how much may lie there, how it reaches the disk, and what is amiss
 """

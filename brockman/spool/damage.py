@@ -8,10 +8,9 @@ from contextlib import suppress
 from brockman.ledger import Ledger
 from brockman.spool.notice import Notice
 from brockman.spool.segment import Segment
-from brockman.spool.spool_dir import SpoolDir, check_folder, close_quietly
+from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir, check_folder, close_quietly
 
 DAMAGED = "damaged"
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def open_damaged(spool: SpoolDir) -> int:
@@ -20,7 +19,7 @@ def open_damaged(spool: SpoolDir) -> int:
     Raises:
         OSError: When there is none, or it is not to be trusted.
     """
-    descriptor = os.open(DAMAGED, _FOLDER, dir_fd=spool.descriptor)
+    descriptor = os.open(DAMAGED, OPEN_FOLDER, dir_fd=spool.descriptor)
     try:
         check_folder(descriptor, DAMAGED)
     except OSError:

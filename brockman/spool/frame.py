@@ -20,6 +20,7 @@ _ACK = struct.Struct("<QI")  # an offset, and a checksum of it and of what lies 
 _NAME = b"brockman-spool "
 _LONGEST_HEADER = 40
 _LONGEST_CHECKSUM = 10  # digits of the largest CRC-32
+FRAME_BYTES = 3 + _LONGEST_CHECKSUM  # what a frame has at most beside its trigger: RS, checksum, SP, LF
 
 
 class Span(NamedTuple):

@@ -21,7 +21,7 @@ from brockman.interpreter import HAS_GIL
 from brockman.ledger import Ledger
 from brockman.spool.chain import Chain
 from brockman.spool.folder import make_folder
-from brockman.spool.frame import HEADER
+from brockman.spool.frame import FRAME_BYTES, HEADER
 from brockman.spool.quota import Quota
 from brockman.spool.segment import MAX_BYTES, Segment, check_written, name_of
 from brockman.spool.spool_dir import SpoolDir
@@ -149,7 +149,7 @@ class Journal(Chain):
         Raises:
             OSError: When the disk does not take it.
         """
-        size = len(body) + 13  # with RS, ten digits, SP and LF
+        size = len(body) + FRAME_BYTES
         with self.changing:
             seen = self.active
             if seen.end + size <= seen.limit:
@@ -163,7 +163,7 @@ class Journal(Chain):
 
     def may_hold(self, body: bytes) -> bool:
         """Return whether there would be room for a trigger if nothing else were there."""
-        return len(HEADER) + len(body) + 13 <= min(MAX_BYTES, self._quota.max_bytes)
+        return len(HEADER) + len(body) + FRAME_BYTES <= min(MAX_BYTES, self._quota.max_bytes)
 
     def wants_renewal(self, max_age: float) -> bool:
         """Whether the active segment was removed by somebody, or holds something and is old.

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from brockman.spool.spool_dir import SpoolDir
+from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir
 
 _LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
-_SHARES = 8
+_SHARES = 8  # of the room that is left: as much is written before the next look
 _LOOK_AGAIN = 10  # times as long as the last look took, when there seems to be no room
 
 
@@ -56,9 +56,7 @@ def measure(spool: SpoolDir) -> Iterator[tuple[str, int]]:
 
 
 def _measure(spool: SpoolDir, name: str) -> int:
-    descriptor = os.open(
-        name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=spool.descriptor
-    )
+    descriptor = os.open(name, OPEN_FOLDER, dir_fd=spool.descriptor)
     total = 0
     try:
         for file in os.listdir(descriptor):
