@@ -59,11 +59,18 @@ class Disk:
         self.close()
 
     def fail(self, error: OSError) -> None:
-        """Have triggers wait in memory from now on, and have it said."""
+        """Have triggers wait in memory from now on; it is said with the flusher's next round.
+
+        Wakes nobody: the trigger that met it is nowhere yet, and late in a process waking delivers, and ends all.
+        """
         self.is_direct = False
         self._retry_at = monotonic() + _RETRY
         self._notice.fail(error)
         self._journal.give_up()
+
+    def fail_later(self, error: OSError) -> None:
+        """Do as `fail` for a sync, of what was recorded before: no trigger comes to wake the flusher."""
+        self.fail(error)
         self._wake()
 
     def bring_back(self, count: int) -> bool:

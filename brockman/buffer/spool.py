@@ -67,7 +67,7 @@ class SpoolBuffer(SpoolPlaces):
         self._wake = wake
         self._may_wait = may_wait
         self._blocked = WaitingRoom()
-        self._syncer = make_syncer(fsync, self._journal, spawn, self._disk.fail)
+        self._syncer = make_syncer(fsync, self._journal, spawn, self._disk.fail_later)
         self._sync = None if self._syncer is None else self._syncer.wrote
         self._next_look = -math.inf
 

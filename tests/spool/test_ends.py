@@ -50,6 +50,19 @@ def test_what_is_recorded_late_waits_on_disk(server, tmp_path, place, used):
     assert len(program.recorded()) == 3 + (used == "used")
 
 
+@pytest.mark.parametrize("place", ["hook", "del of a module"])
+def test_what_is_recorded_late_is_delivered_where_the_disk_takes_nothing(server, tmp_path, place):
+    """The endpoint answers: a spool that cannot be used loses nothing at the end of a process either."""
+    (tmp_path / "application.py").touch()
+    (tmp_path / "file").touch()
+    spool = {"FL_SPOOL_DIR": str(tmp_path / "file" / "spool"), "FL_ENDPOINT": server.endpoint}
+    with running([sys.executable, "-c", LATE, place, "used"], tmp_path, server, **spool) as program:
+        assert program.wait() == STATUS, program.text()
+    received = Counter(trigger["object"] for trigger in server.triggers)
+    assert received == program.recorded(), program.text()
+    assert sum(received.values()) == 4
+
+
 @pytest.mark.parametrize("endpoint", ["dead", "silent"])
 def test_an_exit_while_nobody_answers(server, tmp_path, endpoint):
     """It takes no longer than shutdown_timeout + 1 s, and the log says how many wait on disk."""
