@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from brockman.before_record import call_before_record
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from brockman.sending import Verdict
     from brockman.transport import Transport
+
+_UTC = timezone.utc
 
 
 class FocusLabClient(Holder):
@@ -112,7 +114,7 @@ class FocusLabClient(Holder):
                     attributes,
                     variables,
                     pipeline.next_id(),
-                    datetime.datetime.now(datetime.timezone.utc),
+                    datetime.now(_UTC),
                     self._max_trigger_bytes,
                 )
             else:
@@ -234,6 +236,6 @@ class FocusLabClient(Holder):
             attributes,
             variables,
             trigger_id or self._current().next_id(),
-            datetime.datetime.now(datetime.timezone.utc),
+            datetime.now(_UTC),
             self._max_trigger_bytes,
         )

@@ -23,6 +23,10 @@ else:
     _ORJSON_OPTIONS = orjson.OPT_APPEND_NEWLINE | orjson.OPT_UTC_Z
 
 
+class _NeedsFitting(ValueError):
+    """Raised out of the short path for what is not plain."""
+
+
 def encode_trigger(
     actor_id: Any,
     action: Any,
@@ -53,17 +57,52 @@ def encode_trigger(
         and (type(actor_id) is int or (type(actor_id) is str and actor_id.strip()))
         and action.strip()
         and obj.strip()
-        and _are_plain(identities, attributes, variables)
         and recorded_at.microsecond  # orjson leaves out a fraction of zero
     ):
+        # In one piece, where two functions would read better: tests/test_cost.py counts the calls, and
+        # tests/benchmarks/record.py prints what one costs.
         try:
-            body = _encode(str(actor_id), action, obj, identities, attributes, variables, trigger_id, recorded_at)
-        except (TypeError, ValueError):  # an int of too many digits, a lone surrogate, a key that is no str, a
-            body = None  # clock frozen by a test: the path below makes it fit, or says what is wrong
+            for mapping in (identities, attributes, variables):
+                if mapping is None:
+                    continue
+                if type(mapping) is not dict:
+                    raise _NeedsFitting
+                for value in mapping.values():
+                    kind = type(value)
+                    if kind is str or kind is int:
+                        continue
+                    if kind is list:
+                        for item in value:
+                            kind = type(item)
+                            if not (kind is str or kind is int or kind is bool):
+                                raise _NeedsFitting
+                    elif not (kind is bool or (kind is float and value - value == 0.0)):  # nan, or infinite
+                        raise _NeedsFitting
+            wire = {
+                "actor_id": str(actor_id),
+                "action": action,
+                "object": obj,
+                "captured_identities": identities,
+                "captured_attributes": attributes,
+                "variables": variables,
+                "id": trigger_id,
+                "recorded_at": recorded_at,
+            }
+            if not identities:  # empty fields are left out
+                del wire["captured_identities"]
+            if not attributes:
+                del wire["captured_attributes"]
+            if not variables:
+                del wire["variables"]
+            # What `dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy of its
+            # own size (tests/benchmarks/record.py prints what each keeps).
+            body = orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]
+        except (TypeError, ValueError, RuntimeError):
+            body = None  # a key that is no str, a lone surrogate, a dict that changes, a clock frozen by a test
     if body is None:
         fitted = _fit(actor_id, action, obj, identities, attributes, variables)
         moment = recorded_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        body = _encode(*fitted, trigger_id, moment)
+        body = _encode_fitted(*fitted, trigger_id, moment)
     if len(body) > max_bytes:
         raise InvalidTrigger(f"the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     return body
@@ -87,48 +126,17 @@ def _fit(
         raise InvalidTrigger(f"reading the arguments raised {class_name(error)}") from None
 
 
-def _are_plain(identities: Any, attributes: Any, variables: Any) -> bool:
-    """Return whether each is None, or a dict whose values need no fitting."""
-    try:
-        for mapping in (identities, attributes, variables):
-            if mapping is None:
-                continue
-            if type(mapping) is not dict:
-                return False
-            for value in mapping.values():
-                kind = type(value)
-                if kind is str or kind is int:
-                    continue
-                if kind is list:
-                    for item in value:
-                        kind = type(item)
-                        if not (kind is str or kind is int or kind is bool):
-                            return False
-                elif not (kind is bool or (kind is float and value - value == 0.0)):  # neither nan nor infinite
-                    return False
-    except RuntimeError:  # changed by another thread meanwhile
-        return False
-    return True
-
-
-def _encode(
+def _encode_fitted(
     actor_id: str,
     action: str,
     obj: str,
-    identities: Any,
-    attributes: Any,
-    variables: Any,
+    identities: dict[str, Any],
+    attributes: dict[str, Any],
+    variables: dict[str, Any],
     trigger_id: str,
-    recorded_at: datetime | str,
+    recorded_at: str,
 ) -> bytes:
-    """Return the JSON object as the API spells it, in a bytes object of its own size. Empty fields are left out.
-
-    What `orjson.dumps` returns keeps the 4 KB it was written into; cutting off the newline makes a copy of
-    its own size (tests/benchmarks/record.py prints what each keeps).
-
-    Raises:
-        TypeError: For a key that is not str, an int beyond 64 bits, a lone surrogate, as far as orjson is there.
-    """
+    """Return the JSON object as the API spells it, from what fits. Empty fields are left out."""
     wire: dict[str, Any] = {"actor_id": actor_id, "action": action, "object": obj}
     if identities:
         wire["captured_identities"] = identities
@@ -138,6 +146,6 @@ def _encode(
         wire["variables"] = variables
     wire["id"] = trigger_id
     wire["recorded_at"] = recorded_at
-    if orjson is None:  # only what `fitting` made comes here: the standard library does not check 64 bits
+    if orjson is None:
         return json.dumps(wire, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     return orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]

@@ -225,7 +225,7 @@ class MemoryBuffer(EndsWithItsProcess):
             if not self._in_flight and not self._abandoned:
                 # What a thread evicts between these two lines makes the batch another one, and at worst too large
                 # for one request, which delivery then cuts.
-                fitting = count_fitting(self._peek(max_count), max_bytes)
+                fitting = count_fitting(self._peek(min(max_count, self._likely(max_bytes))), max_bytes)
                 move(self._waiting, self._in_flight, fitting)
                 size = sum(map(len, self._in_flight))  # not in the next line: no call between its read and store
                 with self._guard:
@@ -235,6 +235,11 @@ class MemoryBuffer(EndsWithItsProcess):
             batch = list(self._in_flight)
         self._blocked.ring()
         return batch
+
+    def _likely(self, size: int) -> int:
+        """Return about how many of those that wait have so many bytes together, and a quarter more."""
+        average = self.waiting_bytes // (len(self._waiting) or 1)
+        return size * 5 // 4 // max(1, average) + 1
 
     def _peek(self, count: int) -> list[bytes]:
         for _ in range(READ_TRIES):

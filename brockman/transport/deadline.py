@@ -31,6 +31,8 @@ import urllib3.util.ssl_
 
 from brockman.clock import monotonic
 
+_LEEWAY = 0.02  # seconds by which an operation may end too early or too late
+
 
 class ForkedAway(BaseException):
     """Raised in the child of a fork, in a copy of a greenlet that was sending: the parent does that."""
@@ -94,6 +96,17 @@ def begin_attempt(seconds: float, read_timeout: float) -> Attempt:
     return attempt
 
 
+def _allow(sock: socket.socket, seconds: float) -> None:
+    """Let the next operation on a socket take so many seconds, or up to `_LEEWAY` less or more.
+
+    Setting it each time would be another call of the system, and each one gives the interpreter's lock away, which
+    a thread that computes keeps for 5 ms.
+    """
+    now = sock.gettimeout()
+    if now is None or abs(now - seconds) > _LEEWAY:
+        sock.settimeout(seconds)
+
+
 def _close_inherited() -> None:
     """Close the parent's connections in a forked child, without a word to the server.
 
@@ -121,7 +134,7 @@ class _DeadlineReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         attempt = _attempt.get()
-        self._sock.settimeout(attempt.read_time())
+        _allow(self._sock, attempt.read_time())
         count = self._raw.readinto(buffer)
         attempt.heard = attempt.heard or bool(count)
         return count
@@ -210,7 +223,7 @@ class _DeadlineConnection:
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
-            self.sock.settimeout(_attempt.get().remaining())
+            _allow(self.sock, _attempt.get().remaining())
         super().send(data)  # type: ignore[misc]
 
 

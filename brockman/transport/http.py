@@ -37,16 +37,34 @@ _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression br
 
 
 class _DeadlineAdapter(HTTPAdapter):
-    """Opens connections whose every operation ends with the attempt. Retries nothing: `delivery` does."""
+    """Opens connections whose every operation ends with the attempt. Retries nothing: `delivery` does.
+
+    One for each client, with one URL and the same settings for all requests: what `requests` would do again for
+    each of them is done once, or left out.
+    """
+
+    _pool: Any
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = POOLS
+        self._pool = None
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         manager = super().proxy_manager_for(proxy, **kwargs)
         manager.pool_classes_by_scheme = POOLS
         return manager
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        if self._pool is None or self._pool.pool is None:  # closed
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
+        """Return what is read here of a response: no cookies, no encoding, no copy of its headers."""
+        response = requests.Response()
+        response.raw, response.status_code, response.headers = raw, raw.status, raw.headers
+        return response
 
 
 class HttpTransport:
@@ -80,14 +98,17 @@ class HttpTransport:
         self._compress = compress
         self._bounded = session is None  # only our own connections tell `attempt` what happens on them
         self._session = session or _new_session(self._url)
-        self._headers = {
+        headers = {
             **{name: _text(value) for name, value in self._session.headers.items() if value is not None},
             "User-Agent": f"brockman/{brockman.__version__}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
             "Content-Type": "application/json",
+            "X-FL-API-KEY": api_key.reveal(),
         }
-        self._request(b"{}")  # the first one imports, for which a forked child or a late exit hook is no place
+        # Prepared once, which reads the URL and looks at every header; and here, as the first one of a process
+        # imports, for which a forked child or a late exit hook is no place.
+        self._blank = requests.Request("POST", self._url, headers=headers).prepare()
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
@@ -111,11 +132,13 @@ class HttpTransport:
         raise ConnectionFailed(failure, stale=stale)
 
     def _request(self, body: bytes) -> requests.PreparedRequest:
-        headers = {**self._headers, "X-FL-API-KEY": self._api_key.reveal()}
+        request = self._blank.copy()
         if self._compress and len(body) >= _MIN_GZIP_BYTES:
             body = gzip.compress(body, 1, mtime=0)  # no time in it: a retry sends the same bytes
-            headers["Content-Encoding"] = "gzip"
-        return requests.Request("POST", self._url, headers=headers, data=body).prepare()
+            request.headers["Content-Encoding"] = "gzip"
+        request.body = body
+        request.headers["Content-Length"] = str(len(body))
+        return request
 
     def _exchange(self, request: requests.PreparedRequest) -> Answer:
         session = self._session
