@@ -154,10 +154,8 @@ class MemoryBuffer(EndsWithItsProcess):
         Raises:
             BufferFull: Under the policy "raise".
         """
-        size = len(body)
-        if (len(self._waiting) >= self._max_count or self._bytes + size > self._max_bytes) and not self._make_room(
-            size
-        ):
+        size, waiting = len(body), self._waiting
+        if (len(waiting) >= self._max_count or self._bytes + size > self._max_bytes) and not self._make_room(size):
             self._ledger.drop("overflow", body)
             if self._due_count < NEVER:  # it sleeps, and is to tell of the drop
                 self._wake()
@@ -167,13 +165,13 @@ class MemoryBuffer(EndsWithItsProcess):
                     " raise max_queue_size or max_queue_bytes, or choose another overflow policy"
                 )
             return False
-        self._waiting.append(body)
+        waiting.append(body)
         if HAS_GIL:
             self._bytes += size
         else:
             with self._guard:
                 self._bytes += size
-        if len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes:
+        if len(waiting) >= self._due_count or self._bytes >= self._due_bytes:
             self._wake()
         return True
 

@@ -97,7 +97,7 @@ def run_ids() -> dict[str, float]:
     return {"make_ids": time_calls(make), "uuid4": time_calls(uuid.uuid4)}
 
 
-def run_marks() -> dict[str, float]:
+def run_details() -> dict[str, float]:
     mark, rounds = make_mark(), range(100)  # a single one takes less than the clock
 
     def look() -> None:
@@ -108,7 +108,14 @@ def run_marks() -> dict[str, float]:
         for _ in rounds:
             os.getpid()
 
-    return {"mark": time_calls(look) / 100, "getpid": time_calls(ask) / 100}
+    def pass_on(a: str, b: str, c: str, d: object, e: object, f: object, g: str, h: str) -> None:
+        pass
+
+    def call() -> None:
+        for _ in rounds:
+            pass_on("a", "b", "c", None, None, None, "g", "h")
+
+    return {"mark": time_calls(look) / 100, "getpid": time_calls(ask) / 100, "call": time_calls(call) / 100}
 
 
 def resident() -> int:
@@ -150,7 +157,7 @@ SIDES = {
     "brockman": run_brockman,
     "floor": run_floor,
     "ids": run_ids,
-    "marks": run_marks,
+    "details": run_details,
     "memory brockman": run_memory_brockman,
     "memory floor": run_memory_floor,
 }
@@ -185,7 +192,9 @@ def main() -> int:
     }
     print(f"{'ratio':24}{ratios['new']:11.2f} x {ratios['used']:11.2f} x   (bound {MAX_RATIO} x with new memory)")
     print(f"one id: make_ids {median('ids', 'make_ids'):.2f} us, uuid4 {median('ids', 'uuid4'):.2f} us")
-    print(f"one look for a fork: mark {median('marks', 'mark'):.3f} us, getpid {median('marks', 'getpid'):.3f} us")
+    mark, getpid, call = (median("details", figure) for figure in ("mark", "getpid", "call"))
+    print(f"one look for a fork: mark {mark:.3f} us, getpid {getpid:.3f} us")
+    print(f"one more function in Python, with the arguments of `encode_trigger`: {call:.3f} us")
     overhead = median("memory brockman", "overhead")
     encoded = median("memory brockman", "encoded")
     print(f"resident memory of one that waits, over {WAITING}: its {encoded:.0f} bytes")

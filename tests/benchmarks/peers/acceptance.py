@@ -25,18 +25,15 @@ def judge(results: Results) -> int:
 def checks(results: Results) -> list[tuple[str, float, float, bool]]:
     """Return name, what was found, the bound, and whether the bound is the least."""
     ours = lambda part, figure: results.median(part, "brockman", figure)  # noqa: E731
-    best = results.best
     grown = _grown(results)
     late = ours("steady", "late") / max(1.0, ours("steady", "early"))
     return [
         ("one call in a burst, x floor", results.ratio("burst", "median"), 1.7, False),
-        ("the best background peer's, x ours", best("burst", "median") / ours("burst", "median"), 6, True),
         ("p99.9 in a burst, x floor", results.ratio("burst", "p999"), 3, False),
-        ("the best peer's p99.9 in a burst, x ours", best("burst", "p999") / ours("burst", "p999"), 10, True),
         ("p99.9 paced, x floor", results.ratio("paced", "p999"), 2.5, False),
-        ("the best peer's p99.9 paced, x ours", best("paced", "p999") / ours("paced", "p999"), 3, True),
         ("CPU for one delivered, x floor", results.ratio("burst", "cpu"), 1.3, False),
-        ("delivered a second, x the best peer", ours("burst", "rate") / best("burst", "rate", most=True), 5, True),
+        *_against_peers(results, "", "500 a batch"),
+        *_against_peers(results, "default ", "its default"),
         (
             "64 threads: recorded a second, x one thread",
             results.ratio("threads 64", "recorded_rate", to="brockman", to_part="threads 1"),
@@ -49,6 +46,19 @@ def checks(results: Results) -> list[tuple[str, float, float, bool]]:
         ("one call at the greatest depth, x that at 1000", grown, 1.1, False),
         ("behind 200 ms at 5000 a second: lost", ours("steady", "lost"), 0, False),
         ("  and the most that waited, last third to first", late, 1.5, False),
+    ]
+
+
+def _against_peers(results: Results, setup: str, words: str) -> list[tuple[str, float, float, bool]]:
+    def times(part: str, figure: str) -> float:
+        return results.best(setup + part, figure) / results.median(part, "brockman", figure)
+
+    rate = results.median("burst", "brockman", "rate") / results.best(setup + "burst", "rate", most=True)
+    return [
+        (f"one call in a burst of the best peer ({words}), x ours", times("burst", "median"), 6, True),
+        (f"  p99.9 of the best peer ({words}), x ours", times("burst", "p999"), 10, True),
+        (f"  p99.9 paced of the best peer ({words}), x ours", times("paced", "p999"), 3, True),
+        (f"  delivered a second, x the best peer ({words})", rate, 5, True),
     ]
 
 

@@ -100,6 +100,16 @@ def paced(name: str, sink: Remote, *, count: int, **options: Any) -> Figures:
     return {**figures, **spread(times[1:])}
 
 
+def loop(name: str, sink: Remote, *, count: int, rate: float) -> Figures:
+    """Time a loop in the place of a call, which takes about as long: what the machine itself takes in between."""
+
+    def turn() -> None:
+        for _ in range(250):
+            pass
+
+    return spread(time_paced(turn, count, rate) if rate else time_calls(turn, count))
+
+
 def spooled(name: str, sink: Remote, *, part: str, count: int) -> Figures:
     with tempfile.TemporaryDirectory() as folder:
         return PARTS[part](name, sink, count=count, spool_dir=folder)
@@ -196,6 +206,7 @@ def steady(name: str, sink: Remote, *, seconds: float, rate: int, delay: float) 
 PARTS: dict[str, Callable[..., Figures]] = {
     "burst": burst,
     "paced": paced,
+    "loop": loop,
     "spooled": spooled,
     "threads": threads,
     "memory": memory,

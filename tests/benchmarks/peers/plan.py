@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 OURS = ("brockman", "floor")
+QUEUEING = ("segment", "posthog", "amplitude", "snowplow", "rudder")
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 SIZES = (200, 1_000, 10_000, 30_000)
 BATCHES = (50, 500, 1_200)
@@ -37,10 +38,14 @@ class Part:
 
 def make_plan(*, quick: bool) -> list[Part]:
     """Return the parts in their order."""
-    some = 5_000 if quick else 20_000
+    some, paced = (5_000, 1_000) if quick else (20_000, 2_000)
     return [
         Part("burst", "burst", {"count": some}),
-        Part("paced", "paced", {"count": 1_000 if quick else 2_000}),
+        Part("paced", "paced", {"count": paced}),
+        Part("default burst", "burst", {"count": some, "batch": 0}, QUEUEING),
+        Part("default paced", "paced", {"count": paced, "batch": 0}, QUEUEING),
+        Part("loop burst", "loop", {"count": some, "rate": 0}, ("floor",)),
+        Part("loop paced", "loop", {"count": paced, "rate": 1000}, ("floor",)),
         *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),
         Part("memory", "memory", {"count": 20_000}),
         Part("starting", "starting"),
@@ -49,7 +54,7 @@ def make_plan(*, quick: bool) -> list[Part]:
             Part(
                 f"spooled {part}",
                 "spooled",
-                {"part": part, "count": some if part == "burst" else 1_000},
+                {"part": part, "count": some if part == "burst" else paced},
                 ("brockman",),
             )
             for part in ("burst", "paced")

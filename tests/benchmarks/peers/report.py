@@ -63,6 +63,16 @@ def tell(results: Results) -> None:
         (*_CALLS, delivery[0]),
         wide="p999",
     )
+    for part, title in (("default burst", "a burst"), ("default paced", "1000 a second")):
+        table(
+            results,
+            part,
+            f"{title}, peers at their own default size of a batch",
+            (*_CALLS, *delivery),
+            wide="p999",
+        )
+    for part, title in (("loop burst", "a burst"), ("loop paced", "1000 a second")):
+        table(results, part, f"{title}, of a loop in the place of a call: the machine itself", _CALLS, wide="p999")
     growth(results, "threads", "recorded a second, by all threads together, of", "recorded_rate")
     growth(results, "threads", "p99.9 of one call in us, threads", "p999")
     table(

@@ -1,7 +1,8 @@
 """Who is measured: brockman, the floor, and the peers, each set up as its documentation says is fastest.
 
 That is: a background thread where there is one, the queue larger than all that is recorded, up to 500 triggers in
-a request where that can be set, no debugging, no logging. A side has one trigger, made when it is opened:
+a request where that can be set (a `batch` of 0 leaves a peer at its own default), no debugging, no logging. A side
+has one trigger, made when it is opened:
 
     record()  records the trigger; what is timed
     flush()   returns when all is delivered, or given up
@@ -133,10 +134,11 @@ class Segment:
 
     module = "segment.analytics.client"
 
-    def __init__(self, url: str, capacity: int, size: int = 0) -> None:
+    def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from segment.analytics.client import Client
 
-        self._client = client = Client("k", host=url, max_queue_size=capacity, upload_size=BATCH)
+        settings = {"upload_size": batch} if batch else {}
+        self._client = client = Client("k", host=url, max_queue_size=capacity, **settings)
         properties = _properties(size)
         self.record: Callable[[], object] = lambda: client.track("42", "viewed blog post", dict(properties))
 
@@ -149,10 +151,11 @@ class Rudder:
 
     module = "rudderstack.analytics.client"
 
-    def __init__(self, url: str, capacity: int, size: int = 0) -> None:
+    def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from rudderstack.analytics.client import Client
 
-        self._client = client = Client("k", host=url, max_queue_size=capacity, upload_size=BATCH, gzip=False)
+        settings = {"upload_size": batch} if batch else {}
+        self._client = client = Client("k", host=url, max_queue_size=capacity, gzip=False, **settings)
         properties = _properties(size)
         self.record: Callable[[], object] = lambda: client.track("42", "viewed blog post", dict(properties))
 
@@ -165,10 +168,11 @@ class Posthog:
 
     module = "posthog"
 
-    def __init__(self, url: str, capacity: int, size: int = 0) -> None:
+    def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from posthog import Posthog as Client
 
-        self._client = client = Client("k", host=url, max_queue_size=capacity, flush_at=BATCH)
+        settings = {"flush_at": batch} if batch else {}
+        self._client = client = Client("k", host=url, max_queue_size=capacity, **settings)
         properties = _properties(size)
         self.record: Callable[[], object] = lambda: client.capture(
             "viewed blog post", distinct_id="42", properties=dict(properties)
@@ -198,12 +202,13 @@ class Amplitude:
 
     module = "amplitude"
 
-    def __init__(self, url: str, capacity: int, size: int = 0) -> None:
+    def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from amplitude import Amplitude as Client
         from amplitude import BaseEvent, Config
         from amplitude.constants import EventLogLevel
 
-        config = Config(server_url=url + "2/httpapi", flush_queue_size=BATCH, event_log_level=EventLogLevel.NONE)
+        settings = {"flush_queue_size": batch} if batch else {}
+        config = Config(server_url=url + "2/httpapi", event_log_level=EventLogLevel.NONE, **settings)
         self._client, properties = Client("k", config), _properties(size)
         track = self._client.track
         self.record: Callable[[], object] = lambda: track(
@@ -221,12 +226,13 @@ class Snowplow:
 
     module = "snowplow_tracker"
 
-    def __init__(self, url: str, capacity: int, size: int = 0) -> None:
+    def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         import requests
         import snowplow_tracker as snowplow
 
+        settings = {"batch_size": batch} if batch else {}
         emitter = snowplow.AsyncEmitter(
-            url, protocol="http", batch_size=BATCH, buffer_capacity=capacity, session=requests.Session()
+            url, protocol="http", buffer_capacity=capacity, session=requests.Session(), **settings
         )
         tracker, properties = snowplow.Tracker("focuslab", emitter), _properties(size)
         schema = "iglu:io.focuslab/viewed/jsonschema/1-0-0"
