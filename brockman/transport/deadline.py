@@ -102,7 +102,7 @@ def _allow(sock: socket.socket, seconds: float) -> None:
     Setting it each time would be another call of the system, and each one gives the interpreter's lock away, which
     a thread that computes keeps for 5 ms.
     """
-    now = sock.gettimeout()
+    now = sock.gettimeout() if hasattr(sock, "gettimeout") else None  # pyOpenSSL's, in urllib3, do not tell it
     if now is None or abs(now - seconds) > _LEEWAY:
         sock.settimeout(seconds)
 
