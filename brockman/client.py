@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 from brockman.before_record import call_before_record
 from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError, InvalidTrigger
 from brockman.holding import Holder
-from brockman.lessons import Lessons
-from brockman.options import Options
 from brockman.secret import hidden
-from brockman.trigger import encode_trigger
 
 if TYPE_CHECKING:
     import requests
 
+    from brockman.lessons import Lessons
+    from brockman.options import Options
     from brockman.sending import Verdict
     from brockman.transport import Transport
 
@@ -59,14 +58,17 @@ class FocusLabClient(Holder):
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
+        from brockman.options import Options  # here for the reason that `Holder` has
+
         api_key = hidden(api_key)
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
-        from brockman import sending  # here for the reason that `Holder` has
+        from brockman import sending, trigger  # here for the reason that `Holder` has
 
         super().__init__(options, transport, session)
         self._sending = sending
+        self._encode_fields = trigger.encode_trigger
         self._before_record = options.before_record
         self._max_trigger_bytes = options.max_trigger_bytes
 
@@ -106,7 +108,7 @@ class FocusLabClient(Holder):
         try:
             body: bytes | None
             if self._before_record is None:  # written out: `_encode` would be one more call for every trigger
-                body = encode_trigger(
+                body = self._encode_fields(
                     actor_id,
                     action,
                     obj,
@@ -228,7 +230,7 @@ class FocusLabClient(Holder):
             if arguments is None:
                 return None
             actor_id, action, obj, identities, attributes, variables = arguments
-        return encode_trigger(
+        return self._encode_fields(
             actor_id,
             action,
             obj,

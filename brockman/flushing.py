@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Protocol, TypeVar
@@ -52,6 +51,8 @@ class Flushing:
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
         """Return the function with a flush at its end."""
+        import inspect  # here: it would be the larger part of what a module waits for that imports the client
+
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

@@ -11,12 +11,12 @@ from brockman import lifecycle, sigterm
 from brockman.clock import monotonic
 from brockman.flushing import Flushing
 from brockman.host import HOST
-from brockman.options import Options
 from brockman.part import Hold
 
 if TYPE_CHECKING:
     import requests
 
+    from brockman.options import Options
     from brockman.pipeline import Pipeline
     from brockman.stats import FlushResult, Stats
     from brockman.transport import Transport

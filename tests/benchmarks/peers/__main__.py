@@ -27,7 +27,8 @@ def run_part(part: Part, side: str, remote: sink.Remote) -> measure.Figures:
     """Measure one side in a process of its own; nothing when it fails, which is said."""
     remote.reset()
     if part.function == "starting":
-        return time_import(SIDES[side].open.module)
+        opened = SIDES[side].open
+        return {"import": time_script(f"import {opened.module}"), "ready": time_script(opened.ready)}
     call = [part.function, side, str(remote.port), json.dumps(part.options)]
     command = [sys.executable, "-m", measure.__name__, *call]
     try:
@@ -43,15 +44,15 @@ def run_part(part: Part, side: str, remote: sink.Remote) -> measure.Figures:
     return figures
 
 
-def time_import(module: str) -> measure.Figures:
-    """Import in a process that has imported nothing, the second time, from compiled files."""
-    script = f"import time; t = time.perf_counter(); import {module}; print((time.perf_counter() - t) * 1000)"
+def time_script(lines: str) -> float:
+    """Run lines in a process that has imported nothing, the second time, from compiled files; return the ms."""
+    script = f"import time; t = time.perf_counter(); {lines}; print((time.perf_counter() - t) * 1000)"
     with tempfile.TemporaryDirectory() as folder:
         environ = {**os.environ, "PYTHONPYCACHEPREFIX": folder}
         environ.pop("PYTHONDONTWRITEBYTECODE", None)
         command = [sys.executable, "-c", script]
         outputs = [subprocess.run(command, capture_output=True, env=environ, check=True).stdout for _ in range(2)]
-    return {"import": float(outputs[1])}
+    return float(outputs[1])
 
 
 def sides_of(part: Part, sides: list[str]) -> list[str]:

@@ -4,6 +4,8 @@ That is: a background thread where there is one, the queue larger than all that 
 a request where that can be set (a `batch` of 0 leaves a peer at its own default), no debugging, no logging. A side
 has one trigger, made when it is opened:
 
+    module    what is imported
+    ready     what a program does until it can record
     record()  records the trigger; what is timed
     flush()   returns when all is delivered, or given up
 """
@@ -40,6 +42,7 @@ class Brockman:
     """Through HTTP, in memory, as it comes; `max_queue_size` is the only setting changed, and what a part asks."""
 
     module = "brockman.client"
+    ready = "from brockman.client import FocusLabClient; FocusLabClient(api_key='k')"
 
     def __init__(self, url: str, capacity: int, size: int = 0, **options: Any) -> None:
         from brockman.client import FocusLabClient
@@ -75,6 +78,7 @@ class Floor:
     """
 
     module = "requests"
+    ready = "import orjson, requests; requests.Session()"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         import orjson
@@ -133,6 +137,7 @@ class Segment:
     """Its queue and thread, uploads of 500."""
 
     module = "segment.analytics.client"
+    ready = "from segment.analytics.client import Client; Client('k')"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from segment.analytics.client import Client
@@ -150,6 +155,7 @@ class Rudder:
     """As segment, of which it is a fork. It compresses unless told otherwise; told otherwise it costs less."""
 
     module = "rudderstack.analytics.client"
+    ready = "from rudderstack.analytics.client import Client; Client('k')"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from rudderstack.analytics.client import Client
@@ -167,6 +173,7 @@ class Posthog:
     """Its queue and thread, uploads of 500."""
 
     module = "posthog"
+    ready = "from posthog import Posthog; Posthog('k')"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from posthog import Posthog as Client
@@ -186,6 +193,7 @@ class Mixpanel:
     """`BufferedConsumer`, at its largest of 50. It has no thread: every 50th call sends."""
 
     module = "mixpanel"
+    ready = "import mixpanel; mixpanel.Mixpanel('k', consumer=mixpanel.BufferedConsumer())"
 
     def __init__(self, url: str, capacity: int, size: int = 0) -> None:
         import mixpanel
@@ -201,6 +209,7 @@ class Amplitude:
     """Its buffer and pool of threads, 500 in a request."""
 
     module = "amplitude"
+    ready = "from amplitude import Amplitude; Amplitude('k')"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         from amplitude import Amplitude as Client
@@ -225,6 +234,7 @@ class Snowplow:
     """`AsyncEmitter` with a kept-alive session, 500 in a request."""
 
     module = "snowplow_tracker"
+    ready = "import snowplow_tracker as s; s.Tracker('n', s.AsyncEmitter('localhost'))"
 
     def __init__(self, url: str, capacity: int, size: int = 0, batch: int = BATCH) -> None:
         import requests
