@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from brockman.clock import wall
-from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir, check_folder, close_quietly
+from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir, check_folder, close_quietly, names_in
 
 LOCK = "lock"
 ACK_SUFFIX = ".ack"
@@ -65,7 +65,7 @@ class Folder:
 
     def names(self) -> list[str]:
         """Return the names of the files, in order."""
-        return sorted(os.listdir(self.descriptor))
+        return sorted(names_in(self.descriptor))
 
     @property
     def is_removed(self) -> bool:
@@ -202,7 +202,7 @@ def is_folder_name(name: str) -> bool:
 def folder_names(spool: SpoolDir) -> list[str]:
     """Return the names of the processes' folders, the oldest first."""
     ages = []
-    for name in os.listdir(spool.descriptor):
+    for name in names_in(spool.descriptor):
         if is_folder_name(name):
             with suppress(OSError):  # it is being removed
                 ages.append(
@@ -215,7 +215,7 @@ def folder_names(spool: SpoolDir) -> list[str]:
 
 def sweep(spool: SpoolDir) -> None:
     """Remove what a process left behind that died while it made or removed its folder."""
-    for name in os.listdir(spool.descriptor):
+    for name in names_in(spool.descriptor):
         if name.startswith(".") and _NAME.fullmatch(name[1:]):
             with suppress(OSError):
                 if wall() - os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False).st_mtime > _LITTER_AGE:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir
+from brockman.spool.spool_dir import OPEN_FOLDER, SpoolDir, names_in
 
 _LOOK_EVERY = 1.0  # seconds; between two looks only what this process adds and removes is known
 _SHARES = 8  # of the room that is left: as much is written before the next look
@@ -50,7 +50,7 @@ class Quota:
 
 def measure(spool: SpoolDir) -> Iterator[tuple[str, int]]:
     """Yield the folders in a spool, and how many bytes lie in each."""
-    for name in os.listdir(spool.descriptor):  # no `scandir`: it warns when an exception strikes it unclosed
+    for name in names_in(spool.descriptor):
         with suppress(OSError):  # it is no folder, is being removed, or is not ours to look into
             yield name, _measure(spool, name)
 

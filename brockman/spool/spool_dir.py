@@ -116,6 +116,19 @@ def check_folder(descriptor: int, path: str) -> None:
         )
 
 
+def names_in(folder: int) -> list[str]:
+    """Return the names of what is in a folder that is open, in no order.
+
+    It is opened anew: who lists by the same descriptor shares its place in the folder, with other threads and with
+    forked children, and finds names twice, or not at all. No `scandir`: it warns when an exception strikes.
+    """
+    descriptor = os.open(".", OPEN_FOLDER, dir_fd=folder)
+    try:
+        return os.listdir(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def close_quietly(descriptor: int) -> None:
     """Close a descriptor, if it is one and still open."""
     if descriptor >= 0:
