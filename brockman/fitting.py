@@ -11,14 +11,12 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from brockman.exceptions import InvalidTrigger
-
-if TYPE_CHECKING:
-    from decimal import Decimal
 
 Scalar = str | int | float | bool
 Value = TypeVar("Value")
@@ -106,8 +104,8 @@ def _fit_scalar(value: Any, path: str) -> Scalar:
         return _fit_float(float.__float__(value), path)
     if _is(value, UUID):
         return _read(UUID.__str__, value, path)
-    if _is_loaded(value, "decimal", "Decimal"):  # found by name too: the import of a client is the shorter
-        return _fit_decimal(value, path)
+    if _is(value, Decimal):
+        return _fit_decimal(_read(Decimal, value, path), path)
     if _is(value, date):  # datetime is one
         return _fit_date(value, path)
     raise InvalidTrigger(f"{path}: {_shown(value)} should be {_EXPECTED}")
@@ -120,9 +118,6 @@ def _fit_float(value: float, path: str) -> float:
 
 
 def _fit_decimal(value: Decimal, path: str) -> float | str:
-    from decimal import Decimal
-
-    value = _read(Decimal, value, path)  # itself, whatever a subclass does
     if not value.is_finite():
         raise InvalidTrigger(f"{path}: {value!r} is not JSON; it should be a finite number")
     number = float(value)
