@@ -171,6 +171,21 @@ def test_an_interim_answer_is_read_past(server, transport, status):
     assert transport.send(b"{}").status == 400
 
 
+def test_what_follows_a_101_is_not_the_answer_to_the_next_request(server, transport):
+    """After a 101 the real answer may still come: the next request goes over another connection."""
+
+    def switch(server, connection) -> None:
+        connection.sendall(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+        with contextlib.suppress(OSError):
+            if connection.recv(1):  # the next request, over the same connection
+                connection.sendall(b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n")
+
+    server.respond = lambda request: Reply(act=switch) if request.connection == 1 else Reply(400)
+    assert transport.send(b"{}").status == 101
+    assert transport.send(b"{}").status == 400
+    assert server.connections == 2
+
+
 def test_the_addresses_of_a_host_share_one_deadline(monkeypatch):
     """Five addresses that answer nothing take no longer than one attempt may."""
     listeners, fillers = [], []

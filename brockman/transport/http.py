@@ -56,9 +56,14 @@ class _DeadlineAdapter(HTTPAdapter):
         return manager
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
-        if self._pool is None or self._pool.pool is None:  # closed
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
-        return self._pool
+        pool = self._pool
+        if pool is None or pool.pool is None:  # closed
+            pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return pool
+
+    def close(self) -> None:
+        super().close()
+        self._pool = None  # last: until the manager is empty, another thread would be given the same one
 
     def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
         """Return what is read here of a response: no cookies, no encoding, no copy of its headers."""
