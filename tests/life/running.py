@@ -19,9 +19,12 @@ from typing import NoReturn
 
 import pytest
 
+import brockman
 from tests.conftest import KEY, eventually
 from tests.server import RecordingServer
 
+# The brockman that the test itself imports, wherever another one may be installed.
+PATH = os.pathsep.join([".", str(Path(brockman.__file__).parents[1])])
 CLIENTS = 8  # concurrent HTTP clients
 
 # What every application under test begins with. `record` writes down each trigger that `record_trigger` took, in
@@ -66,7 +69,12 @@ class Running:
         self.log = folder / "log"
         self.truth = folder / "truth"
         self.truth.touch()
-        settings = {"FL_API_KEY": KEY, "FL_ENDPOINT": server.endpoint, "TRUTH": str(self.truth), "PYTHONPATH": "."}
+        settings = {
+            "FL_API_KEY": KEY,
+            "FL_ENDPOINT": server.endpoint,
+            "TRUTH": str(self.truth),
+            "PYTHONPATH": PATH,
+        }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(
                 command,
