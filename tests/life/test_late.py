@@ -77,6 +77,34 @@ def test_what_is_recorded_late_leaves(server, tmp_path, place, used):
         assert_exact(program, server, EACH)
 
 
+FITTED = """
+import sys
+from decimal import Decimal
+from brockman.client import FocusLabClient
+
+class Finalized:
+    def __init__(self):
+        self.client, self.price, self.modules = FocusLabClient(), Decimal("2.5"), sys.modules
+
+    def __del__(self):
+        found = f"{len(self.modules)} modules"
+        self.client.record_trigger("late", "bought", found, variables={"price": self.price})
+
+import application
+application.kept = Finalized()
+"""
+
+
+def test_a_decimal_is_one_until_the_last_finalizer(server, tmp_path):
+    """A price recorded when the table of modules is empty arrives, as it would have at any other time."""
+    (tmp_path / "application.py").touch()
+    with running([sys.executable, "-c", FITTED], tmp_path, server) as program:
+        assert program.wait() == 0
+        assert program.text() == ""
+    (trigger,) = server.triggers
+    assert (trigger["object"], trigger["variables"]) == ("0 modules", {"price": 2.5})
+
+
 # The first hook that is registered runs last: it says how long the end has taken until then, and what is counted.
 ENDING = f"""
 import atexit, json, sys
