@@ -346,6 +346,17 @@ def test_a_session_of_ones_own_is_used(server):
     assert server.requests[0].headers["x-fl-api-key"] == KEY
 
 
+def test_a_header_of_a_session_that_cannot_be_sent_does_not_show_the_key():
+    """What a report of the error tells of each frame's variables has no key in it."""
+    with requests.Session() as session:
+        session.headers["X-Team"] = "blue\nred"
+        with pytest.raises(requests.exceptions.InvalidHeader) as caught:
+            FocusLabClient(api_key=KEY, session=session)
+    shown = [repr(frame.f_locals) for frame, _ in traceback.walk_tb(caught.value.__traceback__)]
+    assert "blue" in repr(shown)
+    assert KEY not in repr(shown)
+
+
 def test_a_transport_and_a_session_together_are_refused():
     """One of the two would be ignored in silence."""
     with requests.Session() as session, pytest.raises(ConfigurationError, match="give one"):

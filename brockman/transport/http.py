@@ -109,11 +109,11 @@ class HttpTransport:
             "Accept": "application/json",
             "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
             "Content-Type": "application/json",
-            "X-FL-API-KEY": api_key.reveal(),
         }
         # Prepared once, which reads the URL and looks at every header; and here, as the first one of a process
         # imports, for which a forked child or a late exit hook is no place.
         self._blank = requests.Request("POST", self._url, headers=headers).prepare()
+        self._blank.headers["X-FL-API-KEY"] = api_key.reveal()  # here: `prepare` may raise
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
