@@ -233,6 +233,8 @@ def _read_start(raw: Any, *, must_end: bool) -> bytes:
         while len(body) <= MAX_ANSWER_BYTES:
             chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
             if not chunk:
+                if getattr(raw, "length_remaining", None):  # urllib3 raises by itself only since 2.0
+                    raise http.client.IncompleteRead(body)
                 break
             body += chunk
     except _FAILURES:
