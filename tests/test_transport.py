@@ -8,6 +8,7 @@ import logging
 import pickle
 import signal
 import socket
+import threading
 import time
 import traceback
 
@@ -82,6 +83,43 @@ def test_a_proxy_from_the_environment_is_used_and_resolved_once(server, monkeypa
         transport.close()
     finally:
         proxy.stop()
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_socks_proxy_from_the_environment_is_used(server, monkeypatch, silent):
+    """Where PySocks is installed: the proxy looks the host up, the connection is kept, the deadline holds."""
+    pytest.importorskip("socks")
+    asked = []
+
+    def relay(listener) -> None:
+        beyond = socket.create_connection(("127.0.0.1", server.port))
+        with listener, beyond as on, listener.accept()[0] as connection:
+            connection.recv(100)
+            connection.sendall(b"\5\0")
+            asked.append(connection.recv(100))
+            if silent:
+                connection.recv(1)  # until it hangs up
+                return
+            connection.sendall(b"\5\0\0\1" + bytes(6))
+            while request := connection.recv(10_000):
+                on.sendall(request)
+                if request.endswith(b"{}"):
+                    connection.sendall(on.recv(10_000))
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
+    thread = threading.Thread(target=relay, args=(listener,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("http_proxy", f"socks5h://127.0.0.1:{listener.getsockname()[1]}")
+    transport = HttpTransport("http://focuslab.invalid/", Secret(KEY), connect_timeout=1, read_timeout=1)
+    if silent:
+        with pytest.raises(ConnectionFailed):
+            transport.send(b"{}", 0.3)
+    else:
+        assert [transport.send(b"{}").status for _ in range(2)] == [201, 201]
+    transport.close()
+    thread.join(10)
+    assert b"focuslab.invalid" in asked[0]
 
 
 def test_no_proxy_from_the_environment_is_respected(server, monkeypatch):

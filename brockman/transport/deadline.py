@@ -227,6 +227,18 @@ class _DeadlineConnection:
         super().send(data)  # type: ignore[misc]
 
 
+class _SocksConnection(_DeadlineConnection):
+    """Mixed into urllib3's connections through a SOCKS proxy, which may be the one that looks the host up."""
+
+    def _new_conn(self) -> Any:
+        timeout = self.timeout
+        self.timeout = min(timeout, _attempt.get().remaining())
+        try:
+            return super(_DeadlineConnection, self)._new_conn()  # type: ignore[misc]
+        finally:
+            self.timeout = timeout
+
+
 class _HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
     pass
 
@@ -274,3 +286,12 @@ class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
 
 
 POOLS: dict[str, Callable[..., Any]] = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def socks_pools(pools: dict[str, Any]) -> dict[str, Any]:
+    """Return what `POOLS` is, for urllib3's pools of connections through a SOCKS proxy."""
+    bounded = {}
+    for scheme, pool in pools.items():
+        connection = type(f"_{pool.ConnectionCls.__name__}", (_SocksConnection, pool.ConnectionCls), {})
+        bounded[scheme] = type(f"_{pool.__name__}", (pool,), {"ConnectionCls": connection, "QueueCls": _Idle})
+    return bounded

@@ -24,7 +24,7 @@ from brockman.exceptions import ConnectionFailed
 from brockman.options import is_loopback
 from brockman.secret import Secret
 from brockman.transport import Answer
-from brockman.transport.deadline import POOLS, begin_attempt
+from brockman.transport.deadline import POOLS, begin_attempt, socks_pools
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
@@ -51,8 +51,11 @@ class _DeadlineAdapter(HTTPAdapter):
         self._pool = None
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        if proxy in self.proxy_manager:
+            return self.proxy_manager[proxy]
         manager = super().proxy_manager_for(proxy, **kwargs)
-        manager.pool_classes_by_scheme = POOLS
+        is_socks = proxy.lower().startswith("socks")
+        manager.pool_classes_by_scheme = socks_pools(manager.pool_classes_by_scheme) if is_socks else POOLS
         return manager
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
