@@ -9,9 +9,9 @@ from itertools import accumulate
 
 
 def encode_batch(bodies: Sequence[bytes]) -> bytes:
-    """Return the request body: the bare object for one trigger, a JSON array for several."""
-    if len(bodies) == 1:
-        return bodies[0]
+    """Return the request body: the bare object for one trigger, a JSON array for several, or for none."""
+    if len(bodies) < 2:
+        return bodies[0] if bodies else b"[]"
     # Joined once: another `+` would copy half a megabyte into new pages.
     return b",".join([b"[" + bodies[0], *bodies[1:-1], bodies[-1] + b"]"])
 
