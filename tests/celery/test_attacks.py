@@ -331,9 +331,9 @@ def test_a_black_hole_does_not_hold_a_warm_shutdown(
         publish(task, 4)
     settings = {
         "FL_CELERY_MODE": mode,
-        "FL_SHUTDOWN_TIMEOUT": "1",
-        "FL_READ_TIMEOUT": "1",
-        "FL_CONNECT_TIMEOUT": "1",
+        "FL_SHUTDOWN_TIMEOUT": "0.5",
+        "FL_READ_TIMEOUT": "0.5",
+        "FL_CONNECT_TIMEOUT": "0.5",
     }
     with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", **settings) as running:
         server.wait_until(lambda server: len(server.requests) >= 1)

@@ -112,10 +112,15 @@ def test_without_the_fallback_it_raises(
 
 
 def test_a_broker_that_hangs_in_mid_work_and_comes_back(
-    server: RecordingServer, tmp_path: Path, endpoint: dict[str, str], caplog: pytest.LogCaptureFixture
+    server: RecordingServer,
+    tmp_path: Path,
+    endpoint: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A connection that answers no more is a black hole too; afterwards messages are published again."""
     caplog.set_level(logging.INFO, "brockman")
+    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
     port = free_port()
     with (
         redis_server(tmp_path / "redis", server, port) as broker,

@@ -44,6 +44,12 @@ for name in ("celery.worker.strategy", "celery.app.trace"):
     logging.getLogger(name).setLevel(logging.WARNING)
 """
 
+# What was given back to the broker comes again after seconds else.
+SOON = """
+import brockman.celery.buffering
+brockman.celery.buffering._BACK_IN = (0.2, 0.5)
+"""
+
 
 def done(running: Worker) -> int:
     """Return how many tasks are done, by the log."""
@@ -163,7 +169,8 @@ def test_a_full_buffer_loses_nothing(
         ids = publish(task, 32)
     server.respond = lambda request: Reply(503)
     settings = {"FL_MAX_QUEUE_SIZE": "5", "FL_MAX_BATCH_SIZE": "5", "FL_BACKOFF_CAP": "1"}
-    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", **settings) as running:
+    source = WITH_TASK + SOON
+    with worker(tmp_path / "worker", server, conf, *POOLS["prefork"], source=source, **settings) as running:
         assert eventually(lambda: running.text().count("Retry in") >= 2)
         server.respond = lambda request: Reply()
         assert eventually(lambda: is_empty(redis_port) and done(running) == 32, 30)

@@ -96,10 +96,15 @@ def test_a_warm_shutdown_delivers_everything(
 
 
 def test_a_broker_that_hangs_in_mid_work_and_comes_back(
-    server: RecordingServer, node: Node, endpoint: dict[str, str], caplog: pytest.LogCaptureFixture
+    server: RecordingServer,
+    node: Node,
+    endpoint: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A call waits for its answer, not longer than promised; later it is used again."""
     caplog.set_level(logging.INFO, "brockman")
+    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
     with publisher(conf(node, "hung"), **endpoint) as task:
         ids = publish(task, 10)
         node.signal(signal.SIGSTOP)

@@ -20,13 +20,21 @@ NAME = "brockman.record_trigger"
 
 # What a worker runs. Of the settings of Celery, all that matters here comes from the test.
 APP = """
-import json, os
+import json, os, time, types
 import celery
 
 # For how many tenths of a second a child that ends waits until its results have been read: with Celery 5.6 and 5.7
 # now and then they never are, at a warm shutdown.
 import billiard.pool
 billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
+
+# A child that ends rests for a second when it is done, and the worker for half of one before it sees that all are
+# gone; where nothing tells it of a message it sits in one look for two. Here all that is a moment.
+import celery.concurrency.prefork, kombu
+moment = lambda seconds: time.sleep(min(seconds, 0.1))
+billiard.pool.time = celery.concurrency.prefork.time = types.SimpleNamespace(sleep=moment)
+drain = kombu.Connection.drain_events
+kombu.Connection.drain_events = lambda self, timeout=None: drain(self, timeout=timeout and min(timeout, 0.1))
 
 app = celery.Celery("app")
 app.conf.update(worker_hijack_root_logger=False, **json.loads(os.environ["CONF"]))
