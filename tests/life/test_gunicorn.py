@@ -20,7 +20,7 @@ from tests.conftest import eventually
 from tests.life.running import RECORDING, Running, assert_exact, drive, free_port, program, running
 from tests.server import RecordingServer
 
-HALF = 1000  # requests before the reload, and while it goes on
+HALF = 500  # requests before the reload, and while it goes on
 LAST = 100  # requests between the reload and the stop
 GRACEFUL = 30.0  # seconds: gunicorn's default, after which it kills a worker
 WORKERS = 2
@@ -43,11 +43,14 @@ def app(environ, start_response):
 """
 )
 
-# Gunicorn reads this by itself.
+# Gunicorn reads this by itself, in its own process.
 CONFIG = """
 def post_worker_init(worker):
     worker.log.info("Worker is up")
 """
+
+# What is slow to import and not ours need not be imported by each worker anew; gevent has to patch it first.
+EARLY = "import requests\n"
 
 
 class Gunicorn:
@@ -89,7 +92,8 @@ def gunicorn(folder: Path, server: RecordingServer, *options: str, **environment
     if "--worker-class=gevent" in options and find_spec("gevent") is None:
         pytest.skip("gevent is not installed")
     (folder / "site_app.py").write_text(APP)
-    (folder / "gunicorn.conf.py").write_text(CONFIG)
+    early = "" if "--worker-class=gevent" in options else EARLY
+    (folder / "gunicorn.conf.py").write_text(early + CONFIG)
     port = free_port()
     command = [program("gunicorn"), f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", *options, "site_app:app"]
     environment["XDG_RUNTIME_DIR"] = str(folder)  # for its control socket
