@@ -21,7 +21,7 @@ over = threading.Event()
 def work(name):
     for n in range(10**9):
         record(client, f"{name} {n}")
-        if over.wait(0.002):
+        if over.wait(0.01):
             return
 
 def child(number):
