@@ -182,8 +182,10 @@ def test_a_limit_on_the_size_of_files(mapped: bool, tmp_path: Path) -> None:
         """
         if sys.argv[2] == "False":
             del os.posix_fallocate
+        from brockman.buffer import disk
         from brockman.transport.memory import MemoryTransport
         from brockman.transport import Answer
+        disk._RETRY = disk._IDLE = 0.2  # not to wait for seconds until it is tried again
         transport = MemoryTransport(lambda body: Answer(201 if is_open else 503))
         is_open = False
         client = make(sys.argv[1], max_spool_bytes=2**20, transport=transport)
