@@ -23,7 +23,7 @@ from tests.spool.recorders import Arrivals, Recorders, points_of, recorders
 
 KILLS = 200
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer
-SECONDS = float(os.environ.get("SPOOL_KILL_SECONDS", "10"))
+SECONDS = float(os.environ.get("SPOOL_KILL_SECONDS", "5"))
 IN_A_ROW = 5  # times that a process dies at the same point
 # Where a process must be able to die; where else it can is found out. All are in `dying`.
 NAMED = {
