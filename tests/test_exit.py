@@ -78,8 +78,8 @@ def test_a_dead_endpoint_does_not_hold_the_exit(server, kind):
             endpoint = f"http://127.0.0.1:{probe.getsockname()[1]}/"
     else:
         server.respond = lambda request: replies[kind]
-    took, out, err, code = run(endpoint, 1.5, 10_000)
-    assert took < 1.5 + 1
+    took, out, err, code = run(endpoint, 0.5, 10_000)
+    assert took < 0.5 + 1
     assert code == 0
     assert out == "10000 0 {'shutdown': 10000} 0 0"
     assert "10000 triggers not delivered" in err
@@ -91,12 +91,12 @@ def test_all_clients_share_one_deadline(server):
     server.respond = lambda request: Reply(act=silence)
     more = (
         "\nclients = [FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], flush_interval=n,"
-        " shutdown_timeout=1.5) for n in range(1, 6)]\n"
+        " shutdown_timeout=0.5) for n in range(1, 6)]\n"
         "for c in clients: c.record_trigger('a', 'b', 'c')\n"
     )
     script = SCRIPT.replace('print("stop", flush=True)', "") + more + 'print("stop", flush=True)'
-    took, _, _, _ = run_script(script, KEY, server.endpoint, "1.5", "10")
-    assert took < 1.5 + 1
+    took, _, _, _ = run_script(script, KEY, server.endpoint, "0.5", "10")
+    assert took < 0.5 + 1
 
 
 def test_an_idle_client_leaves_at_once(server):

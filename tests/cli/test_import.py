@@ -124,6 +124,13 @@ def test_a_signal_during_an_outage_ends_it_with_a_summary(tmp_path: Path, number
     assert rows["not delivered"][1] == "from line 1 on"
 
 
+@pytest.fixture
+def brief_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody takes is tried for less than a second more when it is time to go."""
+    monkeypatch.setattr("brockman.cli.importing._LAST_CHANCE", 0.1)
+
+
+@pytest.mark.usefixtures("brief_end")
 @pytest.mark.parametrize("count", [3, 11_000], ids=["at the end", "while the buffer is full"])
 def test_timeout_gives_up_on_an_endpoint_that_is_away(run_import: Import, tmp_path: Path, count: int) -> None:
     ended = run_import(closed_port(), write_log(tmp_path / "access.log", count), "--timeout", "0.2")
@@ -133,6 +140,7 @@ def test_timeout_gives_up_on_an_endpoint_that_is_away(run_import: Import, tmp_pa
     assert ("giving up" in ended.err) == (count > 10_000)
 
 
+@pytest.mark.usefixtures("brief_end")
 def test_what_was_delivered_before_an_outage_is_not_counted_as_missing(
     server: RecordingServer, run_import: Import, tmp_path: Path
 ) -> None:
@@ -159,6 +167,7 @@ def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: 
         assert ended.err.count("\n") == 1
 
 
+@pytest.mark.usefixtures("brief_end")
 def test_a_wrong_key_is_told_while_it_waits(server: RecordingServer, run_import: Import, tmp_path: Path) -> None:
     server.respond = lambda request: Reply(401)
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 10), "--timeout", "0.2")

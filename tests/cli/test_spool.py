@@ -329,7 +329,10 @@ def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_the
     assert listed(run(spool, "--list")) == before
 
 
-def test_after_the_timeout_it_gives_up_and_leaves_the_rest(server: RecordingServer, spool: Path, run: Run) -> None:
+def test_after_the_timeout_it_gives_up_and_leaves_the_rest(
+    server: RecordingServer, spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brockman.cli.spool_sending._LAST_CHANCE", 0.1)
     server.respond = lambda request: Reply(503)
     leave(spool)
     ended = run(spool, "--send", "--endpoint", server.endpoint, "--timeout", "0.2")

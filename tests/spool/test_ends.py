@@ -39,7 +39,7 @@ def test_what_is_recorded_late_waits_on_disk(server, tmp_path, place, used):
     """In an exit hook, a thread that outlives the main one, a finalizer: nobody answers, and nothing is lost."""
     (tmp_path / "application.py").touch()
     spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_ENDPOINT": "http://127.0.0.1:9/"}
-    script = LATE.replace("shutdown_timeout=20", "shutdown_timeout=1").replace(
+    script = LATE.replace("shutdown_timeout=20", "shutdown_timeout=0.2").replace(
         "client.flush(20)", "client.flush(0)"
     )
     with running([sys.executable, "-c", script, place, used], tmp_path, server, **spool) as program:
