@@ -32,7 +32,7 @@ billiard.pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = 10
 # gone; where nothing tells it of a message it sits in one look for two. Here all that is a moment.
 import celery.concurrency.prefork, kombu
 moment = lambda seconds: time.sleep(min(seconds, 0.1))
-billiard.pool.time = celery.concurrency.prefork.time = types.SimpleNamespace(sleep=moment)
+billiard.pool.time = celery.concurrency.prefork.time = types.SimpleNamespace(**{**vars(time), "sleep": moment})
 drain = kombu.Connection.drain_events
 kombu.Connection.drain_events = lambda self, timeout=None: drain(self, timeout=timeout and min(timeout, 0.1))
 
