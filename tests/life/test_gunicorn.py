@@ -20,7 +20,7 @@ from tests.conftest import eventually
 from tests.life.running import RECORDING, Running, assert_exact, drive, free_port, program, running
 from tests.server import RecordingServer
 
-HALF = 500  # requests before the reload, and while it goes on
+HALF = 1000  # requests before the reload, and while it goes on
 LAST = 100  # requests between the reload and the stop
 GRACEFUL = 30.0  # seconds: gunicorn's default, after which it kills a worker
 WORKERS = 2
