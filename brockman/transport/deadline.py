@@ -11,7 +11,6 @@ import codecs
 import http.client
 import importlib
 import io
-import math
 import os
 import queue
 import socket
@@ -20,7 +19,6 @@ import sys
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import ContextVar
 from typing import Any
 
 import urllib3.connection
@@ -29,71 +27,16 @@ import urllib3.exceptions
 import urllib3.response
 import urllib3.util.ssl_
 
-from brockman.clock import monotonic
+from brockman.transport.attempt import CURRENT
 
 _LEEWAY = 0.02  # seconds by which an operation may end too early or too late
-
-
-class ForkedAway(BaseException):
-    """Raised in the child of a fork, in a copy of a greenlet that was sending: the parent does that."""
-
-
-class Attempt:
-    """One attempt to send.
-
-    Attributes:
-        reused: Whether it went over a connection that was open before.
-        heard: Whether any byte of an answer came back.
-    """
-
-    def __init__(self, seconds: float = math.inf, read_timeout: float = math.inf) -> None:
-        """Start the clock.
-
-        Args:
-            seconds: What the whole attempt may take.
-            read_timeout: Seconds that the server may stay silent.
-        """
-        self._home = os.getpid()
-        self._until = monotonic() + seconds
-        self._longest_read = read_timeout
-        self.reused = True  # until a connection is opened
-        self.heard = False
-
-    def remaining(self) -> float:
-        """Return the seconds left.
-
-        Raises:
-            TimeoutError: When none is.
-            ForkedAway: In a child.
-        """
-        if self._home != os.getpid():
-            raise ForkedAway
-        left = self._until - monotonic()
-        if left <= 0:
-            raise TimeoutError("the attempt took too long")
-        return left
-
-    def read_time(self) -> float:
-        """Return the seconds that the next read may take; raises as `remaining` does."""
-        return min(self.remaining(), self._longest_read)
 
 
 # The resolver wants it, and late in the end of a process, or in a forked child, is no time for an import.
 codecs.lookup("idna")
 
-# A context variable and not a `threading.local`, which this module would take from before gevent's patching: then
-# all greenlets would share one attempt.
-_attempt: ContextVar[Attempt] = ContextVar("attempt")
-
 # Those that are open, for a forked child to close: else the server would not see the parent hang up.
 _sockets: weakref.WeakSet[socket.socket] = weakref.WeakSet()
-
-
-def begin_attempt(seconds: float, read_timeout: float) -> Attempt:
-    """Begin the attempt of this thread, or greenlet; see `Attempt`."""
-    attempt = Attempt(seconds, read_timeout)
-    _attempt.set(attempt)
-    return attempt
 
 
 def _allow(sock: socket.socket, seconds: float) -> None:
@@ -133,7 +76,7 @@ class _DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        attempt = _attempt.get()
+        attempt = CURRENT.get()
         _allow(self._sock, attempt.read_time())
         count = self._raw.readinto(buffer)
         attempt.heard = attempt.heard or bool(count)
@@ -190,7 +133,7 @@ class _DeadlineConnection:
     _dns_host: str
 
     def connect(self) -> None:
-        _attempt.get().reused = False
+        CURRENT.get().reused = False
         super().connect()  # type: ignore[misc]
         if self.sock is not None:
             _sockets.add(self.sock)
@@ -205,7 +148,7 @@ class _DeadlineConnection:
         failure: Exception | None = None
         for address in addresses:
             self._dns_host = str(address)
-            self.timeout = min(timeout, _attempt.get().remaining())
+            self.timeout = min(timeout, CURRENT.get().remaining())
             try:
                 return super()._new_conn()  # type: ignore[misc]
             except urllib3.exceptions.HTTPError as error:
@@ -223,7 +166,7 @@ class _DeadlineConnection:
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
-            _allow(self.sock, _attempt.get().remaining())
+            _allow(self.sock, CURRENT.get().remaining())
         super().send(data)  # type: ignore[misc]
 
 
@@ -232,7 +175,7 @@ class _SocksConnection(_DeadlineConnection):
 
     def _new_conn(self) -> Any:
         timeout = self.timeout
-        self.timeout = min(timeout, _attempt.get().remaining())
+        self.timeout = min(timeout, CURRENT.get().remaining())
         try:
             return super(_DeadlineConnection, self)._new_conn()  # type: ignore[misc]
         finally:

@@ -24,7 +24,8 @@ from brockman.exceptions import ConnectionFailed
 from brockman.options import is_loopback
 from brockman.secret import Secret
 from brockman.transport import Answer
-from brockman.transport.deadline import POOLS, begin_attempt, socks_pools
+from brockman.transport.attempt import begin_attempt
+from brockman.transport.deadline import POOLS, socks_pools
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
