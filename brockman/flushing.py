@@ -51,7 +51,7 @@ class Flushing:
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
         """Return the function with a flush at its end."""
-        import inspect  # here: it would be the larger part of what a module waits for that imports the client
+        import inspect  # here: a module that imports the client need not wait for it
 
         if inspect.iscoroutinefunction(function):
 

@@ -235,7 +235,10 @@ class MemoryBuffer(EndsWithItsProcess):
         return batch
 
     def _likely(self, size: int) -> int:
-        """Return about how many of those that wait have so many bytes together, and a quarter more."""
+        """Return about how many of those that wait have so many bytes together, and a quarter more.
+
+        To look at all of a long backlog, in order to take a part of it, is work for nothing.
+        """
         average = self.waiting_bytes // (len(self._waiting) or 1)
         return size * 5 // 4 // max(1, average) + 1
 

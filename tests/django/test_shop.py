@@ -21,7 +21,7 @@ from tests.cli.conftest import ROOT
 from tests.collector.running import KEY
 from tests.collector.running import Running as Collector
 from tests.conftest import eventually
-from tests.life.running import CLIENTS, PATH, free_port, program, running
+from tests.life.running import CLIENTS, PYTHONPATH, free_port, program, running
 
 redis = pytest.importorskip("redis")
 pytest.importorskip("celery")
@@ -54,7 +54,7 @@ def site(collector: Collector, tmp_path: Path) -> dict[str, str]:
         "FL_ENDPOINT": collector.endpoint,
         "SHOP_DATA": str(folder),
         "DEBUG": "0",
-        "PYTHONPATH": f"{SHOP}:{PATH}",
+        "PYTHONPATH": f"{SHOP}:{PYTHONPATH}",
         "DJANGO_SETTINGS_MODULE": "shop.settings",
     }
     manage(environment, "migrate", "--verbosity=0")

@@ -24,7 +24,7 @@ from tests.conftest import KEY, eventually
 from tests.server import RecordingServer
 
 # The brockman that the test itself imports, wherever another one may be installed.
-PATH = os.pathsep.join([".", str(Path(brockman.__file__).parents[1])])
+PYTHONPATH = os.pathsep.join([".", str(Path(brockman.__file__).parents[1])])
 CLIENTS = 8  # concurrent HTTP clients
 
 # What every application under test begins with. `record` writes down each trigger that `record_trigger` took, in
@@ -73,7 +73,7 @@ class Running:
             "FL_API_KEY": KEY,
             "FL_ENDPOINT": server.endpoint,
             "TRUTH": str(self.truth),
-            "PYTHONPATH": PATH,
+            "PYTHONPATH": PYTHONPATH,
         }
         with self.log.open("wb") as out:
             self.process = subprocess.Popen(

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import eventually
-from tests.life.running import PATH, RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.life.running import PYTHONPATH, RECORDING, Running, assert_exact, drive, free_port, program, running
 from tests.server import RecordingServer, Reply, silence
 
 APP = (
@@ -110,7 +110,7 @@ def uwsgi(
         command = [program("uwsgi")]
     elif place := os.environ.get("UWSGI_WITHOUT_THREADS"):
         command = [sys.executable, f"{place}/bin/uwsgi"]
-        environment["PYTHONPATH"] = f"{PATH}:{place}"
+        environment["PYTHONPATH"] = f"{PYTHONPATH}:{place}"
     else:
         pytest.skip("UWSGI_WITHOUT_THREADS names no uWSGI that is older than 2.0.27")
     if as_process_1:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.benchmarks.peers.sides import BACKGROUND_PEERS
+
 OURS = ("brockman", "floor")
-QUEUEING = ("segment", "posthog", "amplitude", "snowplow", "rudder")
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 SIZES = (200, 1_000, 10_000, 30_000)
 BATCHES = (50, 500, 1_200)
@@ -42,8 +43,8 @@ def make_plan(*, quick: bool) -> list[Part]:
     return [
         Part("burst", "burst", {"count": some}),
         Part("paced", "paced", {"count": paced}),
-        Part("default burst", "burst", {"count": some, "batch": 0}, QUEUEING),
-        Part("default paced", "paced", {"count": paced, "batch": 0}, QUEUEING),
+        Part("default burst", "burst", {"count": some, "batch": 0}, BACKGROUND_PEERS),
+        Part("default paced", "paced", {"count": paced, "batch": 0}, BACKGROUND_PEERS),
         Part("loop burst", "loop", {"count": some, "rate": 0}, ("floor",)),
         Part("loop paced", "loop", {"count": paced, "rate": 1000}, ("floor",)),
         *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),

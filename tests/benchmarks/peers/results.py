@@ -7,7 +7,7 @@ import math
 import statistics
 from pathlib import Path
 
-from tests.benchmarks.peers.sides import SIDES
+from tests.benchmarks.peers.sides import BACKGROUND_PEERS
 
 
 class Results:
@@ -44,7 +44,7 @@ class Results:
 
     def best(self, part: str, figure: str, *, most: bool = False) -> float:
         """Return the median of the best peer that works in the background."""
-        peers = [side for side in self.sides if SIDES[side].is_peer and SIDES[side].in_background]
+        peers = [side for side in self.sides if side in BACKGROUND_PEERS]
         medians = [self.median(part, side, figure) for side in peers if not self.lost(part, side)]
         medians = [value for value in medians if not math.isnan(value)]
         return (max if most else min)(medians) if medians else math.nan

@@ -277,6 +277,8 @@ SIDES = {
     "rudder": Entry(Rudder, package="rudder-sdk-python"),
 }
 
+BACKGROUND_PEERS = tuple(name for name, side in SIDES.items() if side.is_peer and side.in_background)
+
 
 def is_there(name: str) -> bool:
     """Return whether what a side needs is installed."""
