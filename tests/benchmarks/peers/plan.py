@@ -11,6 +11,8 @@ OURS = ("brockman", "floor")
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 SIZES = (200, 1_000, 10_000, 30_000)
 BATCHES = (50, 500, 1_200)
+# Nothing is sent until all is recorded: what a call takes when no thread of its own is in the way.
+UNSENT = {"max_batch_size": 10**6, "max_batch_bytes": 2**30, "flush_interval": 3600.0}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ def make_plan(*, quick: bool) -> list[Part]:
         Part("default paced", "paced", {"count": paced, "batch": 0}, BACKGROUND_PEERS),
         Part("loop burst", "loop", {"count": some, "rate": 0}, ("floor",)),
         Part("loop paced", "loop", {"count": paced, "rate": 1000}, ("floor",)),
+        Part("unsent burst", "burst", {"count": some, **UNSENT}, ("brockman",)),
+        Part("unsent paced", "paced", {"count": paced, **UNSENT}, ("brockman",)),
         *(Part(f"threads {n}", "threads", {"count": some // 2, "threads": n}) for n in (1, 8, 64)),
         Part("memory", "memory", {"count": 20_000}),
         Part("starting", "starting"),

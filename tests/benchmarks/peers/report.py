@@ -73,6 +73,8 @@ def tell(results: Results) -> None:
         )
     for part, title in (("loop burst", "a burst"), ("loop paced", "1000 a second")):
         table(results, part, f"{title}, of a loop in the place of a call: the machine itself", _CALLS, wide="p999")
+    for part, title in (("unsent burst", "a burst"), ("unsent paced", "1000 a second")):
+        table(results, part, f"{title}, while nothing is sent: one call, in us", _CALLS, wide="p999")
     growth(results, "threads", "recorded a second, by all threads together, of", "recorded_rate")
     growth(results, "threads", "p99.9 of one call in us, threads", "p999")
     table(
