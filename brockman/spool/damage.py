@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 
 from brockman.ledger import Ledger
@@ -65,3 +66,43 @@ def keep_aside(spool: SpoolDir, name: str, content: bytes) -> None:
     finally:
         close_quietly(file)
         close_quietly(folder)
+
+
+def measure_damaged(spool: SpoolDir) -> tuple[int, int]:
+    """Return how many files are kept aside, and how many bytes that is."""
+    sizes = []
+    with suppress(OSError):  # there is none, or it is not to be trusted; then nothing is written to it either
+        folder = open_damaged(spool)
+        try:
+            for name in os.listdir(folder):
+                with suppress(FileNotFoundError):
+                    sizes.append(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size)
+        finally:
+            os.close(folder)
+    return len(sizes), sum(sizes)
+
+
+def drop_damaged(spool: SpoolDir) -> tuple[int, int]:
+    """Remove what is kept aside, and return how many files and bytes that were.
+
+    The folder stays: a live process may be about to put something into it.
+
+    Raises:
+        OSError: When it cannot be removed.
+    """
+    files = size = 0
+    try:
+        folder = open_damaged(spool)
+    except FileNotFoundError:
+        return 0, 0
+    try:
+        for name in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if stat.S_ISDIR(found.st_mode):
+                    continue
+                os.unlink(name, dir_fd=folder)
+                files, size = files + 1, size + found.st_size
+    finally:
+        os.close(folder)
+    return files, size

@@ -10,12 +10,10 @@ import errno
 import fcntl
 import json
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
-from brockman.spool.damage import DAMAGED, open_damaged
+from brockman.spool.damage import DAMAGED, drop_damaged, measure_damaged
 from brockman.spool.folder import LOCK, Folder, folder_names, is_folder_name, open_folder
 from brockman.spool.frame import ZERO, Span
 from brockman.spool.quota import measure
@@ -116,7 +114,7 @@ class Visit:
                 strangers += [f"{name}/{other}" for other in folder.names() if not _belongs(other)]
             finally:
                 folder.close()
-        return Survey(processes, *self._measure_damaged(), strangers)
+        return Survey(processes, *measure_damaged(self._spool), strangers)
 
     def _count(self, folder: Folder) -> Process:
         count = size = 0
@@ -148,18 +146,6 @@ class Visit:
             finally:
                 segment.close()
         return Process(folder.name, is_alive, count, size, oldest, refusal, foreign)
-
-    def _measure_damaged(self) -> tuple[int, int]:
-        sizes = []
-        with suppress(OSError):  # there is none, or it is not to be trusted; then nothing is written to it either
-            folder = open_damaged(self._spool)
-            try:
-                for name in os.listdir(folder):
-                    with suppress(FileNotFoundError):
-                        sizes.append(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size)
-            finally:
-                os.close(folder)
-        return len(sizes), sum(sizes)
 
     # --- listing ---
 
@@ -199,32 +185,13 @@ class Visit:
         finally:
             segment.close()
 
-    # --- the only thing that is ever removed ---
-
     def drop_damaged(self) -> tuple[int, int]:
-        """Remove what is kept aside as damaged, and return how many files and bytes that were.
-
-        The folder stays: a live process may be about to put something into it.
+        """Remove what is kept aside as damaged, and nothing else; return how many files and bytes that were.
 
         Raises:
             OSError: When it cannot be removed.
         """
-        files = size = 0
-        try:
-            folder = open_damaged(self._spool)
-        except FileNotFoundError:
-            return 0, 0
-        try:
-            for name in os.listdir(folder):
-                with suppress(FileNotFoundError):
-                    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                    if stat.S_ISDIR(found.st_mode):
-                        continue
-                    os.unlink(name, dir_fd=folder)
-                    files, size = files + 1, size + found.st_size
-        finally:
-            os.close(folder)
-        return files, size
+        return drop_damaged(self._spool)
 
 
 def _find_strangers(path: str) -> list[str]:
