@@ -70,8 +70,10 @@ class Sink:
         if not first:
             return False
         head = first + b"".join(lines)
-        lengths = [line.split(b":")[1] for line in lines if line.lower().startswith(b"content-length:")]
-        body = read(int(lengths[0])) if lengths else b""
+        lengths = [int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:")]
+        body = read(lengths[0]) if lengths else b""
+        if lengths and len(body) < lengths[0]:  # the process that sent it was ended in the middle
+            return False
         answer = self._command(first) if first.startswith(b"GET /_") else self._keep(head, body)
         connection.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
