@@ -28,6 +28,10 @@ def held(pid="self"):
             found.append(os.readlink(f"/proc/{pid}/fd/{number}"))
     return [path for path in found if "/spool/" in path]  # the spool itself has no lock
 
+def keeps_nothing_of(pid):
+    "Not at once: the thread of this process may look whether somebody still lives."
+    return not any(f"/{pid}-" in path for path in held())
+
 def start(target, *arguments):
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     thread.start()
@@ -132,7 +136,7 @@ def child(name):
         gc.collect()
     if name == "flushes":
         client.flush(0)
-    assert not any(f"/{parent}-" in path for path in held()), held()
+    wait_for(lambda: keeps_nothing_of(parent))
 
 def lives_on():
     assert not held(), held()
@@ -253,7 +257,7 @@ assert client.flush(20)
 parent = os.getpid()
 
 def child():
-    assert not any(f"/{parent}-" in path for path in held()), held()
+    wait_for(lambda: keeps_nothing_of(parent))
     assert client.flush(20)
     assert client.stats().delivered == 1, client.stats()
     record(other, f"other in {os.getpid()}")
@@ -282,7 +286,7 @@ parent = os.getpid()
 
 def child():
     record(one, "one in the child")
-    assert not any(f"/{parent}-" in path for path in held()), held()
+    wait_for(lambda: keeps_nothing_of(parent))
     record(two, "two in the child")
     assert one.flush(20) and two.flush(20)
     assert (one.stats().recovered, two.stats().recovered) == (0, 0)
