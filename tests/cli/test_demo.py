@@ -98,7 +98,9 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
     assert process.returncode == status
     *before, line = err.splitlines()
     assert line.startswith("brockman: closed with ")
-    assert all("answers again" in text for text in before)  # where the outage was over before the signal came
+    # The outage may be over before the signal comes; then a thread may be about to record.
+    said = ("answers again", "is away", "recorded on a closed client")
+    assert [text for text in before if not any(words in text for words in said)] == []
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
 

@@ -27,8 +27,10 @@ PAD = "x" * 1000  # so that little recording fills much disk
 # What a child begins with: a client whose endpoint is away, unless it says otherwise; its log as JSON.
 _PREAMBLE = """
 import errno, glob, json, logging, os, resource, shutil, sys, threading
+heard = []
 class Lines(logging.Handler):
     def emit(self, record):
+        heard.append(record.levelname)
         say(level=record.levelname, line=record.getMessage())
 logging.getLogger("brockman").addHandler(Lines())
 logging.getLogger("brockman").setLevel("INFO")
