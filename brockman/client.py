@@ -160,9 +160,15 @@ class FocusLabClient(Holder):
         """Record what `encode_trigger` returned, here or in another process. Returns as `record_trigger` does.
 
         Raises:
+            InvalidTrigger: For what is no bytes, unless `on_invalid="drop"`.
             BufferFull: When there is no room and `overflow="raise"`.
         """
-        return self._refuse() if self._refusal is not None else self._current().buffer.put(body)
+        if self._refusal is not None:
+            return self._refuse()
+        if not isinstance(body, bytes):  # a text in a batch could not be sent, nor anything after it
+            self._drop_invalid(InvalidTrigger(f"a {type(body).__name__} should be the bytes of `encode_trigger`"))
+            return False
+        return self._current().buffer.put(body)
 
     def send_trigger(
         self,
