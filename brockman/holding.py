@@ -114,19 +114,17 @@ class Holder:
         Returns:
             What happened meanwhile; `pending` is how many were not delivered.
         """
-        pipeline = self._current()
-        if self._is_last_to_close():
-            return pipeline.close(_seconds(timeout))
-        return pipeline.flush(_seconds(timeout))
+        pipeline, seconds = self._current(), _seconds(timeout)
+        return pipeline.close(seconds) if self._is_last_to_close() else pipeline.flush(seconds)
 
     async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
         """Do as `close`, without blocking the event loop of `asyncio`."""
         from brockman import asynchronous
 
-        pipeline = self._current()
+        pipeline, seconds = self._current(), _seconds(timeout)
         if self._is_last_to_close():
-            return await asynchronous.close(pipeline, _seconds(timeout))
-        return await asynchronous.flush(pipeline, _seconds(timeout))
+            return await asynchronous.close(pipeline, seconds)
+        return await asynchronous.flush(pipeline, seconds)
 
     def _is_last_to_close(self) -> bool:
         self._refusal = self._refusal or "closed"
@@ -180,4 +178,5 @@ def _seconds(timeout: float | None) -> float:
     """Return a timeout as seconds to wait: None is infinite; less than nothing, or nan, is nothing."""
     if timeout is None:
         return math.inf
-    return timeout if timeout > 0 else 0.0
+    seconds = float(timeout)  # a Decimal does not add to a float, and a lock takes no number of numpy's
+    return seconds if seconds > 0 else 0.0

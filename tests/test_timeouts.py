@@ -1,0 +1,47 @@
+"""What may be given as a timeout, and what one that is wrong leaves as it was."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+
+
+@pytest.mark.parametrize("timeout", [Decimal(10), Fraction(10)], ids=repr)
+@pytest.mark.parametrize("name", ["flush", "close", "aflush", "aclose"])
+def test_a_number_of_any_kind_is_a_timeout(name: str, timeout: Any, server, make_client) -> None:
+    """A timeout out of a configuration may be a Decimal, or anything else that is a number."""
+    client = make_client()
+    client.record_trigger("42", "paid", "invoice")
+
+    assert _call(client, name, timeout)
+
+    assert len(server.triggers) == 1
+
+
+@pytest.mark.parametrize("timeout", [timedelta(seconds=10), 10**400], ids=["timedelta", "huge"])
+@pytest.mark.parametrize("name", ["flush", "close", "aflush", "aclose"])
+def test_a_timeout_that_is_none_changes_nothing(name: str, timeout: Any, server, make_client) -> None:
+    """The caller learns of the mistake; the client is as open as before, and delivers."""
+    client = make_client()
+
+    with pytest.raises((TypeError, OverflowError)):
+        _call(client, name, timeout)
+
+    assert client.record_trigger("42", "paid", "invoice")
+    assert client.close(10)
+    assert len(server.triggers) == 1
+
+
+def _call(client: Any, name: str, timeout: Any) -> Any:
+    if not name.startswith("a"):
+        return getattr(client, name)(timeout)
+
+    async def run() -> Any:
+        return await getattr(client, name)(timeout)
+
+    return asyncio.run(run())
