@@ -168,9 +168,11 @@ def forget(part: Part) -> None:
     process = _processes.get(os.getpid())
     if process is not None and part.mark[0]:
         with process.lock:
-            part.mark[0] = 0
             if process.parts.get(part.key) is part:
                 del process.parts[part.key]
+            # Last: if a Ctrl-C strikes before it, the next call does the rest. A part that stayed there without
+            # its mark would be joined for ever, and lose in silence what comes to it.
+            part.mark[0] = 0
 
 
 def may_say_farewell() -> bool:
