@@ -156,13 +156,17 @@ class FocusLabClient(Holder):
             self._drop_invalid(error)
             return None
 
-    def record_encoded(self, body: bytes) -> bool:
+    def record_encoded(self, body: bytes | None) -> bool:
         """Record what `encode_trigger` returned, here or in another process. Returns as `record_trigger` does.
 
+        None, for a trigger that was dropped, and counted, returns False.
+
         Raises:
-            InvalidTrigger: For what is no bytes, unless `on_invalid="drop"`.
+            InvalidTrigger: For what is neither, unless `on_invalid="drop"`.
             BufferFull: When there is no room and `overflow="raise"`.
         """
+        if body is None:
+            return False
         if self._refusal is not None:
             return self._refuse()
         if not isinstance(body, bytes):  # a text in a batch could not be sent, nor anything after it

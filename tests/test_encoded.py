@@ -21,10 +21,9 @@ def test_what_was_encoded_is_recorded(server, make_client) -> None:
     assert [trigger["id"].encode() in body for trigger in server.triggers] == [True]
 
 
-# None is what `encode_trigger` returns for a trigger that it has dropped.
 @pytest.mark.parametrize(
     "wrong",
-    ['{"a": 1}', bytearray(b"{}"), memoryview(b"{}"), [b"{}"], None, 7],
+    ['{"a": 1}', bytearray(b"{}"), memoryview(b"{}"), [b"{}"], 7],
     ids=lambda wrong: type(wrong).__name__,
 )
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
@@ -40,6 +39,16 @@ def test_what_is_no_bytes_is_refused_and_holds_nothing_up(
 
     assert client.flush(10)
     assert [trigger["object"] for trigger in server.triggers] == ["invoice"]
+    assert law_holds(client, recorded=1)
+
+
+def test_what_was_dropped_when_it_was_encoded_counts_once(make_client) -> None:
+    """What `encode_trigger` returned can be passed on without a look, also where it is None."""
+    client = make_client(before_record=lambda trigger: None)
+
+    assert client.record_encoded(client.encode_trigger("42", "paid", "invoice")) is False
+
+    assert sum(client.stats().dropped.values()) == 1
     assert law_holds(client, recorded=1)
 
 

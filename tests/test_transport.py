@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -38,6 +39,22 @@ def test_connections_are_kept_alive(server, transport):
     for _ in range(20):
         assert transport.send(b"{}").status == 201
     assert server.connections == 1
+
+
+def test_threads_that_send_at_once_keep_their_connections(server, transport, caplog):
+    """Each of many threads that call `send_trigger` finds an open one again, and nothing is logged of it."""
+    together = threading.Barrier(24)
+
+    def respond(request):
+        together.wait(20)
+        return Reply(201)
+
+    server.respond = respond
+    for _ in range(2):
+        with ThreadPoolExecutor(24) as pool:
+            assert {answer.status for answer in pool.map(lambda _: transport.send(b"{}"), range(24))} == {201}
+    assert server.connections == 24
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

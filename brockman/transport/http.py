@@ -34,6 +34,7 @@ _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.
 _VERDICTS = 207
 # Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
 _DATETIME = sys.modules.get("_datetime")
+_CONNECTIONS = 100  # kept for threads that send at once; of more, urllib3 closes each with a warning
 _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
@@ -216,8 +217,8 @@ def _text(value: str | bytes) -> str:
 
 def _new_session(url: str) -> requests.Session:
     session = requests.Session()
-    session.mount("http://", _DeadlineAdapter())
-    session.mount("https://", _DeadlineAdapter())
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, _DeadlineAdapter(pool_maxsize=_CONNECTIONS))
     session.headers.clear()
     # No proxy reaches this machine's own loopback; a collector there is meant to be spoken to directly.
     session.proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
