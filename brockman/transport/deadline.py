@@ -50,6 +50,27 @@ def _allow(sock: socket.socket, seconds: float) -> None:
         sock.settimeout(seconds)
 
 
+def _shorten(sock: Any, longest: float) -> Any:
+    """Return a socket whose next operation, a handshake, has what is left: not again what the one before had."""
+    try:
+        _allow(sock, min(longest, CURRENT.get().remaining()))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class _Carrier:
+    """Mixed into the socket of a proxy that is spoken to by TLS: urllib3 carries the server's TLS in that.
+
+    For one record of it that reads as often as it takes, and each time for as long as the first time.
+    """
+
+    def recv(self, *args: Any, **kwargs: Any) -> Any:
+        _allow(self, CURRENT.get().read_time())  # type: ignore[arg-type]
+        return super().recv(*args, **kwargs)  # type: ignore[misc]
+
+
 def _close_inherited() -> None:
     """Close the parent's connections in a forked child, without a word to the server.
 
@@ -150,13 +171,23 @@ class _DeadlineConnection:
             self._dns_host = str(address)
             self.timeout = min(timeout, CURRENT.get().remaining())
             try:
-                return super()._new_conn()  # type: ignore[misc]
+                return _shorten(super()._new_conn(), timeout)  # type: ignore[misc]
             except urllib3.exceptions.HTTPError as error:
                 failure = error
             finally:
                 self._dns_host, self.timeout = host, timeout
         assert failure is not None
         raise failure
+
+    def _connect_tls_proxy(self, *args: Any) -> Any:
+        sock: Any = super()._connect_tls_proxy(*args)  # type: ignore[misc]
+        if isinstance(sock, ssl.SSLSocket):  # and not pyOpenSSL's
+            sock.__class__ = type("_CarrierSocket", (_Carrier, type(sock)), {})
+        return sock
+
+    def _tunnel(self) -> None:
+        super()._tunnel()  # type: ignore[misc]
+        _shorten(self.sock, self.timeout)
 
     def getresponse(self) -> Any:
         # urllib3 imports this at each call; when the last finalizers run, the table of modules is empty.
@@ -177,7 +208,7 @@ class _SocksConnection(_DeadlineConnection):
         timeout = self.timeout
         self.timeout = min(timeout, CURRENT.get().remaining())
         try:
-            return super(_DeadlineConnection, self)._new_conn()  # type: ignore[misc]
+            return _shorten(super(_DeadlineConnection, self)._new_conn(), timeout)  # type: ignore[misc]
         finally:
             self.timeout = timeout
 
