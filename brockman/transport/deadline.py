@@ -157,7 +157,7 @@ class _DeadlineConnection:
         CURRENT.get().reused = False
         super().connect()  # type: ignore[misc]
         if self.sock is not None:
-            _sockets.add(self.sock)
+            _sockets.add(getattr(self.sock, "socket", self.sock))  # TLS in TLS is no socket, but has one
 
     def _new_conn(self) -> Any:
         """Try the addresses of the host one by one, each for what is left; urllib3 gives each the whole time."""
