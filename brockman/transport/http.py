@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import ssl
 import sys
 from typing import Any
 from urllib.parse import urlsplit
@@ -31,6 +32,8 @@ MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
 # task's time limit say, is not for us to take.
 _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
+# By TLS, the end of a connection may be told only so.
+_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _VERDICTS = 207
 # Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
 _DATETIME = sys.modules.get("_datetime")
@@ -136,7 +139,7 @@ class HttpTransport:
             return self._exchange(self._request(body))
         except _FAILURES as error:
             failure = self._api_key.hide_in(_describe(error))
-            hung_up = any(isinstance(cause, ConnectionError) for cause in _causes(error))
+            hung_up = any(isinstance(cause, _HUNG_UP) for cause in _causes(error))
             stale = self._bounded and attempt.reused and not attempt.heard and hung_up
         # Raised outside the handler: requests' exceptions carry the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale)
