@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import re
 import ssl
 import sys
 from typing import Any
@@ -38,6 +39,7 @@ _VERDICTS = 207
 # Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
 _DATETIME = sys.modules.get("_datetime")
 _CONNECTIONS = 100  # kept for threads that send at once; of more, urllib3 closes each with a warning
+_HARMLESS = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # beginnings, of requests
 _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
@@ -251,21 +253,32 @@ def _read_start(raw: Any, *, must_end: bool) -> bytes:
     return body
 
 
-def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, requests.Timeout) or any(isinstance(cause, TimeoutError) for cause in _causes(error))
-
-
 def _describe(error: Exception) -> str:
     """Return the cause of a failure in a few words."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time"
-    if _is_timeout(error):
+    causes = _causes(error)
+    if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):  # `error` among them
         return "no answer in time"
     kind = "TLS" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
-    for cause in reversed(_causes(error)):
-        if isinstance(cause, OSError) and cause.strerror:
-            return f"{kind}: {cause.strerror}"
+    for cause in reversed(causes):
+        words = _words_of(cause)
+        if words:
+            return f"{kind}: {words}"
     return kind
+
+
+def _words_of(cause: BaseException) -> str | None:
+    """Return what one cause says, if that is known to hold nothing secret, as a proxy's URL holds its password."""
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return "the connection was closed before an answer"
+    if type(cause).__name__ == "CertificateError" or str(cause).startswith(_HARMLESS):
+        return str(cause)
+    refused = re.match(r"Tunnel connection failed: (\d+)", str(cause))  # the proxy's own words follow
+    if refused:
+        advice = "; check the proxy's user and password" if refused[1] == "407" else ""
+        return f"the proxy answered {refused[1]}{advice}"
+    return getattr(cause, "strerror", None)
 
 
 def _causes(error: BaseException) -> list[BaseException]:
