@@ -13,7 +13,7 @@ from tests.life.running import program
 from tests.server import RecordingServer
 
 PASSWORD = "opensesame"
-LATE = 0.6  # seconds
+LATE = 1.5  # seconds
 
 
 def make_certificates(folder: Path) -> None:

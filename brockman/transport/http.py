@@ -10,7 +10,6 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
-import re
 import ssl
 import sys
 from typing import Any
@@ -29,6 +28,7 @@ from brockman.secret import Secret
 from brockman.transport import Answer
 from brockman.transport.attempt import begin_attempt
 from brockman.transport.deadline import POOLS, socks_pools
+from brockman.transport.failure import causes_of, words_of
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
@@ -40,7 +40,6 @@ _VERDICTS = 207
 # Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
 _DATETIME = sys.modules.get("_datetime")
 _CONNECTIONS = 100  # kept for threads that send at once; of more, urllib3 closes each with a warning
-_HARMLESS = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # beginnings, of requests
 _MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
@@ -144,7 +143,7 @@ class HttpTransport:
             return self._exchange(self._request(body))
         except _FAILURES as error:
             failure = self._api_key.hide_in(_describe(error))
-            hung_up = any(isinstance(cause, _HUNG_UP) for cause in _causes(error))
+            hung_up = any(isinstance(cause, _HUNG_UP) for cause in causes_of(error))
             stale = self._bounded and attempt.reused and not attempt.heard and hung_up
         # Raised outside the handler: requests' exceptions carry the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale)
@@ -260,42 +259,12 @@ def _describe(error: Exception) -> str:
     """Return the cause of a failure in a few words."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time"
-    causes = _causes(error)
+    causes = causes_of(error)
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):  # `error` among them
         return "no answer in time"
     kind = "TLS" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
     for cause in reversed(causes):
-        words = _words_of(cause)
+        words = words_of(cause)
         if words:
             return f"{kind}: {words}"
     return kind
-
-
-def _words_of(cause: BaseException) -> str | None:
-    """Return what one cause says, if that is known to hold nothing secret, as a proxy's URL holds its password."""
-    if isinstance(cause, http.client.RemoteDisconnected):
-        return "the connection was closed before an answer"
-    if type(cause).__name__ == "CertificateError" or str(cause).startswith(_HARMLESS):
-        return str(cause)
-    refused = re.match(r"Tunnel connection failed: (\d+)", str(cause))  # the proxy's own words follow
-    if refused:
-        advice = "; check the proxy's user and password" if refused[1] == "407" else ""
-        return f"the proxy answered {refused[1]}{advice}"
-    return getattr(cause, "strerror", None)
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return the error and what lies behind it, outermost first: requests and urllib3 keep it in four places."""
-    found: list[BaseException] = []
-    queue: list[Any] = [error]
-    while queue:
-        candidate = queue.pop(0)
-        if isinstance(candidate, BaseException) and candidate not in found:
-            found.append(candidate)
-            queue += [
-                candidate.__cause__,
-                candidate.__context__,
-                getattr(candidate, "reason", None),
-                *candidate.args,
-            ]
-    return found
