@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import ssl
@@ -38,6 +39,12 @@ class TlsServer(RecordingServer):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / "server.pem", folder / "key.pem")
         super().__init__()
+
+    def hang_up(self):
+        """Close every connection that is open; `SSLSocket.shutdown` would pull TLS away from under a read."""
+        for connection in list(self._open):
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
     def wrap(self, connection):
         """Return a connection that speaks TLS, or None."""
