@@ -170,7 +170,8 @@ class FocusLabClient(Holder):
         if self._refusal is not None:
             return self._refuse()
         if not isinstance(body, bytes):  # a text in a batch could not be sent, nor anything after it
-            self._drop_invalid(InvalidTrigger(f"a {type(body).__name__} should be the bytes of `encode_trigger`"))
+            kind = type(body).__name__
+            self._drop_invalid(InvalidTrigger(f"body: a {kind} should be the bytes of `encode_trigger`"))
             return False
         return self._current().buffer.put(body)
 

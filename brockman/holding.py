@@ -178,5 +178,9 @@ def _seconds(timeout: float | None) -> float:
     """Return a timeout as seconds to wait: None is infinite; less than nothing, or nan, is nothing."""
     if timeout is None:
         return math.inf
-    seconds = float(timeout)  # a Decimal does not add to a float, and a lock takes no number of numpy's
+    try:
+        seconds = float(timeout)  # a Decimal does not add to a float, and a lock takes no number of numpy's
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = type(timeout).__name__
+        raise type(error)(f"timeout: a value of type {kind} should be a number of seconds, or None") from None
     return seconds if seconds > 0 else 0.0
