@@ -64,7 +64,7 @@ FORBIDDEN = {
 # A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
 LIBRARIES = {
     "requests": ("brockman.transport.http",),
-    "urllib3": ("brockman.transport.deadline", "brockman.transport.http"),
+    "urllib3": ("brockman.transport.deadline", "brockman.transport.pools", "brockman.transport.http"),
     "orjson": ("brockman.trigger", "brockman.collector"),
     "sqlite3": ("brockman.collector",),
     "starlette": ("brockman.collector",),

@@ -12,17 +12,14 @@ import http.client
 import importlib
 import io
 import os
-import queue
 import socket
 import ssl
 import sys
 import weakref
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import urllib3.connection
-import urllib3.connectionpool
 import urllib3.exceptions
 import urllib3.response
 import urllib3.util.ssl_
@@ -51,7 +48,10 @@ def _allow(sock: socket.socket, seconds: float) -> None:
 
 
 def _shorten(sock: Any, longest: float) -> Any:
-    """Return a socket whose next operation, a handshake, has what is left: not again what the one before had."""
+    """Return a socket on which a handshake comes next, and let that take what is left; close it if nothing is.
+
+    It would else have the same time once more that the operation before it had.
+    """
     try:
         _allow(sock, min(longest, CURRENT.get().remaining()))
     except BaseException:
@@ -63,7 +63,8 @@ def _shorten(sock: Any, longest: float) -> Any:
 class _Carrier:
     """Mixed into the socket of a proxy that is spoken to by TLS: urllib3 carries the server's TLS in that.
 
-    For one record of it that reads as often as it takes, and each time for as long as the first time.
+    To have one record of it, urllib3 reads here as often as it takes; what was allowed once would begin anew with
+    each of these reads.
     """
 
     def recv(self, *args: Any, **kwargs: Any) -> Any:
@@ -201,7 +202,7 @@ class _DeadlineConnection:
         super().send(data)  # type: ignore[misc]
 
 
-class _SocksConnection(_DeadlineConnection):
+class SocksConnection(_DeadlineConnection):
     """Mixed into urllib3's connections through a SOCKS proxy, which may be the one that looks the host up."""
 
     def _new_conn(self) -> Any:
@@ -213,11 +214,11 @@ class _SocksConnection(_DeadlineConnection):
             self.timeout = timeout
 
 
-class _HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
+class HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
+class HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
     ssl_context: Any
 
     def connect(self) -> None:
@@ -225,47 +226,3 @@ class _HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
         if self.ssl_context is None and urllib3.util.ssl_.SSLContext is not ssl.SSLContext:
             self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().connect()
-
-
-class _Idle:
-    """Connections at rest, in place of `queue.LifoQueue`, whose lock stays held when a Ctrl-C strikes in it."""
-
-    def __init__(self, maxsize: int = 0) -> None:
-        self.maxsize = maxsize
-        self.queue: list[Any] = []
-
-    def qsize(self) -> int:
-        return len(self.queue)
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if len(self.queue) >= self.maxsize:
-            raise queue.Full
-        self.queue.append(item)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return self.queue.pop()
-        except IndexError:
-            raise queue.Empty from None
-
-
-class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-    QueueCls = _Idle  # type: ignore[assignment]
-
-
-class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-    QueueCls = _Idle  # type: ignore[assignment]
-
-
-POOLS: dict[str, Callable[..., Any]] = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
-def socks_pools(pools: dict[str, Any]) -> dict[str, Any]:
-    """Return what `POOLS` is, for urllib3's pools of connections through a SOCKS proxy."""
-    bounded = {}
-    for scheme, pool in pools.items():
-        connection = type(f"_{pool.ConnectionCls.__name__}", (_SocksConnection, pool.ConnectionCls), {})
-        bounded[scheme] = type(f"_{pool.__name__}", (pool,), {"ConnectionCls": connection, "QueueCls": _Idle})
-    return bounded

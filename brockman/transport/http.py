@@ -27,8 +27,8 @@ from brockman.options import is_loopback
 from brockman.secret import Secret
 from brockman.transport import Answer
 from brockman.transport.attempt import begin_attempt
-from brockman.transport.deadline import POOLS, socks_pools
 from brockman.transport.failure import causes_of, words_of
+from brockman.transport.pools import POOLS, socks_pools
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
@@ -60,7 +60,7 @@ class _DeadlineAdapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         if proxy in self.proxy_manager:
             return self.proxy_manager[proxy]
-        # urllib3 leaves them out for proxies: a body then waits 40 ms until the headers are acknowledged.
+        # TCP_NODELAY. urllib3 leaves it out for a proxy: a body then waits until the headers are acknowledged.
         options = HTTPConnection.default_socket_options
         manager = super().proxy_manager_for(proxy, socket_options=options, **kwargs)
         is_socks = proxy.lower().startswith("socks")
