@@ -77,7 +77,7 @@ def test_triggers_arrive_once_over_one_connection(way, folder, monkeypatch):
 
 
 def test_a_body_does_not_wait_for_the_headers_to_be_acknowledged(way, transport):
-    """Also through a proxy, no request pays the 40 ms of Nagle's algorithm."""
+    """Also through a proxy, Nagle's algorithm holds no request back."""
     transport.send(b"{}")
     connection = next(filter(None, (idle for pool in transport._pools() for idle in pool.pool.queue)))
     opened = getattr(connection.sock, "socket", connection.sock)
