@@ -215,13 +215,16 @@ class SocksConnection(_DeadlineConnection):
 
 
 class HTTPConnection(_DeadlineConnection, urllib3.connection.HTTPConnection):
-    pass
+    """A connection that keeps the attempt's deadline."""
 
 
 class HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
+    """The same with TLS."""
+
     ssl_context: Any
 
     def connect(self) -> None:
+        """Open the connection, as urllib3 does, for at most what is left of the attempt."""
         # gevent has patched `ssl` since urllib3 took a class from it, whose methods then call themselves for ever.
         if self.ssl_context is None and urllib3.util.ssl_.SSLContext is not ssl.SSLContext:
             self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
