@@ -7,3 +7,12 @@ nothing and reads no environment.
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> object:
+    """Import the client on first use, so that `import brockman` stays cheap."""
+    if name == "FocusLabClient":
+        from brockman.client import FocusLabClient
+
+        return FocusLabClient
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
