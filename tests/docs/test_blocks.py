@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import KEY
-from tests.docs.blocks import BLOCKS, Block, run_python, run_shell, to_shell
+from tests.docs.blocks import BLOCKS, Block, find_blocks, run_python, run_shell, to_shell
 from tests.server import RecordingServer
 
 FOLDER = Path(__file__).parent
@@ -19,14 +19,34 @@ PYTHON = [block for block in BLOCKS if block.name is None and block.language == 
 CONSOLE = [block for block in BLOCKS if block.name is None and block.language == "console"]
 
 
+def names_taken() -> set[str]:
+    """Return the names that the tests of this folder take."""
+    sources = "".join(path.read_text(encoding="utf-8") for path in FOLDER.glob("test_*.py"))
+    return set(re.findall(r'\b(?:named|only)\("([^"]+)"\)', sources))
+
+
+def is_run(block: Block) -> bool:
+    """Return whether a test runs a block: by its language, or by its name."""
+    return block.language in ("python", "console") if block.name is None else block.name in names_taken()
+
+
 def test_there_is_a_test_for_every_block() -> None:
-    """A block is run by its language, or by a test that takes its name; no test waits for a block that is gone."""
-    taken = set()
-    for path in FOLDER.glob("test_*.py"):
-        taken |= set(re.findall(r'\b(?:named|only)\("([^"]+)"\)', path.read_text(encoding="utf-8")))
-    not_run = [str(block) for block in BLOCKS if block not in PYTHON + CONSOLE and block.name not in taken]
-    assert not_run == []
-    assert taken - {block.name for block in BLOCKS} == set()
+    """No block is forgotten, and no test waits for a block that is gone."""
+    assert [str(block) for block in BLOCKS if not is_run(block)] == []
+    assert names_taken() - {block.name for block in BLOCKS} == set()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["An example::", ".. code-block:: bash", "  .. code:: python3", ".. test: nobody\n.. code-block:: python"],
+)
+def test_a_block_that_nobody_runs_is_found(text: str, tmp_path: Path) -> None:
+    """Without a language, in another language, or with a name that no test takes."""
+    page = tmp_path / "page.rst"
+    page.write_text(f"A page\n======\n\n{text}\n\n      1 / 0\n\nThe end.\n")
+    (block,) = find_blocks(page)
+    assert block.code == "1 / 0\n"
+    assert not is_run(block)
 
 
 async def answer_nothing(*_: Any) -> Any:
@@ -79,4 +99,5 @@ def test_the_commands_run(page: str, tmp_path: Path, server: RecordingServer) ->
     spool.mkdir(parents=True, mode=0o700)
     script = to_shell([block for block in CONSOLE if block.page == page])
     script = script.replace("/var/lib", str(tmp_path / "lib"))
-    run_shell(script, tmp_path, FL_ENDPOINT=server.endpoint, FL_API_KEY=KEY)
+    output = run_shell(script, tmp_path, FL_ENDPOINT=server.endpoint, FL_API_KEY=KEY)
+    assert '"error"' not in output
