@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     """Import the client on first use, so that `import brockman` stays cheap."""
     if name == "FocusLabClient":
-        from brockman.client import FocusLabClient
+        from importlib import import_module  # at run time only: the client imports this package
 
-        return FocusLabClient
+        return import_module("brockman.client").FocusLabClient
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
