@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from brockman.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from brockman.pipeline import Pipeline
+    from brockman.delivery.pipeline import Pipeline
 
 _ARGUMENTS = ("actor_id", "action", "obj", "identities", "attributes", "variables")
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from brockman.before_record import call_before_record
 from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError, InvalidTrigger
 from brockman.holding import Holder
-from brockman.secret import hidden
+from brockman.options.secret import hidden
 
 if TYPE_CHECKING:
     import requests
 
-    from brockman.lessons import Lessons
+    from brockman.delivery.endpoint import Lessons
+    from brockman.delivery.sending import Verdict
     from brockman.options import Options
-    from brockman.sending import Verdict
     from brockman.transport import Transport
 
 _UTC = timezone.utc
@@ -64,11 +64,12 @@ class FocusLabClient(Holder):
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
-        from brockman import sending, trigger  # here for the reason that `Holder` has
+        from brockman.delivery import sending  # here for the reason that `Holder` has
+        from brockman.trigger import encode  # here for the reason that `Holder` has
 
         super().__init__(options, transport, session)
         self._sending = sending
-        self._encode_fields = trigger.encode_trigger
+        self._encode_fields = encode.encode_trigger
         self._before_record = options.before_record
         self._max_trigger_bytes = options.max_trigger_bytes
 
@@ -206,8 +207,8 @@ class FocusLabClient(Holder):
     def send_encoded(self, bodies: Sequence[bytes], lessons: Lessons) -> list[Verdict]:
         """Send what `encode_trigger` returned now, around the buffer, and return the verdict on each.
 
-        Blocks for one attempt; see `brockman.sending.send_each`. Who sends settles: what is not to be tried again
-        goes to `give_up`.
+        Blocks for one attempt; see `brockman.delivery.sending.send_each`. What is not to be tried again goes to
+        `give_up`.
         """
         if self._refusal is not None:
             return [self._sending.Verdict(None) for _ in bodies if not self._refuse()]

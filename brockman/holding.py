@@ -7,17 +7,17 @@ import weakref
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
-from brockman import lifecycle, sigterm
-from brockman.clock import monotonic
 from brockman.flushing import Flushing
-from brockman.host import HOST
 from brockman.part import Hold
+from brockman.process import registry, sigterm
+from brockman.process.clock import monotonic
+from brockman.process.uwsgi import HOST
 
 if TYPE_CHECKING:
     import requests
 
+    from brockman.delivery.pipeline import Pipeline
     from brockman.options import Options
-    from brockman.pipeline import Pipeline
     from brockman.stats import FlushResult, Stats
     from brockman.transport import Transport
 
@@ -32,18 +32,18 @@ class Holder:
     ) -> None:
         """Join the pipeline of this process for these options, or make it; see `FocusLabClient`."""
         # Imported here: a module that imports the client, and makes none, need not wait for it.
-        from brockman.pipeline import Pipeline
+        from brockman.delivery.pipeline import Pipeline
 
         self.options = options
         if options.handle_sigterm:
             sigterm.install()
         self._refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
-        HOST.prepare(lifecycle.after_request, lifecycle.after_fork_of_host, lifecycle.close_last)
+        HOST.prepare(registry.after_request, registry.after_fork_of_host, registry.close_last)
         self._hold = Hold()
-        weakref.finalize(self, lifecycle.release, self._hold).atexit = False
+        weakref.finalize(self, registry.release, self._hold).atexit = False
         is_own = transport is not None or session is not None
         self._key = self._hold if is_own else options.identity
-        self._pipeline = lifecycle.join(
+        self._pipeline = registry.join(
             self._key, self._hold, lambda: Pipeline(options, transport, session, key=self._key)
         )
 
@@ -53,7 +53,7 @@ class Holder:
         if pipeline.mark[0] or (self._refusal is not None and not pipeline.is_foreign):
             return pipeline
         if self._refusal is None:
-            self._pipeline = lifecycle.join(self._key, self._hold, pipeline.succeed)
+            self._pipeline = registry.join(self._key, self._hold, pipeline.succeed)
             if pipeline.is_foreign and HOST.is_heir():  # another one's fork hook is in the place of ours
                 pipeline.buffer.give_away(self._pipeline.buffer.put)
         else:
@@ -84,12 +84,12 @@ class Holder:
 
     async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
         """Do as `flush`, without blocking the event loop of `asyncio`."""
-        from brockman import asynchronous
+        from brockman.delivery import aio
 
         pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
         if pipeline.options.spool_dir is not None:
-            await asynchronous.adopt(pipeline, seconds)
-        return await asynchronous.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
+            await aio.adopt(pipeline, seconds)
+        return await aio.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
 
     def flushing(self, timeout: float | None = 2.0) -> Flushing:
         """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.
@@ -119,16 +119,16 @@ class Holder:
 
     async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
         """Do as `close`, without blocking the event loop of `asyncio`."""
-        from brockman import asynchronous
+        from brockman.delivery import aio
 
         pipeline, seconds = self._current(), _seconds(timeout)
         if self._is_last_to_close():
-            return await asynchronous.close(pipeline, seconds)
-        return await asynchronous.flush(pipeline, seconds)
+            return await aio.close(pipeline, seconds)
+        return await aio.flush(pipeline, seconds)
 
     def _is_last_to_close(self) -> bool:
         self._refusal = self._refusal or "closed"
-        return lifecycle.leave(self._hold)
+        return registry.leave(self._hold)
 
     def stats(self) -> Stats:
         """Return a snapshot of the counts of this process and these settings. Does not block."""

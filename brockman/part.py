@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 class Part(Protocol):
     """What works in a process for the clients that hold it."""
 
-    mark: Any  # see `brockman.mark`: item 0 is 1 in the process that it works in, while it works
+    mark: Any  # see `brockman.process.fork`: item 0 is 1 in the process that it works in, while it works
     is_late: bool  # whether no exit hook may come any more, so that nothing should wait
     key: Hashable  # clients with an equal key share the part
     holders: set[Hold]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import calendar
 import json
 
-from brockman.buffer.interface import Buffer
+from brockman.buffer.base import Buffer
+from brockman.buffer.counters import Ledger
 from brockman.buffer.memory import READ_TRIES
-from brockman.clock import wall
-from brockman.ledger import Ledger
+from brockman.process.clock import wall
 from brockman.stats import Stats
 
 

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
-from brockman import lifecycle
-from brockman.fitting import fit_actor, fit_mapping, fit_name
-from brockman.pipeline import Pipeline
+from brockman.delivery.pipeline import Pipeline
+from brockman.process import registry
 from brockman.transport import Answer, Transport
+from brockman.trigger.coerce import fit_actor, fit_mapping, fit_name
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,13 @@ def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
     def substitute(original: Pipeline) -> Pipeline:
         return _Captured(original, transport)
 
-    lifecycle.substitutes.insert(0 if below else len(lifecycle.substitutes), substitute)
-    lifecycle.renew()
+    registry.substitutes.insert(0 if below else len(registry.substitutes), substitute)
+    registry.renew()
     try:
         yield
     finally:
-        lifecycle.substitutes.remove(substitute)
-        lifecycle.renew()
+        registry.substitutes.remove(substitute)
+        registry.renew()
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from brockman.buffer.interface import Buffer
+from brockman.buffer.base import Buffer
 
 
 class Rings(Protocol):

@@ -6,12 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from brockman.buffer.counters import Ledger
 from brockman.buffer.memory import MemoryBuffer
 from brockman.callbacks import Callbacks
-from brockman.delivery import Delivery, GivenUp
-from brockman.ledger import Ledger
+from brockman.delivery.engine import Delivery, GivenUp
+from brockman.delivery.report import Report
 from brockman.options import Options
-from brockman.report import Report
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport, Reply
 

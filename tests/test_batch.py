@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brockman.batch import count_fitting, encode_batch, encoded_size, halve, parse_verdicts
+from brockman.trigger.batch import count_fitting, encode_batch, encoded_size, halve, parse_verdicts
 
 BODIES = st.lists(
     st.dictionaries(st.text(max_size=3), st.text(max_size=30), max_size=3).map(lambda d: json.dumps(d).encode()),

@@ -9,14 +9,14 @@ import threading
 
 import pytest
 
-from brockman.bell import Bell
+from brockman.process.sync import Bell
 
 
 def test_a_wait_ends_however_short_it_is():
     """20 000 waits of no time and of next to none, beside a busy thread, all end: none waits for ever."""
     code = (
         "import sys, threading\n"
-        "from brockman.bell import Bell\n"
+        "from brockman.process.sync import Bell\n"
         "sys.setswitchinterval(1e-6)\n"
         "stop = False\n"
         "def busy():\n"

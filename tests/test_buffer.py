@@ -8,11 +8,11 @@ import time
 
 import pytest
 
+from brockman.buffer.counters import Ledger
 from brockman.buffer.memory import MemoryBuffer
 from brockman.callbacks import Callbacks
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
-from brockman.ledger import Ledger
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually, law_holds, record

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from brockman.delivery.pipeline import Pipeline
+from brockman.delivery.policy import Ruling, classify
 from brockman.exceptions import BufferFull, ConnectionFailed
 from brockman.options import Options
-from brockman.pipeline import Pipeline
-from brockman.retry import Ruling, classify
 from brockman.transport import Answer
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 from tests.conftest import KEY
 
 MAX_ATTEMPTS = 3

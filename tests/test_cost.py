@@ -16,10 +16,10 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.interpreter import HAS_GIL
-from brockman.secret import Secret
+from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
-from brockman.trigger import orjson
+from brockman.trigger.encode import orjson
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.skipif(

@@ -210,7 +210,7 @@ def test_a_callback_that_raises_harms_nothing(server, make_client, failure, capl
 
 def test_a_transport_that_raises_anything_loses_nothing(caplog, monkeypatch):
     """An error that is no ConnectionFailed ends no thread: the batch is sent again."""
-    monkeypatch.setattr("brockman.flusher._AFTER_A_FAULT", 0.05)
+    monkeypatch.setattr("brockman.delivery.worker._AFTER_A_FAULT", 0.05)
     replies = iter([ZeroDivisionError("x"), SystemExit(1)])
 
     def answer(body: bytes) -> Answer:
@@ -229,8 +229,8 @@ def test_a_transport_that_raises_anything_loses_nothing(caplog, monkeypatch):
 
 def test_triggers_leave_when_no_thread_can_be_started():
     """When the system gives no thread, record_trigger works, and flush and close send in the caller's."""
+    from brockman.delivery.pipeline import Pipeline
     from brockman.options import Options
-    from brockman.pipeline import Pipeline
 
     def refuse(target):
         raise RuntimeError("can't start new thread")

@@ -21,32 +21,38 @@ PACKAGE = Path(brockman.__file__).parent
 ROOMS: list[tuple[str, ...]] = [
     ("brockman",),  # the package itself: its version
     ("brockman.exceptions",),
-    ("brockman.clock",),
+    ("brockman.process.clock",),
     ("brockman.interpreter", "brockman.per_process"),
-    ("brockman.secret",),
-    ("brockman.setting",),
-    ("brockman.options", "brockman.celery_settings"),
-    ("brockman.fitting",),
-    ("brockman.trigger",),
-    ("brockman.stamp",),
-    ("brockman.batch",),
-    ("brockman.retry",),
+    ("brockman.options.secret",),
+    ("brockman.options.fields",),
+    ("brockman.options", "brockman.options.celery"),
+    ("brockman.trigger.coerce",),
+    ("brockman.trigger.encode",),
+    ("brockman.trigger.ids",),
+    ("brockman.trigger.batch",),
+    ("brockman.delivery.policy",),
     ("brockman.stats",),
     ("brockman.callbacks",),
-    ("brockman.ledger",),
-    ("brockman.lessons",),
-    ("brockman.report",),
-    ("brockman.part", "brockman.mark", "brockman.spawn", "brockman.bell", "brockman.flushing"),
-    ("brockman.host", "brockman.ending"),
-    ("brockman.lifecycle",),
-    ("brockman.sigterm",),
-    ("brockman.spool", "brockman.transport"),
+    ("brockman.buffer.counters",),
+    ("brockman.delivery.endpoint",),
+    ("brockman.delivery.report",),
+    (
+        "brockman.part",
+        "brockman.process.fork",
+        "brockman.process.threads",
+        "brockman.process.sync",
+        "brockman.flushing",
+    ),
+    ("brockman.process.uwsgi", "brockman.process.exit"),
+    ("brockman.process.registry",),
+    ("brockman.process.sigterm",),
+    ("brockman.buffer.spool", "brockman.transport"),
     ("brockman.buffer",),
-    ("brockman.snapshot", "brockman.delivery", "brockman.sending"),
+    ("brockman.snapshot", "brockman.delivery.engine", "brockman.delivery.sending"),
     ("brockman.waiters",),
-    ("brockman.flusher", "brockman.stand_in"),
-    ("brockman.pipeline",),
-    ("brockman.asynchronous", "brockman.before_record"),
+    ("brockman.delivery.worker", "brockman.delivery.inline"),
+    ("brockman.delivery.pipeline",),
+    ("brockman.delivery.aio", "brockman.before_record"),
     ("brockman.holding",),
     ("brockman.client", "brockman.asgi"),
     ("brockman.collector", "brockman.testing", "brockman.celery"),
@@ -54,18 +60,25 @@ ROOMS: list[tuple[str, ...]] = [
     ("brockman.__main__",),
 ]
 LEVELS = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-VALUES = {room for rooms in ROOMS[: LEVELS["brockman.stats"] + 1] for room in rooms} | {"brockman.lessons"}
+VALUES = {room for rooms in ROOMS[: LEVELS["brockman.stats"] + 1] for room in rooms} | {
+    "brockman.delivery.endpoint"
+}
 # What no module of a room may import, although it stands above.
 FORBIDDEN = {
     "brockman.collector": {room for room in LEVELS if room not in VALUES and room != "brockman.collector"},
-    "brockman.transport": {"brockman.callbacks", "brockman.ledger", "brockman.report", "brockman.lessons"},
-    "brockman.delivery": {"brockman.buffer"},
+    "brockman.transport": {
+        "brockman.callbacks",
+        "brockman.buffer.counters",
+        "brockman.delivery.report",
+        "brockman.delivery.endpoint",
+    },
+    "brockman.delivery.engine": {"brockman.buffer"},
 }
 # A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
 LIBRARIES = {
     "requests": ("brockman.transport.http",),
     "urllib3": ("brockman.transport.deadline", "brockman.transport.pools", "brockman.transport.http"),
-    "orjson": ("brockman.trigger", "brockman.collector"),
+    "orjson": ("brockman.trigger.encode", "brockman.collector"),
     "sqlite3": ("brockman.collector",),
     "starlette": ("brockman.collector",),
     "uvicorn": ("brockman.collector",),
@@ -73,12 +86,12 @@ LIBRARIES = {
     "django": ("brockman.django",),
     "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
-    "fcntl": ("brockman.spool",),
+    "fcntl": ("brockman.buffer.spool",),
     "pytest": ("brockman.pytest_plugin",),
 }
 TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.client", "requests"),
-    ("brockman.pipeline", "requests"),
+    ("brockman.delivery.pipeline", "requests"),
     ("brockman.holding", "requests"),
     ("brockman.django.client", "requests"),
     ("brockman.transport.choice", "requests"),
@@ -229,7 +242,7 @@ def test_values_and_rules_do_no_io():
     """Clock, random and environment are passed in; no thread, file or socket is within reach."""
     reached = {
         module: {found.name.split(".")[0] for found in imports_of(module)} & IMPURE
-        for module in VALUES - {"brockman.clock", "brockman.interpreter", "brockman.per_process"}
+        for module in VALUES - {"brockman.process.clock", "brockman.interpreter", "brockman.per_process"}
     }
     assert {module: names for module, names in reached.items() if names} == {}
 

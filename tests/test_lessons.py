@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brockman.lessons import FORGET_AFTER, Lessons
+from brockman.delivery.endpoint import FORGET_AFTER, Lessons
 
 
 class Clock:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from brockman.mark import _PidMark, make_mark
+from brockman.process.fork import _PidMark, make_mark
 
 FORKS = {"with the hooks of Python": os.fork, "without": lambda: ctypes.PyDLL(None).fork()}
 

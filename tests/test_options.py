@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from brockman.exceptions import ConfigurationError
-from brockman.options import DEFAULT_ENDPOINT, Options
-from brockman.secret import Secret
+from brockman.options.secret import Secret
+from brockman.options.table import DEFAULT_ENDPOINT, Options
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
 SPECS = dataclasses.fields(Options)

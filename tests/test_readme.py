@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from brockman.options import Options
-from brockman.setting import Settings
+from brockman.options.fields import Settings
 from tests.conftest import KEY
 
 README = (Path(__file__).parent.parent / "README.rst").read_text()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brockman.retry import Ruling, backoff, classify, parse_date, parse_retry_after, setup_delay
+from brockman.delivery.policy import Ruling, backoff, classify, parse_date, parse_retry_after, setup_delay
 
 # Every status, by what it means. What the API's table does not name is decided by whose fault it can be.
 RULINGS: dict[int, Ruling] = {

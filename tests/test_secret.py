@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
-from brockman.secret import Secret
+from brockman.options.secret import Secret
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
 

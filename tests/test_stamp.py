@@ -14,13 +14,15 @@ from freezegun import freeze_time
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import brockman.trigger
-from brockman import clock
-from brockman.stamp import make_ids
-from brockman.trigger import encode_trigger
+import brockman.trigger.encode
+from brockman.process import clock
+from brockman.trigger.encode import encode_trigger
+from brockman.trigger.ids import make_ids
 
 ENCODERS = [
-    pytest.param(True, id="orjson", marks=pytest.mark.skipif(not brockman.trigger.orjson, reason="no orjson")),
+    pytest.param(
+        True, id="orjson", marks=pytest.mark.skipif(not brockman.trigger.encode.orjson, reason="no orjson")
+    ),
     pytest.param(False, id="json"),
 ]
 
@@ -29,7 +31,7 @@ def recorded_at(moment: datetime, *, fast: bool) -> str:
     """Return the time of a trigger as it goes over the wire."""
     with pytest.MonkeyPatch.context() as patch:
         if not fast:
-            patch.setattr(brockman.trigger, "orjson", None)
+            patch.setattr(brockman.trigger.encode, "orjson", None)
         body = encode_trigger("7", "viewed", "page", None, None, None, "an id", moment, 32 * 1024)
     return json.loads(body)["recorded_at"]
 

@@ -15,7 +15,7 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.secret import Secret
+from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
 from tests.conftest import KEY, eventually, law_holds, record
 from tests.server import reset

@@ -18,7 +18,7 @@ import requests
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, ConnectionFailed
-from brockman.secret import Secret
+from brockman.options.secret import Secret
 from brockman.transport import Answer
 from brockman.transport.console import ConsoleTransport
 from brockman.transport.http import HttpTransport

@@ -24,15 +24,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-import brockman.trigger
+import brockman.trigger.encode
 from brockman.exceptions import InvalidTrigger
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 
 ID = "d47ac10b-58cc-8372-a567-000000000001"
 MOMENT = datetime(2026, 11, 23, 17, 22, 32, 123456, timezone.utc)
 LIMIT = 32 * 1024
 UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
-ROOT = Path(brockman.trigger.__file__).parents[1]
+ROOT = Path(brockman.trigger.encode.__file__).parents[1]
 MAPPINGS = ("identities", "attributes", "variables")
 FIELDS = ("actor_id", "action", "obj", *MAPPINGS)
 WIRE_NAMES = dict(zip(MAPPINGS, ("captured_identities", "captured_attributes", "variables"), strict=True))
@@ -43,7 +43,7 @@ def encode_with(fast: bool, max_bytes: int = LIMIT, **arguments: Any) -> bytes:
     given = {"actor_id": "7", "action": "viewed", "obj": "page", **dict.fromkeys(MAPPINGS), **arguments}
     with pytest.MonkeyPatch.context() as patch:
         if not fast:
-            patch.setattr(brockman.trigger, "orjson", None)
+            patch.setattr(brockman.trigger.encode, "orjson", None)
         return encode_trigger(*given.values(), ID, MOMENT, max_bytes)
 
 
@@ -823,7 +823,7 @@ import django
 django.setup()
 from django.utils import translation
 from django.utils.translation import gettext_lazy
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 day = gettext_lazy("Monday")
 for language in ("de", "fr"):
     with translation.override(language):
@@ -942,10 +942,10 @@ def test_what_waits_takes_little_more_than_its_own_size(encoder):
     script = """
 import os, sys
 from datetime import datetime, timezone
-import brockman.trigger
-from brockman.trigger import encode_trigger
+import brockman.trigger.encode
+from brockman.trigger.encode import encode_trigger
 if "json" in sys.argv:
-    brockman.trigger.orjson = None
+    brockman.trigger.encode.orjson = None
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -6,22 +6,22 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from brockman.buffer.interface import Buffer
+from brockman.buffer.base import Buffer
+from brockman.buffer.counters import Ledger
 from brockman.buffer.memory import MemoryBuffer
 from brockman.exceptions import ConfigurationError
-from brockman.ledger import Ledger
 from brockman.options import Options
 
 if TYPE_CHECKING:
     from brockman.buffer.refuge import Refuge
-    from brockman.buffer.spool import SpoolBuffer
+    from brockman.buffer.spool.buffer import SpoolBuffer
 
 
 @cache
 def _on_disk() -> tuple[type[SpoolBuffer], type[Refuge]]:
     """Import what few need, and what is for POSIX. Once: at the very end of a process no import works any more."""
     from brockman.buffer.refuge import Refuge
-    from brockman.buffer.spool import SpoolBuffer
+    from brockman.buffer.spool.buffer import SpoolBuffer
 
     return SpoolBuffer, Refuge
 

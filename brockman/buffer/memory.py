@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from brockman.batch import count_fitting
-from brockman.buffer.interface import EndsWithItsProcess
-from brockman.buffer.moving import Moves, give_each, move
+from brockman.buffer.base import EndsWithItsProcess
+from brockman.buffer.counters import Ledger
+from brockman.buffer.moves import Moves, give_each, move
 from brockman.buffer.waiting_room import WaitingRoom
 from brockman.exceptions import BufferFull
 from brockman.interpreter import HAS_GIL
-from brockman.ledger import Ledger
+from brockman.trigger.batch import count_fitting
 
 NEVER = 2**62  # a threshold that no buffer reaches
 READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever

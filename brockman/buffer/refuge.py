@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from brockman.buffer.memory import MemoryBuffer
-from brockman.buffer.moving import give_each, move
+from brockman.buffer.moves import give_each, move
 
 _PATIENCE = 1.0  # seconds
 Append = Callable[[bytes, "deque[bytes]"], bool]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from brockman.buffer.memory import NEVER, READ_TRIES
-from brockman.buffer.moving import Moves
+from brockman.buffer.moves import Moves
 from brockman.buffer.refuge import Refuge
-from brockman.spool.adoption import Adopted
-from brockman.spool.chain import Chain
-from brockman.spool.journal import Journal
-from brockman.spool.notice import Notice
+from brockman.buffer.spool.adoption import Adopted
+from brockman.buffer.spool.notice import Notice
+from brockman.buffer.spool.reader import Chain
+from brockman.buffer.spool.writer import Journal
 
 
 class SpoolPlaces:
-    """Counts what is in them; see `brockman.buffer.interface` for what each count is. `_source` is where the
+    """Counts what is in them; see `brockman.buffer.base` for what each count is. `_source` is where the
     triggers in flight come from.
     """
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from brockman.bell import Bell
-from brockman.clock import monotonic
+from brockman.process.clock import monotonic
+from brockman.process.sync import Bell
 
 
 class WaitingRoom:

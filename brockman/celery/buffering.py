@@ -13,7 +13,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from brockman.celery.notices import Notices
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
+from brockman.process.clock import monotonic
 
 _WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
 _BACK_IN = (1.0, 5.0)  # seconds until a message that was given back comes again

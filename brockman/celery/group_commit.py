@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from brockman.batch import count_fitting
+from brockman.trigger.batch import count_fitting
 
 Verdict = TypeVar("Verdict")
 

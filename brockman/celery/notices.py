@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from brockman.clock import monotonic
-from brockman.report import LINE_EVERY, say
+from brockman.delivery.report import LINE_EVERY, say
+from brockman.process.clock import monotonic
 
 
 class Notices:

@@ -12,7 +12,7 @@ from typing import Any
 
 from celery.exceptions import OperationalError
 
-from brockman.host import why_no_threads
+from brockman.process.uwsgi import why_no_threads
 
 
 class Opening:

@@ -20,9 +20,9 @@ from typing import Any
 from celery.exceptions import OperationalError
 
 from brockman.celery.opening import Opening, discard
-from brockman.clock import monotonic
+from brockman.delivery.report import say
 from brockman.per_process import PerProcess
-from brockman.report import say
+from brockman.process.clock import monotonic
 
 RESTS = 3.0  # seconds after a failure in which the broker is not asked again
 # Kombu's: one attempt to connect.

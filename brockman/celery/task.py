@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
-from brockman.celery.calling import Caller, has_followers, in_order, unpublished
-from brockman.celery.execution import Executor, as_uuid
-from brockman.celery_settings import CelerySettings
+from brockman.celery.publish import Caller, has_followers, in_order, unpublished
+from brockman.celery.worker import Executor, as_uuid
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.options.celery import CelerySettings
 from brockman.per_process import PerProcess
 
 

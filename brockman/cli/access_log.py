@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
 from brockman.cli.arguments import Arguments
-from brockman.cli.lines import BadLine, Line, Reading, shown
+from brockman.cli.source import BadLine, Line, Reading, shown
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _LINE = re.compile(

@@ -9,8 +9,8 @@ import csv
 from collections.abc import Iterable, Iterator, Sequence
 
 from brockman.cli.arguments import Arguments
-from brockman.cli.lines import BadLine, Line, Reading, shown
-from brockman.cli.ndjson import IGNORED
+from brockman.cli.formats import IGNORED
+from brockman.cli.source import BadLine, Line, Reading, shown
 from brockman.exceptions import ConfigurationError
 
 _PLAIN = {"actor_id": 0, "action": 1, "object": 2, "obj": 2}  # the position among the arguments

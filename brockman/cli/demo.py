@@ -18,14 +18,14 @@ from typing import Any
 from brockman.cli.collector_process import CollectorFailed, CollectorProcess
 from brockman.cli.extras import has_collector
 from brockman.cli.interrupt import shield
-from brockman.cli.progress import Progress
 from brockman.cli.proof import Proof, examine
 from brockman.cli.recording import THREADS, record_all
 from brockman.cli.scenario import compose
 from brockman.cli.table import Row, format_table
+from brockman.cli.terminal import Progress
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
 from brockman.options import Options
+from brockman.process.clock import monotonic
 from brockman.stats import Stats
 
 DESCRIPTION = """\
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demonstration."""
     if not has_collector("demo"):
         return 2
-    from brockman.collector.refusal import InvalidSetting, StoreUnavailable
+    from brockman.collector.errors import InvalidSetting, StoreUnavailable
 
     try:
         outcome, proof = _perform(options.seed, options.triggers)

@@ -8,8 +8,8 @@ from itertools import chain
 
 from brockman.cli.access_log import is_access_log, read_access_log
 from brockman.cli.csv_rows import is_header, read_csv
-from brockman.cli.lines import BadLine, Line, Reading
-from brockman.cli.ndjson import read_ndjson
+from brockman.cli.formats import read_ndjson
+from brockman.cli.source import BadLine, Line, Reading
 from brockman.exceptions import ConfigurationError
 
 FORMATS: dict[str, Callable[[Iterable[Line]], Iterator[Reading]]] = {

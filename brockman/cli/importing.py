@@ -8,13 +8,13 @@ from typing import Any
 
 from brockman.cli.detect import FORMATS, read_lines
 from brockman.cli.interrupt import exit_status, shield
-from brockman.cli.lines import BadLine, Reading, Source, printable, shown
-from brockman.cli.progress import Progress
+from brockman.cli.source import BadLine, Reading, Source, printable, shown
 from brockman.cli.table import Row, format_table
+from brockman.cli.terminal import Progress
 from brockman.cli.unsettled import Unsettled
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
 from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.process.clock import monotonic
 
 DESCRIPTION = """\
 Send what a file holds as triggers. A bad line is reported on stderr with its number and does not stop the rest.

@@ -68,7 +68,7 @@ def examine(database: Path, seed: int, count: int) -> Proof:
     """Compare a collector's database with the triggers 1 to `count` of a scenario, field by field.
 
     Raises:
-        brockman.collector.refusal.InvalidSetting, brockman.collector.refusal.StoreUnavailable: When the database
+        brockman.collector.errors.InvalidSetting, brockman.collector.errors.StoreUnavailable: When the database
             cannot be read.
     """
     from brockman.collector.store import Store

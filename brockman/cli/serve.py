@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the collector until a signal ends it."""
     if not has_collector("serve"):
         return 2
-    from brockman.collector.refusal import InvalidSetting
+    from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
 
     api_key = options.api_key or os.environ.get("FL_API_KEY") or None

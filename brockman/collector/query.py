@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from brockman.collector.instant import parse_instant
-from brockman.collector.refusal import Refusal
-from brockman.collector.verdict import parse_uuid
+from brockman.collector.errors import Refusal
+from brockman.collector.timestamps import parse_instant
+from brockman.collector.validation import parse_uuid
 
 MAX_LIMIT = 10_000
 _LAST_ARRIVAL = 2**63 - 1

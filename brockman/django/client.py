@@ -15,16 +15,16 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
+from brockman.delivery.report import say
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.strictness import is_strict, raise_or_tell
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
+from brockman.options.fields import PREFIX
+from brockman.options.secret import hidden
 from brockman.per_process import PerProcess
-from brockman.report import say
-from brockman.secret import hidden
-from brockman.setting import PREFIX
+from brockman.process.clock import monotonic
 from brockman.transport import Transport
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from django.utils.module_loading import import_string
 
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
-from brockman.setting import PREFIX, AnySettings, Settings, choice, flag, function, setting
+from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting
 
 
 def _text(value: Any) -> Any:

@@ -22,14 +22,14 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import close_old_connections, connections
 
-from brockman.clock import monotonic, wall
+from brockman.delivery.report import say
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
-from brockman.host import why_no_threads
 from brockman.per_process import PerProcess
-from brockman.report import say
+from brockman.process.clock import monotonic, wall
+from brockman.process.uwsgi import why_no_threads
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds

@@ -6,9 +6,9 @@ import logging
 
 from django.conf import settings
 
+from brockman.delivery.report import say
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
-from brockman.report import say
 
 _told: set[str] = set()
 

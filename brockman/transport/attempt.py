@@ -6,7 +6,7 @@ import math
 import os
 from contextvars import ContextVar
 
-from brockman.clock import monotonic
+from brockman.process.clock import monotonic
 
 
 class ForkedAway(BaseException):

@@ -23,8 +23,8 @@ from urllib3.connection import HTTPConnection
 
 import brockman
 from brockman.exceptions import ConnectionFailed
-from brockman.options import is_loopback
-from brockman.secret import Secret
+from brockman.options.secret import Secret
+from brockman.options.table import is_loopback
 from brockman.transport import Answer
 from brockman.transport.attempt import begin_attempt
 from brockman.transport.failure import causes_of, words_of

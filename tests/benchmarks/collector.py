@@ -24,9 +24,9 @@ from pathlib import Path
 import requests
 
 from brockman.collector import strict_json
-from brockman.collector.instant import format_instant
-from brockman.collector.intake import read_triggers
+from brockman.collector.ingest import read_triggers
 from brockman.collector.store import Store
+from brockman.collector.timestamps import format_instant
 
 Texts = list[list[str]]
 NOW = 1_790_000_000_000_000  # microseconds since 1970

@@ -23,9 +23,9 @@ from collections.abc import Callable
 import orjson
 
 from brockman.client import FocusLabClient
-from brockman.mark import make_mark
-from brockman.stamp import make_ids
+from brockman.process.fork import make_mark
 from brockman.transport.memory import MemoryTransport
+from brockman.trigger.ids import make_ids
 
 ROUNDS = 9
 BURST = 10_000

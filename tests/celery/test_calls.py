@@ -16,8 +16,8 @@ import redis
 from celery import chain, group
 from kombu.serialization import registry
 
-from brockman.celery_settings import CelerySettings
 from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.options.celery import CelerySettings
 from tests.celery.test_buffered import done, is_empty
 from tests.celery.workers import NAME, WITH_TASK, publish, publisher, redis_conf, worker
 from tests.conftest import eventually

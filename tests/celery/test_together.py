@@ -12,9 +12,9 @@ import pytest
 
 from brockman.celery.group_commit import GroupCommit
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
-from brockman.lessons import Lessons
-from brockman.retry import Ruling
+from brockman.delivery.endpoint import Lessons
+from brockman.delivery.policy import Ruling
+from brockman.process.clock import monotonic
 from tests.conftest import eventually, law_holds
 from tests.server import RecordingServer, Reply, Request
 

@@ -11,7 +11,7 @@ import pytest
 from brockman.cli import access_log
 from brockman.cli.arguments import Arguments
 from brockman.cli.detect import read_lines
-from brockman.cli.lines import BadLine, Source
+from brockman.cli.source import BadLine, Source
 from tests.cli.conftest import Import, recorded
 from tests.collector.running import Running
 from tests.server import RecordingServer

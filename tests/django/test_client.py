@@ -21,7 +21,7 @@ from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
-from brockman.setting import function
+from brockman.options.fields import function
 from tests.conftest import KEY, eventually, law_holds, record
 from tests.test_options import DEFAULTS, SPECS, sample, shown
 

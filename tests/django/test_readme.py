@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
 
-from brockman.celery_settings import CelerySettings
 from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import FocusLabMiddleware
 from brockman.django.settings import DjangoSettings
+from brockman.options.celery import CelerySettings
 from tests.conftest import KEY
 from tests.test_readme import ALL_SNIPPETS, SNIPPETS, assert_table, settings_table
 

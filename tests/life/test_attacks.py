@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from brockman import lifecycle
 from brockman.client import FocusLabClient
+from brockman.process import registry
 from tests.conftest import KEY, eventually, record
 from tests.life.running import RECORDING, assert_exact, running
 from tests.server import RecordingServer, Reply
@@ -137,7 +137,7 @@ def test_a_close_that_was_struck_at_its_first_step_leaks_no_thread(make_client) 
     client = make_client()
     record(client, 1)
     assert client.flush(20)
-    lifecycle.leave(client._hold)  # what close does first
+    registry.leave(client._hold)  # what close does first
     del client
     assert eventually(lambda: flusher_threads() == [])
 

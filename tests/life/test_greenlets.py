@@ -32,7 +32,7 @@ if WHEN == "first":
     patch()
 {RECORDING}
 if WHEN == "imported":
-    import requests, brockman.pipeline, brockman.transport.http
+    import requests, brockman.delivery.pipeline, brockman.transport.http
     patch()
 client = FocusLabClient(shutdown_timeout=30)
 from time import sleep

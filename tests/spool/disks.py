@@ -44,8 +44,9 @@ def make(spool, **more):
                     backoff_cap=0.05, spool_dir=spool, transport=MemoryTransport(lambda body: Answer(503)))
     return FocusLabClient(**{**settings, **more})
 def become(uid):
-    import brockman.buffer.spool, brockman.client, brockman.pipeline  # perhaps not to be read by that user
-    import brockman.sending, brockman.transport.memory
+    # perhaps not to be read by that user
+    import brockman.buffer.spool.buffer, brockman.client, brockman.delivery.pipeline
+    import brockman.delivery.sending, brockman.transport.memory
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)

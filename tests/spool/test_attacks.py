@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.process_dir import folder_names, make_folder
+from brockman.buffer.spool.quota import measure
+from brockman.buffer.spool.segment import Segment
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
-from brockman.spool.folder import folder_names, make_folder
-from brockman.spool.quota import measure
-from brockman.spool.segment import Segment
-from brockman.spool.spool_dir import SpoolDir
+from brockman.process.clock import monotonic
 from brockman.stats import FlushResult
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport

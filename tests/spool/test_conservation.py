@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from brockman.delivery.pipeline import Pipeline
 from brockman.exceptions import BufferFull
 from brockman.options import Options
-from brockman.pipeline import Pipeline
 from brockman.transport.memory import MemoryTransport
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 from tests.conftest import KEY
 from tests.test_conservation import MAX_ATTEMPTS, MOMENT, Conservation, Server, no_thread
 

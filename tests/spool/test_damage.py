@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.frame import HEADER, make_frame, read_frames
+from brockman.buffer.spool.frame import HEADER, make_frame, read_frames
 from tests.spool.wrecks import Wreck, adopt_by_parts, leave, triggers
 
 RS = 0x1E

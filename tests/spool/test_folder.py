@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.folder import adopt_folder, folder_names, make_folder, sweep
-from brockman.spool.spool_dir import SpoolDir, why_unusable
+from brockman.buffer.spool.directory import SpoolDir, why_unusable
+from brockman.buffer.spool.process_dir import adopt_folder, folder_names, make_folder, sweep
 
 
 @pytest.fixture
@@ -98,7 +98,8 @@ def test_a_folder_has_one_owner(spool):
 def test_a_killed_owner_leaves_its_folder_to_others(spool):
     """The lock goes with the process, however that ends."""
     script = (
-        "import os, sys; from brockman.spool.folder import *; spool = SpoolDir(sys.argv[1]); spool.open();"
+        "import os, sys; from brockman.buffer.spool.process_dir import *; spool = SpoolDir(sys.argv[1]);"
+        " spool.open();"
         "print(make_folder(spool, os.urandom).name, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from brockman.buffer.spool.frame import make_frame
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.spool.frame import make_frame
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually

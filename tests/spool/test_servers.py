@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.folder import folder_names, open_folder
-from brockman.spool.segment import Segment, is_segment
-from brockman.spool.spool_dir import SpoolDir
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.process_dir import folder_names, open_folder
+from brockman.buffer.spool.segment import Segment, is_segment
 from tests.conftest import eventually
 from tests.life.forking import Taking, run
 from tests.life.running import Running, drive

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from brockman.buffer.spool.frame import HEADER, make_frame
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.spool.frame import HEADER, make_frame
 from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport

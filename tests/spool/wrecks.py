@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
+from brockman.buffer.counters import Ledger
+from brockman.buffer.spool.adoption import Adopted
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.notice import Notice
+from brockman.buffer.spool.quarantine import Aside
+from brockman.buffer.spool.quota import Quota
+from brockman.buffer.spool.reader import Chain
+from brockman.buffer.spool.writer import Journal
 from brockman.callbacks import Callbacks
-from brockman.clock import monotonic
-from brockman.ledger import Ledger
-from brockman.spool.adoption import Adopted
-from brockman.spool.chain import Chain
-from brockman.spool.damage import Aside
-from brockman.spool.journal import Journal
-from brockman.spool.notice import Notice
-from brockman.spool.quota import Quota
-from brockman.spool.spool_dir import SpoolDir
-from brockman.stamp import make_ids
-from brockman.trigger import encode_trigger
+from brockman.process.clock import monotonic
+from brockman.trigger.encode import encode_trigger
+from brockman.trigger.ids import make_ids
 
 _next_id = make_ids(os.urandom).__next__
 
