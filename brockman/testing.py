@@ -145,9 +145,9 @@ class _Captured(Pipeline):
         super().__init__(at_once, transport, key=original.key, spawn=_refuse)
         self._original = original
 
-    def succeed(self) -> Pipeline:
+    def replacement(self) -> Pipeline:
         """Return what the one that this stands in for would be followed by."""
-        return self._original.succeed()
+        return self._original.replacement()
 
 
 def _refuse(target: Callable[[], None]) -> None:
@@ -170,12 +170,12 @@ def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
         return _Captured(original, transport)
 
     registry.substitutes.insert(0 if below else len(registry.substitutes), substitute)
-    registry.renew()
+    registry.restart_all()
     try:
         yield
     finally:
         registry.substitutes.remove(substitute)
-        registry.renew()
+        registry.restart_all()
 
 
 @contextmanager

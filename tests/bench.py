@@ -1,4 +1,4 @@
-"""A delivery on the bench: the real buffer, ledger, report and delivery, with waits that pass at once."""
+"""A delivery on the bench: the real buffer, counters, report and delivery, with waits that pass at once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from brockman.buffer.counters import Ledger
+from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.memory import MemoryBuffer
-from brockman.callbacks import Callbacks
-from brockman.delivery.engine import Delivery, GivenUp
+from brockman.delivery.engine import Delivery, DeliveryStopped
 from brockman.delivery.report import Report
 from brockman.options import Options
 from brockman.transport import Answer
@@ -38,9 +37,9 @@ class Bench:
         callbacks = Callbacks(
             None, lambda error, bodies: self.refused.append((error, [number(b) for b in bodies]))
         )
-        self.ledger = Ledger(callbacks)
+        self.counters = Counters(callbacks)
         self.buffer = MemoryBuffer(
-            self.ledger,
+            self.counters,
             max_count=10**6,
             max_bytes=10**9,
             overflow="drop_newest",
@@ -48,12 +47,12 @@ class Bench:
             wake=lambda: None,
             may_wait=lambda: True,
         )
-        report = Report(self.ledger, callbacks, lambda: self.now)
+        report = Report(self.counters, callbacks, lambda: self.now)
         self.delivery = Delivery(
             self.options,
             self.transport,
             lambda count, delivered: self.buffer.settle(count, delivered=delivered),
-            self.ledger,
+            self.counters,
             callbacks,
             report,
             self._pause,
@@ -62,10 +61,10 @@ class Bench:
             rand=lambda: 1.0,
         )
 
-    def _pause(self, seconds: float, *, asked_for: bool) -> None:
+    def _pause(self, seconds: float, *, server_requested: bool) -> None:
         if len(self.waits) >= self.max_waits:
-            raise GivenUp
-        self.waits.append((seconds, asked_for))
+            raise DeliveryStopped
+        self.waits.append((seconds, server_requested))
         self.now += seconds
 
     def deliver(self, count: int, start: int = 0, size: int = 0) -> None:
@@ -76,7 +75,7 @@ class Bench:
             batch = self.buffer.take(self.options.max_batch_size, self.delivery.max_bytes)
             try:
                 self.delivery.deliver(batch)
-            except GivenUp:
+            except DeliveryStopped:
                 return
 
     @property

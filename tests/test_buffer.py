@@ -8,9 +8,8 @@ import time
 
 import pytest
 
-from brockman.buffer.counters import Ledger
+from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.memory import MemoryBuffer
-from brockman.callbacks import Callbacks
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
 from brockman.transport import Answer
@@ -178,7 +177,7 @@ def test_the_bytes_that_wait_are_counted_exactly_under_threads():
     """While threads put and the flusher takes, no size is lost: or the bound in bytes would drift away."""
     callbacks = Callbacks(None, None)
     buffer = MemoryBuffer(
-        Ledger(callbacks),
+        Counters(callbacks),
         max_count=10**7,
         max_bytes=10**10,
         overflow="drop_newest",
@@ -233,7 +232,7 @@ def test_close_while_others_wait_for_room_raises_nothing():
 def test_a_small_bound_in_bytes_never_shuts_for_good():
     """An empty buffer takes whatever fits it, also when the flusher took the last trigger in mid-put."""
     buffer = MemoryBuffer(
-        Ledger(Callbacks(None, None)),
+        Counters(Callbacks(None, None)),
         max_count=10,
         max_bytes=200,
         overflow="drop_newest",
@@ -279,7 +278,7 @@ def test_blocked_callers_leave_nothing_behind(held):
 def test_a_take_never_holds_more_than_its_batch():
     """What does not fit a batch stays where it waits, so that the bound in count holds."""
     buffer = MemoryBuffer(
-        Ledger(Callbacks(None, None)),
+        Counters(Callbacks(None, None)),
         max_count=10,
         max_bytes=10**6,
         overflow="drop_newest",

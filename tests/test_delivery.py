@@ -22,7 +22,7 @@ def test_any_2xx_delivers_the_whole_batch(status):
     bench = Bench([Answer(status)])
     bench.deliver(7)
     assert bench.sent == [list(range(7))]
-    assert (bench.ledger.delivered, bench.ledger.rejected, bench.waits) == (7, 0, [])
+    assert (bench.counters.delivered, bench.counters.rejected, bench.waits) == (7, 0, [])
 
 
 @pytest.mark.parametrize("status", REFUSALS)
@@ -30,7 +30,7 @@ def test_a_poison_trigger_is_found_by_halving_and_alone_is_rejected(status):
     """Of 1000 with one poison, 999 are delivered for about 2 log2 extra requests, and on_error has the words."""
     bench = Bench(lambda body: Answer(status, b"no such plan") if 617 in numbers(body) else OK)
     bench.deliver(1000)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (999, 1)
+    assert (bench.counters.delivered, bench.counters.rejected) == (999, 1)
     assert len(bench.sent) - 2 <= 2 * 10  # two batches of 500, and two requests for each of nine or ten halvings
     ((error, refused),) = bench.refused
     assert refused == [617]
@@ -58,7 +58,7 @@ def test_a_server_that_knows_no_arrays_gets_single_objects_at_once(status):
     """It refuses (or crashes on) every array and takes objects: all is delivered, without a wait."""
     bench = Bench(lambda body: Answer(status) if is_array(body) else OK)
     bench.deliver(1500)
-    assert (bench.ledger.delivered, bench.ledger.rejected, bench.waits) == (1500, 0, [])
+    assert (bench.counters.delivered, bench.counters.rejected, bench.waits) == (1500, 0, [])
     arrays = [numbers for numbers in bench.sent if len(numbers) > 1]
     assert len(arrays) == 9  # 500, 250, 125, ..., 2 or 3: then it was learned
     assert len(bench.sent) == 1500 + 9
@@ -95,7 +95,7 @@ def test_a_500_to_an_array_is_retried_once_arrays_are_known_to_work():
     assert bench.sent == [[0, 1], [10, 11], [10, 11]]
     assert bench.transport.bodies[1] == bench.transport.bodies[2]
     assert len(bench.waits) == 1
-    assert bench.ledger.retries == 1
+    assert bench.counters.retries == 1
 
 
 def test_a_batch_that_always_meets_a_500_is_halved_after_max_attempts():
@@ -104,7 +104,7 @@ def test_a_batch_that_always_meets_a_500_is_halved_after_max_attempts():
     bench = Bench(lambda body: next(replies, None) or (Answer(500) if 13 in numbers(body) else OK), max_attempts=3)
     bench.deliver(2)
     bench.deliver(4, start=10)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (5, 1)
+    assert (bench.counters.delivered, bench.counters.rejected) == (5, 1)
     assert bench.sent[1:4] == [[10, 11, 12, 13]] * 3
     assert bench.sent[4:] == [[10, 11], [12, 13], [12], [13], [13], [13]]  # [12, 13] once: [10, 11] was accepted
     assert isinstance(bench.refused[0][0], ServerError)
@@ -114,7 +114,7 @@ def test_a_single_trigger_that_meets_a_500_is_retried_up_to_max_attempts():
     """The default is ten attempts, with waits in between; then it is rejected."""
     bench = Bench(lambda body: Answer(500))
     bench.deliver(1)
-    assert (len(bench.sent), bench.ledger.rejected, len(bench.waits)) == (10, 1, 9)
+    assert (len(bench.sent), bench.counters.rejected, len(bench.waits)) == (10, 1, 9)
 
 
 @pytest.mark.parametrize("status", OUTAGES)
@@ -122,28 +122,28 @@ def test_an_outage_is_waited_out_with_growing_backoff(status):
     """Nothing is dropped, however long; the waits double up to the cap; the same bytes go each time."""
     bench = Bench([*[Answer(status)] * 12, OK])
     bench.deliver(3)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (3, 0)
+    assert (bench.counters.delivered, bench.counters.rejected) == (3, 0)
     assert [seconds for seconds, _ in bench.waits] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
     assert len(set(bench.transport.bodies)) == 1
-    assert bench.ledger.retries == 12
+    assert bench.counters.retries == 12
 
 
 def test_no_answer_is_an_outage():
     """A connection that fails is waited out like a 503."""
     bench = Bench([*[ConnectionFailed("refused")] * 3, OK])
     bench.deliver(3)
-    assert (bench.ledger.delivered, len(bench.waits)) == (3, 3)
-    assert bench.ledger.last_error == "refused"
+    assert (bench.counters.delivered, len(bench.waits)) == (3, 3)
+    assert bench.counters.last_error == "refused"
 
 
 def test_a_stale_connection_is_sent_over_again_at_once():
     """The reset of a kept-alive connection costs no wait; if the fresh one fails too, that is an outage."""
     bench = Bench([ConnectionFailed("reset", stale=True), OK])
     bench.deliver(2)
-    assert (bench.ledger.delivered, bench.waits, bench.ledger.retries) == (2, [], 1)
+    assert (bench.counters.delivered, bench.waits, bench.counters.retries) == (2, [], 1)
     bench = Bench([ConnectionFailed("reset", stale=True), ConnectionFailed("refused"), OK])
     bench.deliver(2)
-    assert (bench.ledger.delivered, len(bench.waits)) == (2, 1)
+    assert (bench.counters.delivered, len(bench.waits)) == (2, 1)
 
 
 @pytest.mark.parametrize("status", SETUPS)
@@ -152,7 +152,7 @@ def test_a_wrong_set_up_holds_everything_and_says_what_to_change(status, caplog)
     caplog.set_level(logging.INFO)
     bench = Bench([*[Answer(status, location="https://elsewhere.example/")] * 6, OK])
     bench.deliver(3)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (3, 0)
+    assert (bench.counters.delivered, bench.counters.rejected) == (3, 0)
     assert [seconds for seconds, _ in bench.waits] == [30, 60, 120, 240, 300, 300]
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert "FL_ENDPOINT" in line.getMessage() or "FL_API_KEY" in line.getMessage()
@@ -163,7 +163,7 @@ def test_an_html_page_is_no_success():
     """A 200 with a portal's page in it holds; an empty 201 that calls itself text/html is believed."""
     bench = Bench([Answer(200, b"<!DOCTYPE html><p>Log in", "text/html"), Answer(201, b"", "text/html")])
     bench.deliver(2)
-    assert (bench.ledger.delivered, len(bench.sent)) == (2, 2)
+    assert (bench.counters.delivered, len(bench.sent)) == (2, 2)
     assert [seconds for seconds, _ in bench.waits] == [30]
 
 
@@ -202,7 +202,7 @@ def test_413_halves_and_remembers_a_smaller_limit():
     limit = 4000
     bench = Bench(lambda body: Answer(413) if len(body) > limit else OK)
     bench.deliver(600, size=50)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (600, 0)
+    assert (bench.counters.delivered, bench.counters.rejected) == (600, 0)
     too_large = [body for body in bench.transport.bodies if len(body) > limit]
     sizes = [len(body) for body in too_large]
     assert sizes == sorted(sizes, reverse=True)
@@ -216,7 +216,7 @@ def test_a_single_trigger_that_is_too_large_is_rejected():
     bench = Bench(lambda body: Answer(413, b"at most 1 KB") if len(body) > 1000 else OK)
     bench.deliver(1, size=2000)
     bench.deliver(1, start=1)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (1, 1)
+    assert (bench.counters.delivered, bench.counters.rejected) == (1, 1)
     assert "at most 1 KB" in str(bench.refused[0][0])
 
 
@@ -225,7 +225,7 @@ def test_a_207_settles_each_trigger_on_its_own():
     verdicts = {"rejected": [{"index": 3, "error": "no such plan"}, {"index": 0, "error": "blocked"}]}
     bench = Bench([Answer(207, json.dumps(verdicts).encode())])
     bench.deliver(5)
-    assert (bench.ledger.delivered, bench.ledger.rejected, len(bench.sent)) == (3, 2, 1)
+    assert (bench.counters.delivered, bench.counters.rejected, len(bench.sent)) == (3, 2, 1)
     assert [(numbers, error.words) for error, numbers in bench.refused] == [
         ([0], "blocked"),
         ([3], "no such plan"),
@@ -245,14 +245,14 @@ def test_verdicts_on_triggers_that_were_not_sent_are_passed_over(rejected):
     """No server can make the counts wrong."""
     bench = Bench([Answer(207, json.dumps({"rejected": rejected}).encode())])
     bench.deliver(3)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (3, 0)
+    assert (bench.counters.delivered, bench.counters.rejected) == (3, 0)
 
 
 def test_a_trigger_rejected_twice_counts_once():
     """An index that is named twice rejects one trigger."""
     bench = Bench([Answer(207, b'{"rejected": [{"index": 1, "error": "a"}, {"index": 1, "error": "b"}]}')])
     bench.deliver(3)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (2, 1)
+    assert (bench.counters.delivered, bench.counters.rejected) == (2, 1)
 
 
 def test_a_207_that_cannot_be_read_is_asked_for_again_in_halves():
@@ -265,21 +265,21 @@ def test_a_207_that_cannot_be_read_is_asked_for_again_in_halves():
 
     bench = Bench(reply)
     bench.deliver(4)
-    assert (bench.ledger.delivered, bench.ledger.rejected) == (2, 2)
+    assert (bench.counters.delivered, bench.counters.rejected) == (2, 2)
 
 
 def test_what_is_in_flight_when_time_is_over_stays_in_flight():
     """When the client gives up, what is not settled is still there to be counted."""
     bench = Bench(lambda body: Answer(503), max_waits=2)
     bench.deliver(5)
-    assert (bench.buffer.in_flight, bench.ledger.delivered, bench.ledger.rejected) == (5, 0, 0)
+    assert (bench.buffer.in_flight, bench.counters.delivered, bench.counters.rejected) == (5, 0, 0)
 
 
 def test_an_unlisted_status_counts_as_its_class():
     """An unknown 4xx is a refusal and an unknown 5xx a fault, as RFC 9110 says."""
     bench = Bench([Answer(418)])
     bench.deliver(1)
-    assert bench.ledger.rejected == 1
+    assert bench.counters.rejected == 1
     bench = Bench([Answer(599), OK])
     bench.deliver(1)
-    assert (bench.ledger.delivered, len(bench.waits)) == (1, 1)
+    assert (bench.counters.delivered, len(bench.waits)) == (1, 1)

@@ -20,7 +20,7 @@ from tests.server import Reply, reset, silence
 
 
 def flusher_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "brockman-flusher"]
+    return [thread for thread in threading.enumerate() if thread.name == "brockman-worker"]
 
 
 def test_nothing_starts_before_the_first_trigger(make_client, server):
@@ -210,7 +210,7 @@ def test_a_callback_that_raises_harms_nothing(server, make_client, failure, capl
 
 def test_a_transport_that_raises_anything_loses_nothing(caplog, monkeypatch):
     """An error that is no ConnectionFailed ends no thread: the batch is sent again."""
-    monkeypatch.setattr("brockman.delivery.worker._AFTER_A_FAULT", 0.05)
+    monkeypatch.setattr("brockman.delivery.worker._PAUSE_AFTER_ERROR", 0.05)
     replies = iter([ZeroDivisionError("x"), SystemExit(1)])
 
     def answer(body: bytes) -> Answer:

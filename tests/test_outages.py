@@ -35,10 +35,10 @@ def test_503_for_five_seconds_loses_and_doubles_nothing(server, make_client):
     """Twenty threads record into an outage of 5 s: all is delivered once, by attempts spaced by backoff."""
     accepted: list[str] = []
     until = time.monotonic() + 5
-    under_way = []
+    write = []
 
     def respond(request):
-        under_way.append(request.connection)
+        write.append(request.connection)
         if time.monotonic() < until:
             return Reply(503)
         accepted.extend(trigger["id"] for trigger in request.triggers)

@@ -10,43 +10,43 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brockman.delivery.policy import Ruling, backoff, classify, parse_date, parse_retry_after, setup_delay
+from brockman.delivery.policy import Outcome, backoff, classify, parse_date, parse_retry_after, setup_delay
 
 # Every status, by what it means. What the API's table does not name is decided by whose fault it can be.
-RULINGS: dict[int, Ruling] = {
-    **dict.fromkeys(range(100, 200), Ruling.SETUP),
-    **dict.fromkeys(range(200, 300), Ruling.ACCEPTED),
-    **dict.fromkeys(range(300, 400), Ruling.SETUP),
-    **dict.fromkeys(range(400, 500), Ruling.REFUSED),
-    **dict.fromkeys(range(500, 600), Ruling.FAULTY),
-    207: Ruling.MIXED,
-    400: Ruling.REFUSED,
-    401: Ruling.SETUP,
-    403: Ruling.SETUP,
-    404: Ruling.SETUP,
-    405: Ruling.REFUSED,
-    408: Ruling.AWAY,
-    413: Ruling.TOO_LARGE,
-    415: Ruling.REFUSED,
-    422: Ruling.REFUSED,
-    425: Ruling.AWAY,
-    429: Ruling.AWAY,
-    500: Ruling.FAULTY,
-    501: Ruling.REFUSED,
-    502: Ruling.AWAY,
-    503: Ruling.AWAY,
-    504: Ruling.AWAY,
+RULINGS: dict[int, Outcome] = {
+    **dict.fromkeys(range(100, 200), Outcome.MISCONFIGURED),
+    **dict.fromkeys(range(200, 300), Outcome.ACCEPTED),
+    **dict.fromkeys(range(300, 400), Outcome.MISCONFIGURED),
+    **dict.fromkeys(range(400, 500), Outcome.REFUSED),
+    **dict.fromkeys(range(500, 600), Outcome.SERVER_ERROR),
+    207: Outcome.PARTIAL,
+    400: Outcome.REFUSED,
+    401: Outcome.MISCONFIGURED,
+    403: Outcome.MISCONFIGURED,
+    404: Outcome.MISCONFIGURED,
+    405: Outcome.REFUSED,
+    408: Outcome.UNAVAILABLE,
+    413: Outcome.TOO_LARGE,
+    415: Outcome.REFUSED,
+    422: Outcome.REFUSED,
+    425: Outcome.UNAVAILABLE,
+    429: Outcome.UNAVAILABLE,
+    500: Outcome.SERVER_ERROR,
+    501: Outcome.REFUSED,
+    502: Outcome.UNAVAILABLE,
+    503: Outcome.UNAVAILABLE,
+    504: Outcome.UNAVAILABLE,
     # not in the API's table: a person has to act
-    402: Ruling.SETUP,
-    407: Ruling.SETUP,
-    410: Ruling.SETUP,
-    511: Ruling.SETUP,
+    402: Outcome.MISCONFIGURED,
+    407: Outcome.MISCONFIGURED,
+    410: Outcome.MISCONFIGURED,
+    511: Outcome.MISCONFIGURED,
     # not in the API's table: a content network says that the origin is away
-    521: Ruling.AWAY,
-    522: Ruling.AWAY,
-    523: Ruling.AWAY,
-    524: Ruling.AWAY,
-    529: Ruling.AWAY,
+    521: Outcome.UNAVAILABLE,
+    522: Outcome.UNAVAILABLE,
+    523: Outcome.UNAVAILABLE,
+    524: Outcome.UNAVAILABLE,
+    529: Outcome.UNAVAILABLE,
 }
 PORTAL = b"<!DOCTYPE html>\n<html><body>Please log in to the network</body></html>"
 NOW = 1_763_000_000.0
@@ -73,7 +73,7 @@ def test_every_status_means_what_the_table_says(content_type, body):
 @pytest.mark.parametrize("status", [-1, 0, 7, 99, 600, 999])
 def test_what_is_no_http_status_discards_nothing(status):
     """An answer that no HTTP server gives counts as the set-up being wrong: everything is held."""
-    assert classify(status) is Ruling.SETUP
+    assert classify(status) is Outcome.MISCONFIGURED
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_what_is_no_http_status_discards_nothing(status):
 )
 def test_a_page_is_no_success(content_type, body):
     """A captive portal that answers 200, or any 2xx, with its login page loses no trigger."""
-    assert {classify(status, content_type, body) for status in range(200, 300)} == {Ruling.SETUP}
+    assert {classify(status, content_type, body) for status in range(200, 300)} == {Outcome.MISCONFIGURED}
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "TEXT/HTML"])
@@ -99,12 +99,12 @@ def test_an_empty_answer_is_a_success_whatever_its_type(content_type):
     """Frameworks label an empty 201 as HTML."""
     for status in (200, 201, 204):
         for body in (b"", b"\r\n", b"  \n"):
-            assert classify(status, content_type, body) is Ruling.ACCEPTED
+            assert classify(status, content_type, body) is Outcome.ACCEPTED
 
 
 def test_a_trigger_that_quotes_html_is_still_a_success():
     """Only an answer that begins as a page is one."""
-    assert classify(201, "application/json", b'{"object": "<html>"}') is Ruling.ACCEPTED
+    assert classify(201, "application/json", b'{"object": "<html>"}') is Outcome.ACCEPTED
 
 
 def test_a_page_with_an_error_status_means_the_error():

@@ -37,8 +37,8 @@ class Buffer(Protocol):
         """Whether nothing waits and nothing is in flight."""
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether `abandon` was called: what is put afterwards will never be taken."""
+    def is_discarded(self) -> bool:
+        """Whether `discard` was called: what is put afterwards will never be taken."""
 
     @property
     def waiting_bytes(self) -> int:
@@ -54,9 +54,9 @@ class Buffer(Protocol):
 
     @property
     def is_due(self) -> bool:
-        """Whether as much waits as `due_at` was told, or there was no room for a trigger."""
+        """Whether as much waits as `set_wake_threshold` was told, or there was no room for a trigger."""
 
-    def due_at(self, count: int, size: int) -> None:
+    def set_wake_threshold(self, count: int, size: int) -> None:
         """Set how many triggers, or bytes, make `put` wake the flusher."""
 
     def holds(self, count: int, size: int) -> bool:
@@ -69,18 +69,18 @@ class Buffer(Protocol):
         """Move the oldest triggers in flight and return them."""
 
     def settle(self, count: int, *, delivered: bool) -> bool:
-        """Count the oldest of those in flight; after `abandon` only return False."""
+        """Count the oldest of those in flight; after `discard` only return False."""
 
-    def abandon(self, reason: str) -> list[bytes]:
+    def discard(self, reason: str) -> list[bytes]:
         """Take no more in, drop what would be lost with the process, and return it."""
 
-    def leave_behind(self) -> int:
+    def release_files(self) -> int:
         """Let go of what outlives the process, and return how many that are."""
 
-    def give_away(self, put: Callable[[bytes], object]) -> None:
+    def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
         """Give all that is here to `put`, uncounted: for the child of a fork that takes over."""
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Let go of all that is the parent's, and touch nothing of it: this is a forked child."""
 
     def clear(self) -> None:
@@ -111,9 +111,9 @@ class EndsWithItsProcess:
     def keep_up(self) -> None:
         """Do nothing."""
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Do nothing: what is here goes with `clear`."""
 
-    def leave_behind(self) -> int:
+    def release_files(self) -> int:
         """Return 0: nothing outlives the process."""
         return 0

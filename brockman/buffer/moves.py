@@ -1,4 +1,4 @@
-"""Moves between deques of which nothing can be lost on the way, whatever strikes; and when one is under way."""
+"""SeqLock between deques of which nothing can be lost on the way, whatever strikes; and when one is under way."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+
+READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever
 
 
 def move(source: deque[bytes], target: deque[bytes], count: int) -> bool:
@@ -31,7 +33,7 @@ def give_each(source: deque[bytes], put: Callable[[bytes], object]) -> None:
         return
 
 
-class Moves:
+class SeqLock:
     """One at a time. Who only reads takes no lock: it reads again if `version` was odd, or has changed since."""
 
     def __init__(self) -> None:
@@ -46,7 +48,7 @@ class Moves:
 
     @contextmanager
     def if_free(self, seconds: float = 0.0) -> Iterator[bool]:
-        """Do as `under_way` if the lock is free, or is within so many seconds, and yield whether it was."""
+        """Do as `write` if the lock is free, or is within so many seconds, and yield whether it was."""
         lock = self._lock
         held: list[bool] = []
         try:
@@ -54,7 +56,7 @@ class Moves:
             if not held[0]:
                 yield False
                 return
-            with self.under_way():
+            with self.write():
                 yield True
         finally:
             if held and held[0]:
@@ -79,7 +81,7 @@ class Moves:
                 lock.release()
 
     @contextmanager
-    def under_way(self) -> Iterator[None]:
+    def write(self) -> Iterator[None]:
         """Hold the lock for the length of a block, for readers to see."""
         with self.held():
             self.version += 1

@@ -13,9 +13,19 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
-from brockman.cli.arguments import Arguments
+
+class Arguments(NamedTuple):
+    """The arguments of one call, in its order."""
+
+    actor_id: Any
+    action: Any
+    obj: Any
+    identities: Any
+    attributes: Any
+    variables: Any
+
 
 MAX_LINE_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"

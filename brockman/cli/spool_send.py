@@ -7,12 +7,10 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from brockman.buffer.spool.inspection import Survey
-from brockman.cli.interrupt import exit_status, shield
+from brockman.buffer.spool.inspection import Inspection
 from brockman.cli.source import printable, shown
 from brockman.cli.spool_view import count, reasons, visit
-from brockman.cli.table import Row, format_table
-from brockman.cli.terminal import Progress
+from brockman.cli.terminal import Progress, Row, exit_status, format_table, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
 from brockman.process.clock import monotonic
@@ -25,8 +23,8 @@ def send(options: argparse.Namespace) -> int:
     """Deliver, and tell what became of it."""
     with visit(options.dir, to_write=True) as visited:
         job = _Sending(options)
-        survey = count(visited)
-        waiting = sum(process.triggers for process in survey.processes if process.is_adoptable)
+        inspect_spool = count(visited)
+        waiting = sum(process.triggers for process in inspect_spool.processes if process.is_adoptable)
         started = monotonic()
         interrupted = None
         with Progress(job.look, total=waiting, unit="trigger") as progress:
@@ -36,7 +34,7 @@ def send(options: argparse.Namespace) -> int:
             except KeyboardInterrupt as error:
                 interrupted = error
             finally:
-                shield()
+                ignore_signals()
                 job.client.close(_LAST_CHANCE)
         left = count(visited)
         print(format_table([*job.summary(monotonic() - started), *_rows_of_left(left)]))
@@ -100,7 +98,7 @@ class _Sending:
             self.say(f"rejected: {printable(str(error))}: {shown(body.decode('utf-8', 'replace'))}")
 
 
-def _rows_of_left(left: Survey) -> list[Row]:
+def _rows_of_left(left: Inspection) -> list[Row]:
     owned = sum(process.triggers for process in left.processes if process.is_alive)
     free = sum(process.triggers for process in left.processes if process.is_adoptable)
     return [
@@ -109,5 +107,5 @@ def _rows_of_left(left: Survey) -> list[Row]:
     ]
 
 
-def _is_left(left: Survey) -> bool:
+def _is_left(left: Inspection) -> bool:
     return any(process.triggers or process.refusal or process.foreign for process in left.processes)

@@ -12,11 +12,10 @@ from datetime import datetime, timezone
 from itertools import islice
 from typing import BinaryIO
 
-from brockman.buffer.spool.inspection import Process, Survey, Visit
+from brockman.buffer.spool.inspection import Inspection, Process, Visit
 from brockman.buffer.spool.quarantine import DAMAGED
 from brockman.cli.source import printable
-from brockman.cli.table import format_columns
-from brockman.cli.terminal import Progress
+from brockman.cli.terminal import Progress, format_columns
 from brockman.exceptions import ConfigurationError
 from brockman.process.clock import wall
 
@@ -61,10 +60,10 @@ def _advice(path: str) -> str:
     return f"; run this as that user: {name}"
 
 
-def count(visited: Visit) -> Survey:
+def count(visited: Visit) -> Inspection:
     """Count what is there, with a bar if it is much."""
     with _bar(visited, "counting"):
-        return visited.survey()
+        return visited.inspect_spool()
 
 
 def _bar(visited: Visit, remark: str) -> AbstractContextManager[object]:
@@ -78,26 +77,26 @@ def _bar(visited: Visit, remark: str) -> AbstractContextManager[object]:
 def show(path: str) -> int:
     """Print the table."""
     with visit(path) as visited:
-        survey = count(visited)
-    rows = [_HEAD, *map(_row, survey.processes), _total(survey.processes)]
+        inspect_spool = count(visited)
+    rows = [_HEAD, *map(_row, inspect_spool.processes), _total(inspect_spool.processes)]
     print(format_columns(rows, _NUMBERS))
-    print(f"damaged: {survey.damaged_bytes} bytes in {survey.damaged_files} files")
-    for name, reason in reasons(survey):
+    print(f"damaged: {inspect_spool.damaged_bytes} bytes in {inspect_spool.damaged_files} files")
+    for name, reason in reasons(inspect_spool):
         print(f"left alone: {name}: {reason}")
     return 0
 
 
-def reasons(survey: Survey) -> list[tuple[str, str]]:
+def reasons(inspect_spool: Inspection) -> list[tuple[str, str]]:
     """Return what nobody delivers, and why."""
     refused = [
         (process.name, reason)
-        for process in survey.processes
+        for process in inspect_spool.processes
         for reason in (process.refusal, process.foreign)
         if reason is not None
     ]
     return [
         *((name, printable(reason)) for name, reason in refused),
-        *((printable(name), "it is none of the spool's") for name in survey.strangers),
+        *((printable(name), "it is none of the spool's") for name in inspect_spool.unknown_files),
     ]
 
 

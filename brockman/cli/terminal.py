@@ -8,9 +8,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 _TICK = 0.1  # seconds between two looks at how far it is
@@ -121,3 +124,80 @@ def _count_columns() -> int:
         return os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except OSError:
         return 80
+
+
+Row = tuple[str, str, str]
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Return one line for each row: labels to the left, values to the right, remarks behind them."""
+    label_width = max(len(label) for label, _, _ in rows)
+    value_width = max(len(value) for _, value, _ in rows)
+    lines = (f"{label:<{label_width}}  {value:>{value_width}}  {remark}" for label, value, remark in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def format_columns(rows: Sequence[Sequence[str]], to_the_right: Collection[int]) -> str:
+    """Return one line for each row, with as many columns as the first one has; some of them to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            f"{text:>{width}}" if column in to_the_right else f"{text:<{width}}"
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised by SIGTERM and SIGHUP, as `KeyboardInterrupt` is by Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def exit_status(error: KeyboardInterrupt) -> int:
+    """Return the exit status that tells of the signal."""
+    return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def as_exceptions(*, to_the_end: bool) -> Iterator[None]:
+    """Raise `Terminated` for signals that would end the process on the spot.
+
+    Args:
+        to_the_end: The process ends with the block: from there on the signals are ignored, for Python would meet
+            them with a traceback. If not, the handlers are put back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
+    for number in _ENDING:
+        if before[number] is signal.SIG_DFL:  # an ignored one stays so: `nohup brockman import ...`
+            signal.signal(number, _raise)
+    try:
+        yield
+    finally:
+        if to_the_end:
+            ignore_signals()
+        else:
+            for number, handler in before.items():
+                if handler is not None:  # None: it was set from outside Python, and cannot be put back from here
+                    signal.signal(number, handler)
+
+
+def ignore_signals() -> None:
+    """Ignore these signals from now on: what is being put away is put away whole."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_ENDING):
+            signal.signal(number, signal.SIG_IGN)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated(number)

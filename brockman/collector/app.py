@@ -19,9 +19,9 @@ from brockman.collector.auth import HostCheck, KeyCheck
 from brockman.collector.errors import InvalidSetting, Refusal, StoreUnavailable
 from brockman.collector.ingest import read_triggers, verdicts
 from brockman.collector.outage import RehearsedOutage
-from brockman.collector.query import parse_query
 from brockman.collector.request_body import check_headers, inflate, read_body
 from brockman.collector.responses import answer
+from brockman.collector.schema import parse_query
 from brockman.collector.store import Store
 
 MAX_BODY_BYTES = 8 * 1024 * 1024

@@ -16,8 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.query import Page, Query, Tally
-from brockman.collector.schema import COUNT, INSERT, TALLY, UnusableFile, migrate, select
+from brockman.collector.schema import COUNT, INSERT, TALLY, Page, Query, Tally, UnusableFile, migrate, select
 from brockman.collector.validation import Row
 
 MAX_PAGE_BYTES = 16 * 1024 * 1024

@@ -10,14 +10,14 @@ from brockman.process.clock import monotonic
 from brockman.stats import FlushResult
 
 
-class _LoopBell:
-    """A bell that a coroutine waits for and any thread rings."""
+class _LoopWakeup:
+    """A wakeup that a coroutine waits for and any thread rings."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._rang = asyncio.Event()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             self._loop.call_soon_threadsafe(self._rang.set)
 
@@ -35,10 +35,10 @@ async def adopt(pipeline: Pipeline, timeout: float) -> None:
 async def flush(pipeline: Pipeline, timeout: float) -> FlushResult:
     """Wait as `Pipeline.flush` does."""
     before, watermark = pipeline.stats(), pipeline.buffer.admitted
-    bell = _LoopBell()
-    with contextlib.closing(pipeline.flush_waits(timeout, bell)) as waits:
+    wakeup = _LoopWakeup()
+    with contextlib.closing(pipeline.flush_waits(timeout, wakeup)) as waits:
         for seconds in waits:
-            await bell.wait(seconds)
+            await wakeup.wait(seconds)
     return pipeline.result_since(before, watermark)
 
 

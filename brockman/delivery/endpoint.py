@@ -8,7 +8,7 @@ from collections.abc import Callable
 FORGET_AFTER = 3600.0  # seconds; a server may have been replaced by one that can do more
 
 
-class Lessons:
+class EndpointLimits:
     """Belongs to the flusher's role.
 
     Attributes:
@@ -22,7 +22,7 @@ class Lessons:
         self._limit = max_batch_bytes
         self._limit_until = self._singles_until = self._short_until = -math.inf
 
-    def learn_singles(self) -> None:
+    def remember_singles_only(self) -> None:
         """An array was refused whose triggers were accepted one by one: the endpoint knows no arrays."""
         self._singles_until = self._clock() + FORGET_AFTER
 
@@ -31,7 +31,7 @@ class Lessons:
         """Whether to post single objects."""
         return self._clock() < self._singles_until
 
-    def learn_short(self) -> None:
+    def remember_short_arrays(self) -> None:
         """An array longer than `max_batch_size` was refused: that is how long the endpoint takes them."""
         self._short_until = self._clock() + FORGET_AFTER
 
@@ -40,7 +40,7 @@ class Lessons:
         """Whether to try arrays longer than `max_batch_size`."""
         return self.arrays_work and self._clock() >= self._short_until
 
-    def learn_limit(self, refused_bytes: int) -> None:
+    def remember_size(self, refused_bytes: int) -> None:
         """A body of this size was too large: try half of it."""
         self._limit = min(self.max_bytes, refused_bytes // 2)
         self._limit_until = self._clock() + FORGET_AFTER

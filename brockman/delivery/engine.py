@@ -11,11 +11,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from brockman.buffer.counters import Ledger
-from brockman.callbacks import Callbacks
+from brockman.buffer.counters import Callbacks, Counters
 from brockman.delivery import policy
-from brockman.delivery.endpoint import Lessons
-from brockman.delivery.policy import Ruling
+from brockman.delivery.endpoint import EndpointLimits
+from brockman.delivery.policy import Outcome
 from brockman.delivery.report import Report
 from brockman.exceptions import ConnectionFailed, FocusLabError, from_status
 from brockman.options import Options
@@ -35,14 +34,14 @@ _CROWDED = 4  # when one in so many of `max_queue_size` wait, batches grow
 _LONGEST = 10  # to so many times `max_batch_size`, as far as the bytes allow
 
 
-class GivenUp(BaseException):
+class DeliveryStopped(BaseException):
     """Raised out of a wait when the client closes and its time is over. What is in flight stays in flight."""
 
 
 class Pause(Protocol):
-    """Waits until the next attempt; raises `GivenUp` when there is to be none."""
+    """Waits until the next attempt; raises `DeliveryStopped` when there is to be none."""
 
-    def __call__(self, seconds: float, *, asked_for: bool) -> None: ...
+    def __call__(self, seconds: float, *, server_requested: bool) -> None: ...
 
 
 Settle = Callable[[int, bool], None]
@@ -56,7 +55,7 @@ class Delivery:
         options: Options,
         transport: Transport,
         settle: Settle,
-        ledger: Ledger,
+        counters: Counters,
         callbacks: Callbacks,
         report: Report,
         pause: Pause,
@@ -71,7 +70,7 @@ class Delivery:
             options: The settings.
             transport: What sends.
             settle: Takes how many of the oldest in flight are at their end, and whether they were delivered.
-            ledger: Where retries, batches and the last error are noted.
+            counters: Where retries, batches and the last error are noted.
             callbacks: Told of what the server refuses.
             report: Told of outages.
             pause: Waits between attempts.
@@ -82,19 +81,19 @@ class Delivery:
         self._options = options
         self._transport = transport
         self._settle = settle
-        self._ledger = ledger
+        self._counters = counters
         self._callbacks = callbacks
         self._report = report
         self._pause = pause
         self._time_left = time_left
         self._rand = rand
-        self._lessons = Lessons(options.max_batch_bytes, clock)
+        self._limits = EndpointLimits(options.max_batch_bytes, clock)
         self._part_accepted = False  # of the batch at hand: then a 500 is the fault of what was sent
 
     @property
     def max_bytes(self) -> int:
         """How many bytes the next batch may have, as far as the endpoint has taught."""
-        return self._lessons.max_bytes
+        return self._limits.max_bytes
 
     def max_count(self, waiting: int) -> int:
         """Return how many triggers the next batch may have.
@@ -103,7 +102,7 @@ class Delivery:
         by the round trips in a second.
         """
         most = self._options.max_batch_size
-        if waiting * _CROWDED > self._options.max_queue_size and self._lessons.takes_long:
+        if waiting * _CROWDED > self._options.max_queue_size and self._limits.takes_long:
             return most * _LONGEST
         return most
 
@@ -111,78 +110,78 @@ class Delivery:
         """Settle every trigger of a batch, however long it takes. Blocks.
 
         Raises:
-            GivenUp: As `pause` does.
+            DeliveryStopped: As `pause` does.
         """
         self._part_accepted = False
         self._deliver(bodies)
 
     def _deliver(self, bodies: Sequence[bytes]) -> bool:
         """Settle these; return whether each was accepted as a single object."""
-        if len(bodies) > 1 and self._lessons.singles_only:
+        if len(bodies) > 1 and self._limits.singles_only:
             return min([self._deliver([body]) for body in bodies])
-        if len(bodies) > 1 and encoded_size(bodies) > self._lessons.max_bytes:
+        if len(bodies) > 1 and encoded_size(bodies) > self._limits.max_bytes:
             return self._deliver_halves(bodies)
-        ruling, answer = self._until_ruled(bodies)
-        if ruling is Ruling.MIXED:
+        outcome, answer = self._send_until_decided(bodies)
+        if outcome is Outcome.PARTIAL:
             verdicts = parse_verdicts(answer.body, len(bodies))
             if verdicts is not None or len(bodies) == 1:
                 self._settle_each(bodies, verdicts or {}, answer)
                 return False
             return self._deliver_halves(bodies)  # no readable verdict: that on half of them is shorter
-        if ruling is Ruling.ACCEPTED:
+        if outcome is Outcome.ACCEPTED:
             self._accepted(bodies)
             return len(bodies) == 1
         if len(bodies) == 1:
             self._reject(bodies[0], from_status(answer.status, answer.words))
             return False
-        if len(bodies) > self._options.max_batch_size and ruling is not Ruling.TOO_LARGE:
-            self._lessons.learn_short()
-        if ruling is Ruling.TOO_LARGE:
-            self._lessons.learn_limit(encoded_size(bodies))
+        if len(bodies) > self._options.max_batch_size and outcome is not Outcome.TOO_LARGE:
+            self._limits.remember_short_arrays()
+        if outcome is Outcome.TOO_LARGE:
+            self._limits.remember_size(encoded_size(bodies))
         alone = self._deliver_halves(bodies)
-        if alone and ruling is Ruling.REFUSED:
-            self._lessons.learn_singles()
+        if alone and outcome is Outcome.REFUSED:
+            self._limits.remember_singles_only()
         return alone
 
     def _deliver_halves(self, bodies: Sequence[bytes]) -> bool:
         older, newer = [self._deliver(half) for half in halve(bodies)]
         return older and newer
 
-    def _until_ruled(self, bodies: Sequence[bytes]) -> tuple[Ruling, Answer]:
+    def _send_until_decided(self, bodies: Sequence[bytes]) -> tuple[Outcome, Answer]:
         """Send until the answer rules on these triggers. What says nothing of them is waited out, for ever."""
         body = encode_batch(bodies)
         faults = failures = misconfigured = 0
         while True:
             answer = self._send(body)
             if isinstance(answer, ConnectionFailed):
-                ruling = Ruling.AWAY
+                outcome = Outcome.UNAVAILABLE
             else:
-                ruling = policy.classify(answer.status, answer.content_type, answer.body)
-                if ruling is Ruling.FAULTY:
+                outcome = policy.classify(answer.status, answer.content_type, answer.body)
+                if outcome is Outcome.SERVER_ERROR:
                     faults += 1
-                    ruling = self._rule_on_fault(len(bodies), faults)
-                if ruling not in (Ruling.AWAY, Ruling.SETUP):
+                    outcome = self._decide_on_server_error(len(bodies), faults)
+                if outcome not in (Outcome.UNAVAILABLE, Outcome.MISCONFIGURED):
                     self._report.over()
-                    return ruling, answer
-            if ruling is Ruling.SETUP:
+                    return outcome, answer
+            if outcome is Outcome.MISCONFIGURED:
                 misconfigured += 1
-                delay, asked_for = policy.setup_delay(misconfigured), False
+                delay, server_requested = policy.setup_delay(misconfigured), False
             else:
                 failures += 1
-                delay, asked_for = self._delay(answer, failures)
-            self._hold(ruling, answer)
-            self._pause(delay, asked_for=asked_for)
-            self._ledger.retries += 1
+                delay, server_requested = self._delay(answer, failures)
+            self._hold(outcome, answer)
+            self._pause(delay, server_requested=server_requested)
+            self._counters.retries += 1
 
-    def _rule_on_fault(self, count: int, faults: int) -> Ruling:
+    def _decide_on_server_error(self, count: int, faults: int) -> Outcome:
         """Rule on a 500: away for now, refused (arrays may be unknown here), or the fault of what was sent."""
-        if count > 1 and not self._lessons.arrays_work:
-            return Ruling.REFUSED
+        if count > 1 and not self._limits.arrays_work:
+            return Outcome.REFUSED
         if count > self._options.max_batch_size:  # it may be that there are too many
-            return Ruling.REFUSED
+            return Outcome.REFUSED
         if faults >= self._options.max_attempts or (count > 1 and self._part_accepted):
-            return Ruling.FAULTY
-        return Ruling.AWAY
+            return Outcome.SERVER_ERROR
+        return Outcome.UNAVAILABLE
 
     def _send(self, body: bytes) -> Answer | ConnectionFailed:
         try:
@@ -190,7 +189,7 @@ class Delivery:
         except ConnectionFailed as error:
             if not error.stale:
                 return error
-        self._ledger.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
+        self._counters.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
         try:
             return self._attempt(body)
         except ConnectionFailed as error:
@@ -199,7 +198,7 @@ class Delivery:
     def _attempt(self, body: bytes) -> Answer:
         left = self._time_left()
         if left is not None and left <= 0:
-            raise GivenUp
+            raise DeliveryStopped
         return self._transport.send(body, left)
 
     def _delay(self, answer: Answer | ConnectionFailed, failures: int) -> tuple[float, bool]:
@@ -213,14 +212,14 @@ class Delivery:
             return jitter, False
         return asked + policy.backoff(1, self._options.backoff_base, self._options.backoff_cap, self._rand), True
 
-    def _hold(self, ruling: Ruling, answer: Answer | ConnectionFailed) -> None:
+    def _hold(self, outcome: Outcome, answer: Answer | ConnectionFailed) -> None:
         endpoint = self._options.endpoint
         if isinstance(answer, ConnectionFailed):
-            self._ledger.last_error = str(answer)
+            self._counters.last_error = str(answer)
             self._report.trouble(logging.WARNING, f"{endpoint} is away ({answer}); triggers are held and retried")
             return
-        self._ledger.last_error = str(from_status(answer.status, answer.words))
-        if ruling is not Ruling.SETUP:
+        self._counters.last_error = str(from_status(answer.status, answer.words))
+        if outcome is not Outcome.MISCONFIGURED:
             text = f"{endpoint} is away (status {answer.status}); triggers are held and retried"
             self._report.trouble(logging.WARNING, text)
             return
@@ -235,15 +234,15 @@ class Delivery:
 
     def _accepted(self, bodies: Sequence[bytes]) -> None:
         self._part_accepted = True
-        self._lessons.arrays_work = self._lessons.arrays_work or len(bodies) > 1
+        self._limits.arrays_work = self._limits.arrays_work or len(bodies) > 1
         self._settle(len(bodies), True)
-        self._ledger.batches += 1
+        self._counters.batches += 1
 
     def _settle_each(self, bodies: Sequence[bytes], verdicts: dict[int, str], answer: Answer) -> None:
         """Settle by the verdicts of a 207, in order, in runs of the same verdict."""
         self._part_accepted = True
-        self._lessons.arrays_work = self._lessons.arrays_work or len(bodies) > 1
-        self._ledger.batches += 1
+        self._limits.arrays_work = self._limits.arrays_work or len(bodies) > 1
+        self._counters.batches += 1
         settled = 0
         for index in sorted(verdicts):
             if index > settled:
@@ -254,6 +253,6 @@ class Delivery:
             self._settle(len(bodies) - settled, True)
 
     def _reject(self, body: bytes, error: FocusLabError) -> None:
-        self._ledger.last_error = self._ledger.details["rejected"] = str(error)
+        self._counters.last_error = self._counters.details["rejected"] = str(error)
         self._settle(1, False)
         self._callbacks.refused(error, (body,))

@@ -12,7 +12,7 @@ _LIMIT = 1.0  # seconds that one call may take for it
 _REST = 10.0  # seconds until the next one, after that was not enough
 
 
-class StandIn:
+class InlineDelivery:
     """Bounds what callers pay: they deliver when it is due, for a moment, and not again soon after a failure."""
 
     def __init__(

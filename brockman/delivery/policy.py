@@ -16,42 +16,42 @@ SETUP_DELAY = 30.0  # seconds before the first retry when the set-up is wrong: a
 SETUP_DELAY_CAP = 300.0
 
 
-class Ruling(enum.Enum):
+class Outcome(enum.Enum):
     """What an answer means for the triggers that were sent."""
 
     ACCEPTED = "accepted"
-    MIXED = "a verdict for each"
+    PARTIAL = "a result for each trigger"
     REFUSED = "this request is refused"
     TOO_LARGE = "too large"
-    SETUP = "the set-up is wrong"
-    AWAY = "the service is away"
-    FAULTY = "may be this batch's fault"
+    MISCONFIGURED = "the set-up is wrong"
+    UNAVAILABLE = "the service is unavailable"
+    SERVER_ERROR = "may be caused by this batch"
 
 
 _LISTED = {
-    207: Ruling.MIXED,
-    413: Ruling.TOO_LARGE,
-    501: Ruling.REFUSED,
-    **dict.fromkeys((401, 403, 404), Ruling.SETUP),
+    207: Outcome.PARTIAL,
+    413: Outcome.TOO_LARGE,
+    501: Outcome.REFUSED,
+    **dict.fromkeys((401, 403, 404), Outcome.MISCONFIGURED),
     # Not in the API's table, and no trigger's fault: payment, a proxy's login, an endpoint retired, a portal.
-    **dict.fromkeys((402, 407, 410, 511), Ruling.SETUP),
-    **dict.fromkeys((408, 425, 429, 502, 503, 504), Ruling.AWAY),
+    **dict.fromkeys((402, 407, 410, 511), Outcome.MISCONFIGURED),
+    **dict.fromkeys((408, 425, 429, 502, 503, 504), Outcome.UNAVAILABLE),
     # A content network's words for "the origin is away": nothing of a trigger was looked at.
-    **dict.fromkeys((521, 522, 523, 524, 529), Ruling.AWAY),
+    **dict.fromkeys((521, 522, 523, 524, 529), Outcome.UNAVAILABLE),
 }
-_BY_CLASS = {2: Ruling.ACCEPTED, 4: Ruling.REFUSED, 5: Ruling.FAULTY}
+_BY_CLASS = {2: Outcome.ACCEPTED, 4: Outcome.REFUSED, 5: Outcome.SERVER_ERROR}
 
 
-def classify(status: int, content_type: str = "", body: bytes = b"") -> Ruling:
+def classify(status: int, content_type: str = "", body: bytes = b"") -> Outcome:
     """Return what an answer means.
 
     A success that carries an HTML page is a captive portal or a proxy speaking, not the API. A body that is empty,
     or a word such as "created", is believed whatever its content type: frameworks label all answers `text/html`.
     """
-    ruling = _LISTED.get(status) or _BY_CLASS.get(status // 100, Ruling.SETUP)
-    if ruling in (Ruling.ACCEPTED, Ruling.MIXED) and _is_html(content_type, body):
-        return Ruling.SETUP
-    return ruling
+    outcome = _LISTED.get(status) or _BY_CLASS.get(status // 100, Outcome.MISCONFIGURED)
+    if outcome in (Outcome.ACCEPTED, Outcome.PARTIAL) and _is_html(content_type, body):
+        return Outcome.MISCONFIGURED
+    return outcome
 
 
 def _is_html(content_type: str, body: bytes) -> bool:

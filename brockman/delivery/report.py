@@ -9,32 +9,22 @@ import logging
 import math
 from collections.abc import Callable
 
-from brockman.buffer.counters import Ledger
-from brockman.callbacks import Callbacks
+from brockman.buffer.counters import Callbacks, Counters
+from brockman.process.log import LINE_EVERY, say
 
-LINE_EVERY = 60.0  # seconds
 # Told where they happen, or asked for.
 _UNSAID = ("closed", "disabled", "misconfigured", "untracked", "shutdown")
-_log = logging.getLogger("brockman")
-
-
-def say(level: int, text: str) -> None:
-    """Write a line on the log. A filter or handler of the user's that raises harms nothing."""
-    try:
-        _log.log(level, "%s", text)
-    except Exception:
-        return
 
 
 class Report:
     """Collects what is to be said. Belongs to the flusher's role, but any thread may call `note` and `refused`."""
 
-    def __init__(self, ledger: Ledger, callbacks: Callbacks, clock: Callable[[], float]) -> None:
-        self._ledger = ledger
+    def __init__(self, counters: Counters, callbacks: Callbacks, clock: Callable[[], float]) -> None:
+        self._counters = counters
         self._callbacks = callbacks
         self._clock = clock
         self._next_line = -math.inf
-        self._said = dict(ledger.dropped, rejected=ledger.rejected)
+        self._said = dict(counters.dropped, rejected=counters.rejected)
         self._said_failures = 0
         self._trouble: tuple[int, str] | None = None
         self._told_trouble = False
@@ -86,14 +76,14 @@ class Report:
 
     def _losses(self) -> dict[str, int]:
         """Return how many were lost since the last line, by reason."""
-        counts = dict(self._ledger.dropped)
+        counts = dict(self._counters.dropped)
         if not self._callbacks.takes_refusals:
-            counts["rejected"] = self._ledger.rejected
+            counts["rejected"] = self._counters.rejected
         new = {reason: count - self._said[reason] for reason, count in counts.items()}
         return {reason: count for reason, count in new.items() if count and reason not in _UNSAID}
 
     def _detail(self, reason: str) -> str:
-        detail = self._ledger.details.get(reason)
+        detail = self._counters.details.get(reason)
         return f" (the last one: {detail})" if detail else ""
 
     def speak(self) -> None:
@@ -101,7 +91,7 @@ class Report:
         if self._has_news() and self._clock() >= self._next_line:
             self._write([])
 
-    def farewell(self, lost: int, untold: int, *, kept: int, more: bool) -> None:
+    def final_summary(self, lost: int, untold: int, *, kept: int, more: bool) -> None:
         """Write the last line, whenever the one before was.
 
         Args:
@@ -110,7 +100,7 @@ class Report:
             untold: Of how many of these there was no time to tell `on_drop`.
             more: Whether others may be lost later, of which no line will tell.
         """
-        cause = self._ledger.last_error or "no answer yet"
+        cause = self._counters.last_error or "no answer yet"
         rest = "; what is recorded so late and lost is only counted from here on" if more else ""
         parts = [f"closed with {lost} triggers not delivered ({cause}){rest}"] if lost else []
         if kept:

@@ -32,5 +32,5 @@ class FocusLabConfig(AppConfig):
         if in_test_run():  # clients that are none of Django's obey too
             with suppress(ConfigurationError):
                 send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)
-        if shared_stats.publish not in registry.when_delivered:
-            registry.when_delivered.append(shared_stats.publish)
+        if shared_stats.publish not in registry.after_exit_hooks:
+            registry.after_exit_hooks.append(shared_stats.publish)

@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from brockman.exceptions import ConfigurationError
-from brockman.process import registry
+from brockman.process import exit
 
 _before: Any = signal.SIG_DFL  # the handler that was there
 
@@ -47,9 +47,9 @@ def _on_sigterm(number: int, frame: Any) -> None:
     A handler may let the process go on, so before one nothing is closed.
     """
     if callable(_before):
-        registry.flush_all()
+        exit.flush_all()
         _before(number, frame)
         return
-    registry.close_last()
+    exit.close_last()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that the exit status says what ended the process
     os.kill(os.getpid(), signal.SIGTERM)

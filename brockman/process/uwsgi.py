@@ -19,8 +19,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from brockman.interpreter import in_sub_interpreter
-from brockman.process.threads import spawn_daemon
+from brockman.process.threads import in_sub_interpreter, spawn_daemon
 
 Spawn = Callable[[Callable[[], None]], None]
 
@@ -34,7 +33,7 @@ _NO_EXIT = (
 )
 
 
-class Host:
+class Uwsgi:
     """The process that we live in, as far as it matters here.
 
     Attributes:
@@ -51,12 +50,12 @@ class Host:
         return spawn_daemon if why_no_threads() is None and not _is_master() else _refuse
 
     @property
-    def has_heirs(self) -> bool:
+    def is_present(self) -> bool:
         """Whether a child may take over what its parent has recorded."""
         return _uwsgi() is not None
 
     @staticmethod
-    def is_heir() -> bool:
+    def is_first_worker() -> bool:
         """Return whether this process takes over what its parent has recorded."""
         uwsgi = _uwsgi()
         return (
@@ -101,13 +100,13 @@ class Host:
         _chain(uwsgi, "after_req_hook", after_request)
 
 
-HOST = Host()
+UWSGI = Uwsgi()
 
 
 def _warn(problem: str) -> None:
     import logging  # with a client, not with the module: `pipeline` has imported it
 
-    from brockman.delivery.report import say
+    from brockman.process.log import say
 
     say(logging.WARNING, problem)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from brockman.exceptions import InvalidTrigger
-from brockman.interpreter import in_sub_interpreter
+from brockman.process.threads import in_sub_interpreter
 from brockman.trigger.coerce import class_name, fit_actor, fit_mapping, fit_name
 
 try:

@@ -138,7 +138,7 @@ def running_collector(directory: Path) -> Iterator[str]:
 
 def scan(directory: Path, texts: Texts) -> tuple[float, int]:
     """Return the seconds that a filter without an index takes, and the triggers it reads through."""
-    from brockman.collector.query import Query
+    from brockman.collector.schema import Query
 
     with closing(new_store(directory)) as store:
         for body in encode(texts):

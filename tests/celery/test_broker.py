@@ -120,7 +120,7 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
 ) -> None:
     """A connection that answers no more is a black hole too; afterwards messages are published again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
+    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
     port = free_port()
     with (
         redis_server(tmp_path / "redis", server, port) as broker,

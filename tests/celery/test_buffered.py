@@ -46,8 +46,8 @@ for name in ("celery.worker.strategy", "celery.app.trace"):
 
 # What was given back to the broker comes again after seconds else.
 SOON = """
-import brockman.celery.buffering
-brockman.celery.buffering._BACK_IN = (0.2, 0.5)
+import brockman.celery.worker
+brockman.celery.worker._BACK_IN = (0.2, 0.5)
 """
 
 

@@ -228,7 +228,7 @@ def test_a_retry_that_cannot_be_published_goes_back(endpoint: dict[str, str]) ->
         task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": "{}"}, delivery_info={})
         try:
             with pytest.raises(Reject) as raised:
-                task.give_back(b"{}", 1.0)
+                task.requeue(b"{}", 1.0)
         finally:
             task.pop_request()
     assert raised.value.requeue

@@ -104,7 +104,7 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
 ) -> None:
     """A call waits for its answer, not longer than promised; later it is used again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
+    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
     with publisher(conf(node, "hung"), **endpoint) as task:
         ids = publish(task, 10)
         node.signal(signal.SIGSTOP)

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from brockman.cli import access_log
-from brockman.cli.arguments import Arguments
-from brockman.cli.detect import read_lines
-from brockman.cli.source import BadLine, Source
+from brockman.cli.formats import read_lines
+from brockman.cli.source import Arguments, BadLine, Source
 from tests.cli.conftest import Import, recorded
 from tests.collector.running import Running
 from tests.server import RecordingServer

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.query import Query
+from brockman.collector.schema import Query
 from brockman.collector.store import Store
 from brockman.collector.validation import Row
 from tests.collector.running import Running, trigger

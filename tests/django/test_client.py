@@ -104,7 +104,7 @@ def test_a_client_in_every_view_is_free(project) -> None:
     """Thousands of them share one buffer and one thread, and lose nothing."""
     for number in range(3000):
         record(DjangoFocusLabClient(), 1, start=number)
-    assert sum(thread.name == "brockman-flusher" for thread in threading.enumerate()) <= 1
+    assert sum(thread.name == "brockman-worker" for thread in threading.enumerate()) <= 1
     client = DjangoFocusLabClient()
     assert client.flush()
     assert client.stats().delivered == 3000

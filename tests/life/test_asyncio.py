@@ -135,7 +135,7 @@ def test_a_cancelled_close_counts_what_it_gives_up(server, gate, make_client):
 
     asyncio.run(main())
     gate.open()
-    assert eventually(lambda: "brockman-flusher" not in {thread.name for thread in threading.enumerate()})
+    assert eventually(lambda: "brockman-worker" not in {thread.name for thread in threading.enumerate()})
     assert law_holds(client, 5 + 1)
 
 

@@ -137,7 +137,7 @@ def test_a_close_that_was_struck_at_its_first_step_leaks_no_thread(make_client) 
     client = make_client()
     record(client, 1)
     assert client.flush(20)
-    registry.leave(client._hold)  # what close does first
+    registry.release(client._lease)  # what close does first
     del client
     assert eventually(lambda: flusher_threads() == [])
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from brockman import holding
+from brockman import client as client_module
 from brockman.client import FocusLabClient
 from brockman.delivery import pipeline
-from brockman.process import registry
+from brockman.process import exit, registry
 
-_FILES = {module.__file__ for module in (holding, registry, pipeline)}
+_FILES = {module.__file__ for module in (client_module, registry, pipeline, exit)}
 
 
 def _begins_block(frame: FrameType) -> bool:
@@ -56,7 +56,7 @@ def test_ctrl_c_at_any_step_of_an_end_does_not_lose_what_comes_later(
     for number in count():  # pragma: no branch
         client: FocusLabClient = make_client(spool_dir=spool)
         client.record_trigger("42", "came", "before")
-        struck = _is_struck(number, client.close if end == "close" else registry.close_all)
+        struck = _is_struck(number, client.close if end == "close" else exit.close_all)
 
         later = make_client(spool_dir=spool) if end == "close" else client
         assert later.record_trigger("42", "came", f"after {number}")

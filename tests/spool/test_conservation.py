@@ -63,7 +63,7 @@ class SpooledConservation(Conservation):
 
     def begin(self) -> None:
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
-        self.pipeline._stand_in._rest_until = math.inf  # as there
+        self.pipeline._inline._rest_until = math.inf  # as there
         self.pipeline.buffer.adopt(60)
 
     def totals(self) -> Counter[str]:
@@ -104,7 +104,7 @@ class SpooledConservation(Conservation):
             self.record(10, 10)
             self.server.script[:] = [400, "ok", 401]  # half of a batch is settled, and the rest held
             self.flush()
-        self.pipeline.buffer.disown()
+        self.pipeline.buffer.after_fork_in_child()
         self.follow()
 
     def follow(self) -> None:

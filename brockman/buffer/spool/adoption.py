@@ -8,56 +8,61 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 
-from brockman.buffer.counters import Ledger
+from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.spool.directory import Refused, SpoolDir
-from brockman.buffer.spool.notice import Notice
-from brockman.buffer.spool.process_dir import Folder, adopt_folder, folder_names, open_folder, sweep
-from brockman.buffer.spool.reader import Chain
-from brockman.buffer.spool.segment import Foreign, Segment, is_segment
-from brockman.callbacks import Callbacks
+from brockman.buffer.spool.process_dir import (
+    ProcessDir,
+    adopt_process_dir,
+    open_process_dir,
+    process_dir_names,
+    sweep,
+)
+from brockman.buffer.spool.reader import Reader
+from brockman.buffer.spool.segment import NotASegment, Segment, is_segment
 from brockman.process.clock import monotonic
+from brockman.process.log import Notice
 
 _AT_ONCE = 64  # folders; each keeps two to four files open
 _SHARE = 16  # of the files that the process may have open; the rest is the program's
 
 
 class Adopted:
-    """The chains of processes that are gone. Belongs to whoever holds the moves of the buffer."""
+    """The readers of processes that are gone. Belongs to whoever holds the moves of the buffer."""
 
     def __init__(
         self,
         spool: SpoolDir,
-        ledger: Ledger,
-        keep_aside: Callable[[Segment, bytes], None],
+        counters: Counters,
+        quarantine: Callable[[Segment, bytes], None],
         notice: Notice,
-        under_way: Callable[[], AbstractContextManager[None]],
+        write: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Adopt nothing yet.
 
         Args:
             spool: The spool's folder.
-            ledger: As for a chain.
-            keep_aside: As for a chain.
+            counters: As for a reader.
+            quarantine: As for a reader.
             notice: Told what is left alone, and why.
-            under_way: Held while counts move.
+            write: Held while counts move.
         """
-        self.chains: list[Chain] = []  # not a deque: readers copy it, in one step also without the global lock
-        self.past = 0  # how many have left in chains that are done
+        self.readers: list[Reader] = []  # not a deque: readers copy it, in one step also without the global lock
+        self.past = 0  # how many have left in readers that are done
         self._spool = spool
-        self._ledger = ledger
-        self._keep_aside = keep_aside
+        self._counters = counters
+        self._quarantine = quarantine
         self._notice = notice
-        self._under_way = under_way
+        self._write_lock = write
         self._looking = threading.RLock()
         self._is_closed = False
         # Settled, but the disk does not let go of them: they stay locked, or would be adopted again and again.
-        self._stuck: list[Chain] = []
-        self._untold: list[Chain] = []  # damage was found in them that `on_drop` is to be told of
+        self._stuck: list[Reader] = []
+        self._untold: list[Reader] = []  # damage was found in them that `on_drop` is to be told of
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return sum(chain.waiting for chain in list(self.chains))
+        return sum(reader.waiting for reader in list(self.readers))
 
     def look(self, patience: float, seconds: float = math.inf) -> None:
         """Adopt what has no owner. Blocks while it is counted; one folder, whatever the time.
@@ -80,7 +85,7 @@ class Adopted:
             self._looking.release()
         with suppress(IndexError):  # all are told
             while True:
-                self._untold.pop().tell_lost()  # calls `on_drop`: nothing may be held
+                self._untold.pop().notify_lost()  # calls `on_drop`: nothing may be held
 
     def finish(self) -> None:
         """Look no more, and wait a moment for a look under way: it may lock a folder that is left now."""
@@ -91,16 +96,16 @@ class Adopted:
     def _look(self, until: float) -> None:
         try:
             sweep(self._spool)
-            names = folder_names(self._spool)
+            names = process_dir_names(self._spool)
         except OSError as error:
             if not self._spool.is_closed:  # by another thread, meanwhile
                 self._notice.note(f"cannot be searched for what others have left: {error.strerror}")
             return
         for name in names:
-            if self._is_closed or len(self.chains) + len(self._stuck) >= _at_once():
+            if self._is_closed or len(self.readers) + len(self._stuck) >= _at_once():
                 return
             try:
-                folder = adopt_folder(self._spool, name)
+                folder = adopt_process_dir(self._spool, name)
             except Refused as error:
                 self._notice.note(f"{name}: {error.strerror}; it is left alone")
                 continue
@@ -112,60 +117,60 @@ class Adopted:
                 if monotonic() > until:
                     return
 
-    def _adopt(self, folder: Folder) -> None:
-        chain = Chain(self._ledger, self._keep_aside)
-        chain.folders.append(folder)
+    def _adopt(self, folder: ProcessDir) -> None:
+        reader = Reader(self._counters, self._quarantine)
+        reader.folders.append(folder)
         try:
-            link_segments(chain, folder, self._leave_alone)
+            link_segments(reader, folder, self._leave_alone)
         except OSError as error:  # too many open files, or a disk that fails: another time
             self._notice.note(f"{folder.name} cannot be read: {error.strerror}")
-            chain.disown()
+            reader.after_fork_in_child()
             return
         except BaseException:
-            chain.disown()
+            reader.after_fork_in_child()
             raise
-        segments = list(chain.segments())
+        segments = list(reader.segments())
         count = sum(segment.count for segment in segments)
         size = sum(segment.end - segment.read_to for segment in segments)
-        with self._under_way():
+        with self._write_lock():
             if self._is_closed:  # meanwhile
-                chain.disown()
+                reader.after_fork_in_child()
                 return
-            self.chains.append(chain)
-            with self._ledger.guard:
-                chain.stored, chain.stored_bytes = count, size
-                self._ledger.recovered += count
+            self.readers.append(reader)
+            with self._counters.guard:
+                reader.stored, reader.stored_bytes = count, size
+                self._counters.recovered += count
             if count == 0:  # nothing, or damage in which not even the start of a frame is left
-                chain.take(1, 1)
-                self.done(chain)
-        if chain.lost:
-            self._untold.append(chain)
+                reader.take(1, 1)
+                self.done(reader)
+        if reader.lost:
+            self._untold.append(reader)
 
-    def _leave_alone(self, folder: Folder, error: Foreign) -> None:
+    def _leave_alone(self, folder: ProcessDir, error: NotASegment) -> None:
         self._notice.note(f"{folder.name}/{error.filename}: {error.strerror}; it is left alone")
 
-    def done(self, chain: Chain) -> None:
-        """Let go of a chain that is empty."""
-        with self._ledger.guard:
-            self.past += chain.taken
-            chain.taken = chain.stored = 0
-        self.chains.remove(chain)
-        if chain.is_stuck:
-            self._stuck.append(chain)
+    def done(self, reader: Reader) -> None:
+        """Let go of a reader that is empty."""
+        with self._counters.guard:
+            self.past += reader.taken
+            reader.taken = reader.stored = 0
+        self.readers.remove(reader)
+        if reader.is_stuck:
+            self._stuck.append(reader)
         else:
-            chain.close()
+            reader.close()
 
     def close(self) -> None:
         """Let go of all that is left, for others to adopt, and adopt nothing more."""
         self._is_closed = True
-        for chain in (*self.chains, *self._stuck):
-            chain.close()
+        for reader in (*self.readers, *self._stuck):
+            reader.close()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Close the copies of what is the parent's."""
         self._is_closed = True
-        for chain in (*self.chains, *self._stuck):
-            chain.disown()
+        for reader in (*self.readers, *self._stuck):
+            reader.after_fork_in_child()
 
 
 def _at_once() -> int:
@@ -174,11 +179,13 @@ def _at_once() -> int:
     return _AT_ONCE if limit == resource.RLIM_INFINITY else max(1, min(_AT_ONCE, limit // _SHARE))
 
 
-def link_segments(chain: Chain, folder: Folder, leave_alone: Callable[[Folder, Foreign], object]) -> None:
-    """Add what lies in a folder to a chain; files of other kinds are passed over.
+def link_segments(
+    reader: Reader, folder: ProcessDir, leave_alone: Callable[[ProcessDir, NotASegment], object]
+) -> None:
+    """Add what lies in a folder to a reader; files of other kinds are passed over.
 
     Args:
-        chain: The chain.
+        reader: The reader.
         folder: The folder.
         leave_alone: Told of what bears a segment's name and is not to be touched.
 
@@ -190,13 +197,13 @@ def link_segments(chain: Chain, folder: Folder, leave_alone: Callable[[Folder, F
             segment = Segment(folder, name)
             try:
                 segment.find()
-            except Foreign as error:
+            except NotASegment as error:
                 leave_alone(folder, error)
                 continue
             except FileNotFoundError:  # removed meanwhile
                 continue
             segment.rest()
-            chain.link(segment)
+            reader.link(segment)
 
 
 def give_left(path: str, names: list[str], put: Callable[[bytes], object]) -> None:
@@ -205,18 +212,18 @@ def give_left(path: str, names: list[str], put: Callable[[bytes], object]) -> No
     with suppress(OSError):
         spool.open()
         for name in names:
-            chain = Chain(Ledger(Callbacks(None, None)), lambda segment, content: None)
+            reader = Reader(Counters(Callbacks(None, None)), lambda segment, content: None)
             try:
-                _give(chain, open_folder(spool, name), put)
+                _give(reader, open_process_dir(spool, name), put)
             finally:
-                chain.disown()
+                reader.after_fork_in_child()
     spool.close()
 
 
-def _give(chain: Chain, folder: Folder, put: Callable[[bytes], object]) -> None:
-    chain.folders.append(folder)
-    link_segments(chain, folder, lambda folder, error: None)
-    for segment in chain.segments():
+def _give(reader: Reader, folder: ProcessDir, put: Callable[[bytes], object]) -> None:
+    reader.folders.append(folder)
+    link_segments(reader, folder, lambda folder, error: None)
+    for segment in reader.segments():
         spans = segment.read(segment.count, segment.end).spans
         for span in spans:
             if span.body is not None:

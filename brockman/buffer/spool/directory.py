@@ -1,15 +1,77 @@
-"""The spool's folder: where it is, whether it is safe to leave triggers in, and who may look into it."""
+"""The spool's folder: where it is, whether it is safe to leave triggers in, and who may look into it.
+
+A lock among it would keep a folder from being adopted when the parent is gone, for as long as the child lives.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import sys
 import threading
 from contextlib import suppress
+from io import FileIO
 
-from brockman.buffer.spool.mapping import may_map
-from brockman.buffer.spool.strays import note_opened
+from brockman.process import fork
+from brockman.process.fork import Origin
+
+_MINE = "/proc/self/fd"
+_opened: dict[str, Origin] = {}  # the folders of spools, and the process that has opened each
+
+
+def note_opened(descriptor: int) -> None:
+    """Take note that this process works below a folder."""
+    with suppress(OSError):  # where there is no /proc, nothing can be done about it
+        _opened[os.readlink(f"{_MINE}/{descriptor}")] = Origin()
+
+
+def close_inherited_fds() -> None:
+    """Close what is open below the parent's spools: for a child, when all that is known is closed.
+
+    Not where this process has opened the same spool already, in the fork hook of somebody else.
+    """
+    folders = [folder for folder, origin in list(_opened.items()) if origin.is_inherited]
+    for folder in folders:
+        _opened.pop(folder, None)
+    if not folders:
+        return
+    # Not what else lies there: the program may have files of its own beside the spool's.
+    ours = re.compile(
+        "(?:" + "|".join(map(re.escape, folders)) + r")/(?:\.?\d+-[0-9a-f]{16}|damaged)(?:/| \(deleted\)|\Z)"
+    )
+    for number in os.listdir(_MINE):
+        with suppress(OSError):
+            if ours.match(os.readlink(f"{_MINE}/{number}")):
+                os.close(int(number))
+
+
+fork.after_fork_hooks.append(close_inherited_fds)
+
+
+# A write to a mapped page that the file system cannot store is a SIGBUS in the host's process. On these, room that
+# `posix_fallocate` has given can be written; a network or FUSE file system promises nothing.
+_TRUSTED = {b"ext2", b"ext3", b"ext4", b"xfs", b"tmpfs"}
+
+
+def may_map(descriptor: int) -> bool:
+    """Return whether a file on the file system of this open file may be mapped and written."""
+    if sys.platform != "linux" or not hasattr(os, "posix_fallocate"):
+        return False
+    device = os.fstat(descriptor).st_dev
+    wanted = b"%d:%d" % (os.major(device), os.minor(device))
+    try:
+        with FileIO("/proc/self/mountinfo") as mounts:  # the name `open` is gone at the very end of a process
+            lines = mounts.readall().splitlines()
+        for line in lines:  # proc(5): the third field is the device; the type follows a lone hyphen
+            fields = line.split()
+            if fields[2] == wanted:
+                return fields[fields.index(b"-") + 1] in _TRUSTED
+    except (OSError, ValueError, IndexError):
+        pass
+    return False
+
 
 OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from brockman.buffer.spool.directory import close_quietly
-from brockman.buffer.spool.writer import Journal
+from brockman.buffer.spool.writer import Writer
 from brockman.process.clock import monotonic
 
 INTERVAL = 0.5  # seconds
@@ -29,35 +29,35 @@ class Syncer(Protocol):
 
 def make_syncer(
     fsync: str,
-    journal: Journal,
+    writer: Writer,
     spawn: Callable[[Callable[[], None]], None],
     failed: Callable[[OSError], None],
 ) -> Syncer | None:
-    """Return what syncs a journal; None when it is left to the system.
+    """Return what syncs a writer; None when it is left to the system.
 
     Args:
         fsync: As `Options.spool_fsync`.
-        journal: What to sync.
+        writer: What to sync.
         spawn: Starts a thread; raises RuntimeError when none can be had.
         failed: Called when the disk fails.
     """
     if fsync == "never":
         return None
-    return Always(journal, failed) if fsync == "always" else Interval(journal, spawn, failed)
+    return Always(writer, failed) if fsync == "always" else Interval(writer, spawn, failed)
 
 
 class Always:
     """Syncs before `wrote` returns."""
 
-    def __init__(self, journal: Journal, failed: Callable[[OSError], None]) -> None:
+    def __init__(self, writer: Writer, failed: Callable[[OSError], None]) -> None:
         """See `make_syncer`."""
-        self._journal = journal
+        self._writer = writer
         self._failed = failed
 
     def wrote(self) -> None:
         """Sync. Blocks."""
         try:
-            self._journal.sync()
+            self._writer.sync()
         except OSError as error:
             self._failed(error)
 
@@ -69,10 +69,10 @@ class Interval:
     """Syncs `INTERVAL` after the first trigger that came since the last time."""
 
     def __init__(
-        self, journal: Journal, spawn: Callable[[Callable[[], None]], None], failed: Callable[[OSError], None]
+        self, writer: Writer, spawn: Callable[[Callable[[], None]], None], failed: Callable[[OSError], None]
     ) -> None:
         """See `make_syncer`."""
-        self._journal = journal
+        self._writer = writer
         self._spawn = spawn
         self._failed = failed
         self._is_due = False
@@ -107,7 +107,7 @@ class Interval:
     def _sync(self) -> None:
         self._last = monotonic()
         try:
-            sync(self._journal)
+            sync(self._writer)
         except OSError as error:
             if not self._is_over:
                 self._failed(error)
@@ -116,14 +116,14 @@ class Interval:
                 raise
 
 
-def sync(journal: Journal) -> None:
+def sync(writer: Writer) -> None:
     """Have all that was appended reach the disk, and the names of the files. Blocks.
 
     Raises:
         OSError: When the disk fails. What it had taken before that may be lost, and is not to be trusted.
     """
-    unsynced = journal.unsynced
-    if unsynced is None or not journal.folders:
+    unsynced = writer.unsynced
+    if unsynced is None or not writer.folders:
         return
     for _ in range(len(unsynced)):
         try:
@@ -145,4 +145,4 @@ def sync(journal: Journal) -> None:
             close_quietly(descriptor)
         if was_open:
             unsynced.append(segment)
-    journal.folders[-1].sync()
+    writer.folders[-1].sync()

@@ -15,10 +15,16 @@ from typing import NamedTuple
 
 from brockman.buffer.spool.directory import Refused, SpoolDir
 from brockman.buffer.spool.frame import ZERO, Span
-from brockman.buffer.spool.process_dir import LOCK, Folder, folder_names, is_folder_name, open_folder
+from brockman.buffer.spool.process_dir import (
+    LOCK,
+    ProcessDir,
+    is_process_dir_name,
+    open_process_dir,
+    process_dir_names,
+)
 from brockman.buffer.spool.quarantine import DAMAGED, drop_damaged, measure_damaged
 from brockman.buffer.spool.quota import measure
-from brockman.buffer.spool.segment import Foreign, Segment, is_segment
+from brockman.buffer.spool.segment import NotASegment, Segment, is_segment
 
 _AT_ONCE = 256 * 1024  # bytes that are read at once to list them
 _NOT_WORTH_A_WORD = {DAMAGED, "lost+found"}
@@ -51,13 +57,13 @@ class Process(NamedTuple):
         return not self.is_alive and self.refusal is None
 
 
-class Survey(NamedTuple):
+class Inspection(NamedTuple):
     """What there is: processes, the oldest first; what is kept aside as damaged; names of what is none of this."""
 
     processes: list[Process]
     damaged_files: int
     damaged_bytes: int
-    strangers: list[str]
+    unknown_files: list[str]
 
 
 class Visit:
@@ -78,7 +84,7 @@ class Visit:
         self.done = 0
         self.left_out: list[str] = []
         self.damages = 0
-        self._strangers = _find_strangers(path)  # first: nobody is to be advised to chmod what is no spool
+        self._strangers = _find_unknown_files(path)  # first: nobody is to be advised to chmod what is no spool
         self._spool = SpoolDir(path)
         self._spool.open_existing()
 
@@ -98,12 +104,12 @@ class Visit:
 
     # --- counting ---
 
-    def survey(self) -> Survey:
+    def inspect_spool(self) -> Inspection:
         """Count. Reads every file."""
-        processes, strangers = [], list(self._strangers)
-        for name in folder_names(self._spool):
+        processes, unknown_files = [], list(self._strangers)
+        for name in process_dir_names(self._spool):
             try:
-                folder = open_folder(self._spool, name)
+                folder = open_process_dir(self._spool, name)
             except FileNotFoundError:  # dissolved meanwhile
                 continue
             except OSError as error:
@@ -111,12 +117,12 @@ class Visit:
                 continue
             try:
                 processes.append(self._count(folder))
-                strangers += [f"{name}/{other}" for other in folder.names() if not _belongs(other)]
+                unknown_files += [f"{name}/{other}" for other in folder.names() if not _belongs(other)]
             finally:
                 folder.close()
-        return Survey(processes, *measure_damaged(self._spool), strangers)
+        return Inspection(processes, *measure_damaged(self._spool), unknown_files)
 
-    def _count(self, folder: Folder) -> Process:
+    def _count(self, folder: ProcessDir) -> Process:
         count = size = 0
         oldest: str | None = None
         refusal: str | None = None
@@ -139,7 +145,7 @@ class Visit:
                 self.done += segment.end
             except FileNotFoundError:  # settled meanwhile
                 continue
-            except Foreign as error:
+            except NotASegment as error:
                 foreign = foreign or f"{name}: {_reason(error)}"
             except OSError as error:
                 refusal = refusal or f"{name}: {_reason(error)}"
@@ -151,9 +157,9 @@ class Visit:
 
     def bodies(self) -> Iterator[bytes]:
         """Yield the JSON of every trigger that is not settled, oldest process first; none that is damaged."""
-        for name in folder_names(self._spool):
+        for name in process_dir_names(self._spool):
             try:
-                folder = open_folder(self._spool, name)
+                folder = open_process_dir(self._spool, name)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -194,7 +200,7 @@ class Visit:
         return drop_damaged(self._spool)
 
 
-def _find_strangers(path: str) -> list[str]:
+def _find_unknown_files(path: str) -> list[str]:
     """Return the names of what is none of the spool's in a folder.
 
     Raises:
@@ -202,13 +208,13 @@ def _find_strangers(path: str) -> list[str]:
         OSError: When it cannot be read.
     """
     names = [name for name in sorted(os.listdir(path)) if not name.startswith(".")]
-    strangers = [name for name in names if not is_folder_name(name) and name not in _NOT_WORTH_A_WORD]
-    if names and strangers == names:
+    unknown_files = [name for name in names if not is_process_dir_name(name) and name not in _NOT_WORTH_A_WORD]
+    if names and unknown_files == names:
         raise Refused(errno.EINVAL, "it is no spool: nothing in it was left by brockman", path)
-    return strangers
+    return unknown_files
 
 
-def _has_owner(folder: Folder) -> bool:
+def _has_owner(folder: ProcessDir) -> bool:
     """Return whether a process holds the lock of a folder. It is tried, and let go at once if it was free.
 
     Raises:

@@ -29,14 +29,14 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LITTER_AGE = 60.0  # seconds; what is hidden is being made or removed, or was when its process died
 
 
-class Folder:
+class ProcessDir:
     """A folder of one process, locked unless `lock` is -1. Closing lets go of the lock.
 
     Not so in a forked child: there it only closes the child's copy, and the parent still holds it.
     """
 
     def __init__(self, spool: SpoolDir, name: str, descriptor: int, lock: int) -> None:
-        """Take what `make_folder` and `adopt_folder` have opened."""
+        """Take what `make_process_dir` and `adopt_process_dir` have opened."""
         self.name = name
         self.descriptor = descriptor
         self._spool = spool
@@ -108,7 +108,7 @@ class Folder:
         return True
 
 
-def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder:
+def make_process_dir(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> ProcessDir:
     """Make a folder for this process, locked.
 
     Args:
@@ -136,7 +136,7 @@ def make_folder(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> Folder
         close_quietly(lock)
         close_quietly(descriptor)
         raise
-    return Folder(spool, name, descriptor, lock)
+    return ProcessDir(spool, name, descriptor, lock)
 
 
 def _lock_folder(descriptor: int) -> None:
@@ -153,7 +153,7 @@ def _lock_folder(descriptor: int) -> None:
         pass
 
 
-def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
+def adopt_process_dir(spool: SpoolDir, name: str) -> ProcessDir | None:
     """Return a folder whose owner is gone, locked, or None when it has an owner, or has just been removed.
 
     Raises:
@@ -168,7 +168,7 @@ def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
         lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False), os.fstat(descriptor)):
-            folder = Folder(spool, name, descriptor, lock)
+            folder = ProcessDir(spool, name, descriptor, lock)
             descriptor = lock = -1
             return folder
     except (BlockingIOError, FileNotFoundError):
@@ -179,7 +179,7 @@ def adopt_folder(spool: SpoolDir, name: str) -> Folder | None:
     return None
 
 
-def open_folder(spool: SpoolDir, name: str) -> Folder:
+def open_process_dir(spool: SpoolDir, name: str) -> ProcessDir:
     """Return a folder that is not locked by it, to look into it.
 
     Raises:
@@ -191,19 +191,19 @@ def open_folder(spool: SpoolDir, name: str) -> Folder:
     except OSError:
         os.close(descriptor)
         raise
-    return Folder(spool, name, descriptor, -1)
+    return ProcessDir(spool, name, descriptor, -1)
 
 
-def is_folder_name(name: str) -> bool:
+def is_process_dir_name(name: str) -> bool:
     """Return whether a name is one that processes give their folders."""
     return _NAME.fullmatch(name) is not None
 
 
-def folder_names(spool: SpoolDir) -> list[str]:
+def process_dir_names(spool: SpoolDir) -> list[str]:
     """Return the names of the processes' folders, the oldest first."""
     ages = []
     for name in names_in(spool.descriptor):
-        if is_folder_name(name):
+        if is_process_dir_name(name):
             with suppress(OSError):  # it is being removed
                 ages.append(
                     (os.stat(f"{name}/{LOCK}", dir_fd=spool.descriptor, follow_symlinks=False).st_mtime_ns, name)

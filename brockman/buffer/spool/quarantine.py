@@ -6,10 +6,10 @@ import os
 import stat
 from contextlib import suppress
 
-from brockman.buffer.counters import Ledger
+from brockman.buffer.counters import Counters
 from brockman.buffer.spool.directory import OPEN_FOLDER, SpoolDir, check_folder, close_quietly
-from brockman.buffer.spool.notice import Notice
 from brockman.buffer.spool.segment import Segment
+from brockman.process.log import Notice
 
 DAMAGED = "damaged"
 
@@ -29,27 +29,27 @@ def open_damaged(spool: SpoolDir) -> int:
     return descriptor
 
 
-class Aside:
+class Quarantine:
     """Where damage of one spool is kept."""
 
-    def __init__(self, spool: SpoolDir, ledger: Ledger, notice: Notice) -> None:
-        """Open nothing; the ledger and the notice are told where it is."""
+    def __init__(self, spool: SpoolDir, counters: Counters, notice: Notice) -> None:
+        """Open nothing; the counters and the notice are told where it is."""
         self._spool = spool
-        self._ledger = ledger
+        self._counters = counters
         self._notice = notice
 
     def keep(self, segment: Segment, content: bytes) -> None:
         """Keep what lay at a damaged place of a segment."""
         folder = segment.folder
         try:
-            keep_aside(self._spool, f"{folder.name if folder else ''}-{segment.name}", content)
+            quarantine(self._spool, f"{folder.name if folder else ''}-{segment.name}", content)
         except OSError as error:
             self._notice.note(f"damaged triggers could not be kept aside: {error.strerror}")
         else:
-            self._ledger.details["damaged"] = f"what is left of it is in {self._spool.path}/{DAMAGED}"
+            self._counters.details["damaged"] = f"what is left of it is in {self._spool.path}/{DAMAGED}"
 
 
-def keep_aside(spool: SpoolDir, name: str, content: bytes) -> None:
+def quarantine(spool: SpoolDir, name: str, content: bytes) -> None:
     """Append what lay at a damaged place to a file of its own folder.
 
     Raises:

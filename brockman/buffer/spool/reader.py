@@ -1,6 +1,6 @@
 """Segments that are read one after the other, and what is in flight of them.
 
-What was `stored` in a chain is in one of three places, and how many there are follows from three numbers that only
+What was `stored` in a reader is in one of three places, and their counts follow from three numbers that only
 grow: `stored - taken` wait, `len(batch) - settled` of the taken are in flight, the rest has left. They change in
 straight lines without a call, see `brockman.buffer.counters`.
 """
@@ -10,34 +10,34 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 
-from brockman.buffer.counters import Ledger
-from brockman.buffer.spool.process_dir import Folder
-from brockman.buffer.spool.segment import NO_FILE, Part, Segment
+from brockman.buffer.counters import Counters
+from brockman.buffer.spool.process_dir import ProcessDir
+from brockman.buffer.spool.segment import NO_FILE, ReadResult, Segment
 
 _GONE = (errno.ENOENT, errno.ENOTDIR, *NO_FILE)
 
 
-class Chain:
+class Reader:
     """The segments of one process, from `head` on. Whoever calls `take`, `settle` or `evict` is alone with it."""
 
-    def __init__(self, ledger: Ledger, keep_aside: Callable[[Segment, bytes], None]) -> None:
-        """Make a chain of nothing.
+    def __init__(self, counters: Counters, quarantine: Callable[[Segment, bytes], None]) -> None:
+        """Make a reader of nothing.
 
         Args:
-            ledger: Where damage is counted, and what is found beyond what was known.
-            keep_aside: Given what lay at a damaged place.
+            counters: Where damage is counted, and what is found beyond what was known.
+            quarantine: Given what lay at a damaged place.
         """
-        self.folders: list[Folder] = []  # more than one when somebody has removed the first
+        self.folders: list[ProcessDir] = []  # more than one when somebody has removed the first
         self.head = self.last = Segment(None, "")
         self.stored = self.stored_bytes = 0
         self.taken = self.taken_bytes = 0
         self.batch: list[bytes] = []
         self.settled = 0
         self.is_stuck = False  # whether a file could not be removed
-        self.lost = 0  # how many were found damaged since `tell_lost`
+        self.lost = 0  # how many were found damaged since `notify_lost`
         self._stops: list[int] = []  # where in the segment at the head each of the batch ends
-        self._ledger = ledger
-        self._keep_aside = keep_aside
+        self._counters = counters
+        self._quarantine = quarantine
 
     @property
     def waiting(self) -> int:
@@ -90,12 +90,12 @@ class Chain:
             for span in part.spans:
                 if span.body is None:
                     segment.damages += 1
-                    self._keep_aside(segment, segment.bytes_of(span))
+                    self._quarantine(segment, segment.bytes_of(span))
                 else:
                     bodies.append(span.body)
                     stops.append(span.stop)
             count, size = len(bodies), part.stop - segment.read_to
-            with self._ledger.guard:
+            with self._counters.guard:
                 self._take(segment, bodies, stops, count, size, part.stop)
             if bodies:
                 return bodies
@@ -115,7 +115,7 @@ class Chain:
         surplus = segment.seen + count - segment.count  # somebody has put a file in the place of another
         if surplus > 0:
             self.stored += surplus
-            self._ledger.recovered += surplus
+            self._counters.recovered += surplus
             segment.count += surplus
         segment.seen += count
         self.taken += count
@@ -124,28 +124,28 @@ class Chain:
         segment.read_to = read_to
 
     @staticmethod
-    def _read(segment: Segment, max_count: int, max_bytes: int) -> Part:
+    def _read(segment: Segment, max_count: int, max_bytes: int) -> ReadResult:
         try:
             return segment.read(max_count, max_bytes)
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            return Part([], segment.end)  # removed under our feet, or something else is in its place
+            return ReadResult([], segment.end)  # removed under our feet, or something else is in its place
 
     def _count_lost(self, segment: Segment) -> None:
         """Count what was lost in a segment, if all that is in it by now is read. Twice does no harm."""
-        with self._ledger.guard:
+        with self._counters.guard:
             is_read = segment.read_to >= segment.end  # from here no call until it is known how many are missing
             missing = segment.count - segment.seen
         if not is_read:
             return
         lost = max(missing, segment.damages)
         beyond = lost - missing
-        with self._ledger.guard:
+        with self._counters.guard:
             self.stored += beyond  # from here no call until the last count
-            self._ledger.recovered += beyond
+            self._counters.recovered += beyond
             self.taken += lost
-            self._ledger.dropped["damaged"] += lost
+            self._counters.dropped["damaged"] += lost
             segment.seen += missing
             segment.damages = 0
             self.lost += lost
@@ -157,20 +157,20 @@ class Chain:
         self.is_stuck = not segment.remove() or self.is_stuck
         segment.folder = None
 
-    def tell_lost(self) -> None:
+    def notify_lost(self) -> None:
         """Tell `on_drop` of what was found damaged since the last time."""
         lost, self.lost = self.lost, 0
         for _ in range(lost):
-            self._ledger.tell("damaged", None)
+            self._counters.notify_drop("damaged", None)
 
     def settle(self, count: int, *, delivered: bool) -> None:
         """Count the oldest of those in flight as delivered, or as rejected."""
-        with self._ledger.guard:
+        with self._counters.guard:
             self.settled += count
             if delivered:
-                self._ledger.delivered += count
+                self._counters.delivered += count
             else:
-                self._ledger.rejected += count
+                self._counters.rejected += count
 
     def acknowledge(self) -> None:
         """Note in the files what is settled, and remove what is of no more use.
@@ -205,13 +205,13 @@ class Chain:
         part = self._read(victim, victim.count, victim.end)
         bodies = [span.body for span in part.spans if span.body is not None]
         count, size, is_mine = len(bodies), victim.end - victim.read_to, False
-        with self._ledger.guard:
+        with self._counters.guard:
             # Else a signal handler has flushed meanwhile, and the flusher did not wait for us.
             if self.head is before and before.next is victim:  # from here no call
                 before.next = victim.next
                 self.taken += count
                 self.taken_bytes += size
-                self._ledger.dropped["overflow"] += count
+                self._counters.dropped["overflow"] += count
                 victim.seen += count
                 is_mine = True
                 if self.last is victim:
@@ -249,7 +249,7 @@ class Chain:
         for folder in self.folders:
             folder.dissolve()
 
-    def disown(self) -> None:
+    def after_fork_in_child(self) -> None:
         """Close everything, and nothing else: this is a copy in a forked child."""
         for segment in self.segments():
             segment.close()

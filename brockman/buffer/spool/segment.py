@@ -23,7 +23,7 @@ from brockman.buffer.spool.frame import (
     read_frames,
     read_version,
 )
-from brockman.buffer.spool.process_dir import ACK_SUFFIX, Folder
+from brockman.buffer.spool.process_dir import ACK_SUFFIX, ProcessDir
 
 MAX_BYTES = 64 * 1024 * 1024  # a larger file is none of ours: it is read as a whole to be counted
 # What opening or reading says of a symbolic link, a socket, a directory, a FIFO: no later try will do better.
@@ -34,11 +34,11 @@ _SLACK = 4096
 _PEEK = 256 * 1024
 
 
-class Foreign(OSError):
+class NotASegment(OSError):
     """A file that bears a segment's name and is none, or one of a later version; says which. It is left alone."""
 
 
-class Part(NamedTuple):
+class ReadResult(NamedTuple):
     """What was read of a segment: frames and damage, and up to which offset."""
 
     spans: list[Span]
@@ -70,8 +70,8 @@ class Segment:
         *("next", "read_to", "seen"),
     )
 
-    def __init__(self, folder: Folder | None, name: str) -> None:
-        """Make a segment that holds nothing and cannot be written; without a folder, a place holder in a chain."""
+    def __init__(self, folder: ProcessDir | None, name: str) -> None:
+        """Make a segment that holds nothing and cannot be written; without a folder, a placeholder."""
         self.folder = folder
         self.name = name
         self.map: mmap.mmap | None = None
@@ -142,24 +142,24 @@ class Segment:
         """Look into a file that another process has written: where to read on, and how many frames that are.
 
         Raises:
-            Foreign: When it is to be left alone.
+            NotASegment: When it is to be left alone.
             OSError: When it cannot be read.
         """
         try:
             self._open_reader()
         except OSError as error:
             if error.errno in NO_FILE:
-                raise Foreign(errno.EINVAL, _NO_SEGMENT, self.name) from error
+                raise NotASegment(errno.EINVAL, _NO_SEGMENT, self.name) from error
             raise
         found = os.fstat(self._reader)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
             self.close()
-            raise Foreign(errno.EINVAL, _NO_SEGMENT, self.name)
+            raise NotASegment(errno.EINVAL, _NO_SEGMENT, self.name)
         data = os.pread(self._reader, found.st_size, 0)
         version = read_version(data)
         if version not in (VERSION, None):
             self.close()
-            raise Foreign(errno.EINVAL, f"it has format {version}, of a later brockman", self.name)
+            raise NotASegment(errno.EINVAL, f"it has format {version}, of a later brockman", self.name)
         self.end = len(data)
         start = len(HEADER) if version == VERSION else self._first_frame(data)
         self.read_to = min(max(start, self._acknowledged(data)), self.end)
@@ -188,7 +188,7 @@ class Segment:
         close_quietly(copy)
         return -1
 
-    def read(self, max_count: int, max_bytes: int) -> Part:
+    def read(self, max_count: int, max_bytes: int) -> ReadResult:
         """Return the next frames, as many as the limits allow, but at least one, and damage before them.
 
         Raises:
@@ -196,7 +196,7 @@ class Segment:
         """
         end = self.end
         if self.read_to >= end:
-            return Part([], end)
+            return ReadResult([], end)
         self._open_reader()
         want = min(end - self.read_to, max_bytes + max_bytes // 8 + _SLACK)
         while True:
@@ -204,9 +204,9 @@ class Segment:
             is_all = len(data) < want or want == end - self.read_to
             spans = list(fitting(read_frames(data, is_all=is_all), max_count, max_bytes))
             if spans and not (is_all and spans[-1].stop == len(data)):
-                return Part([moved(span, self.read_to) for span in spans], self.read_to + spans[-1].stop)
+                return ReadResult([moved(span, self.read_to) for span in spans], self.read_to + spans[-1].stop)
             if is_all:  # zeros at the end were never written; what somebody has cut off is gone
-                return Part([moved(span, self.read_to) for span in spans], end)
+                return ReadResult([moved(span, self.read_to) for span in spans], end)
             want = end - self.read_to
 
     def peek(self) -> bytes | None:

@@ -1,7 +1,7 @@
 """What this process leaves on disk: appended by any thread, read on by the flusher.
 
 No lock on the way in, as in `buffer.memory`. A frame is copied into the mapped segment and counted in a straight
-line of code without a call, so nothing comes in between, no signal handler and no other thread; see `ledger`.
+line of code without a call, so nothing comes in between, no signal handler and no other thread; see `counters`.
 Where files are not mapped, a `pwrite` under a lock stands in the place of the copy: the same line makes it count,
 and what was cut short before that is written over.
 """
@@ -16,29 +16,29 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
 
-from brockman.buffer.counters import Ledger
+from brockman.buffer.counters import Counters
 from brockman.buffer.spool.directory import SpoolDir
 from brockman.buffer.spool.frame import FRAME_BYTES, HEADER
-from brockman.buffer.spool.process_dir import make_folder
+from brockman.buffer.spool.process_dir import make_process_dir
 from brockman.buffer.spool.quota import Quota
-from brockman.buffer.spool.reader import Chain
+from brockman.buffer.spool.reader import Reader
 from brockman.buffer.spool.segment import MAX_BYTES, Segment, check_written, name_of
-from brockman.interpreter import HAS_GIL
 from brockman.process.clock import monotonic
+from brockman.process.threads import HAS_GIL
 
 _NOWHERE = Segment(None, "")  # full and closed
 
 
-class Journal(Chain):
-    """The chain of this process, whose last segment is written while it is `active`.
+class Writer(Reader):
+    """The reader of this process, whose last segment is written while it is `active`.
 
     Invariant: a segment is written only by who has seen, in the same straight line, that it is the active one.
     """
 
     def __init__(
         self,
-        ledger: Ledger,
-        keep_aside: Callable[[Segment, bytes], None],
+        counters: Counters,
+        quarantine: Callable[[Segment, bytes], None],
         spool: SpoolDir,
         quota: Quota,
         *,
@@ -48,17 +48,17 @@ class Journal(Chain):
         """Open nothing yet.
 
         Args:
-            ledger: As for a chain.
-            keep_aside: As for a chain.
+            counters: As for a reader.
+            quarantine: As for a reader.
             spool: The spool's folder.
             quota: How much may lie there.
             segment_bytes: Room in a segment.
             fsync: As `Options.spool_fsync`.
         """
-        super().__init__(ledger, keep_aside)
+        super().__init__(counters, quarantine)
         self.active = _NOWHERE
         self.born = 0.0  # when the active segment was begun
-        self._guard = ledger.guard
+        self._guard = counters.guard
         self._spool = spool
         self._quota = quota
         self._segment_bytes = segment_bytes
@@ -165,7 +165,7 @@ class Journal(Chain):
         """Return whether there would be room for a trigger if nothing else were there."""
         return len(HEADER) + len(body) + FRAME_BYTES <= min(MAX_BYTES, self._quota.max_bytes)
 
-    def wants_renewal(self, max_age: float) -> bool:
+    def wants_rotation(self, max_age: float) -> bool:
         """Whether the active segment was removed by somebody, or holds something and is old.
 
         To be asked while `changing` is held: else it could be sealed meanwhile, and its number be another file's.
@@ -174,7 +174,7 @@ class Journal(Chain):
         is_old = active.count > 0 and monotonic() - self.born > max_age
         return active is not _NOWHERE and (is_old or active.is_removed)
 
-    def renew(self) -> None:
+    def rotate(self) -> None:
         """Begin a new segment, whatever room there is in this one; where that cannot be, the old one goes on.
 
         Raises:
@@ -214,7 +214,7 @@ class Journal(Chain):
 
     def _name_next(self) -> Segment:
         if not self.folders or self.folders[-1].is_removed:
-            self.folders.append(make_folder(self._spool, os.urandom))
+            self.folders.append(make_process_dir(self._spool, os.urandom))
             self._close_removed_folders()
         folder = self.folders[-1]
         while True:
@@ -276,12 +276,12 @@ class Journal(Chain):
         super()._finish(segment)
         self._quota.changed(-size)
 
-    def disown(self) -> None:
-        """Do as `Chain.disown`; who was interrupted by a fork in the middle of a call writes nothing more."""
+    def after_fork_in_child(self) -> None:
+        """Also keep a call that the fork interrupted from writing any more."""
         self.active = _NOWHERE
-        super().disown()
+        super().after_fork_in_child()
 
     def close(self) -> None:
-        """Write no more, and do as `Chain.close`."""
+        """Write no more, and do as `Reader.close`."""
         self.give_up()
         super().close()

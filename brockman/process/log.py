@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
-from collections import deque
+from collections import Counter, deque
 
-from brockman.delivery.report import LINE_EVERY, say
 from brockman.process.clock import monotonic
 
+LINE_EVERY = 60.0  # seconds
+_log = logging.getLogger("brockman")
 _ADVICE = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "raise the quota",
@@ -16,6 +17,14 @@ _ADVICE = {
     errno.EACCES: "let this user write there",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+
+
+def say(level: int, text: str) -> None:
+    """Write a line on the log. A filter or handler of the user's that raises harms nothing."""
+    try:
+        _log.log(level, "%s", text)
+    except Exception:
+        return
 
 
 class Notice:
@@ -76,3 +85,30 @@ class Notice:
             self._next_note = now + LINE_EVERY
             while self._notes:
                 say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")
+
+
+class Notices:
+    """Counts what is not said, and says how many that were with the next line. Any thread may call."""
+
+    def __init__(self) -> None:
+        self._next_line: dict[str, float] = {}
+        self._unsaid: Counter[str] = Counter()
+        self._lasts: dict[str, bool] = {}
+
+    def say(self, level: int, kind: str, text: str) -> None:
+        """Write a line, unless one of its kind was written within the last minute."""
+        self._lasts[kind] = True
+        now = monotonic()
+        if now < self._next_line.get(kind, 0.0):
+            self._unsaid[kind] += 1
+            return
+        self._next_line[kind] = now + LINE_EVERY
+        unsaid = self._unsaid.pop(kind, 0)
+        say(level, f"{text} (and {unsaid} times more since the last such line)" if unsaid else text)
+
+    def over(self, kind: str) -> bool:
+        """Take note that what was said of a kind is over; return whether it was going on.
+
+        The next of it is still not said within the same minute: an endpoint that comes and goes fills no log.
+        """
+        return self._lasts.pop(kind, False)
