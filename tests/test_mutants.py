@@ -110,9 +110,15 @@ def test_the_conservation_test_catches(name, tmp_path):
     """The fault named in the parameter is found."""
     file, old, new = MUTANTS[name]
     shutil.copytree(ROOT / "brockman", tmp_path / "brockman", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tests").mkdir()
-    for needed in ("__init__.py", "conftest.py", "server.py", "test_conservation.py"):
-        shutil.copy(ROOT / "tests" / needed, tmp_path / "tests")
+    (tmp_path / "tests" / "support").mkdir(parents=True)
+    for needed in (
+        "__init__.py",
+        "conftest.py",
+        "support/__init__.py",
+        "support/server.py",
+        "test_conservation.py",
+    ):
+        shutil.copy(ROOT / "tests" / needed, tmp_path / "tests" / needed)
     source = (tmp_path / "brockman" / file).read_text()
     assert source.count(old) >= 1, "the code has changed: write this mutant anew"
     (tmp_path / "brockman" / file).write_text(source.replace(old, new, 1))

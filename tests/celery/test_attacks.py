@@ -25,8 +25,8 @@ from tests.celery.test_calls import MEMORY, messages
 from tests.celery.test_confirmed import CONFIRMED, OWN
 from tests.celery.workers import NAME, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer, Reply, Request, silence
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer, Reply, Request, silence
 
 Spoil = Callable[[redis.Redis], Any]
 

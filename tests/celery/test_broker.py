@@ -17,8 +17,8 @@ from celery.exceptions import OperationalError
 
 from tests.celery.workers import publish, publisher, redis_conf, redis_server
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer
 
 PROMISE = 2.0  # seconds that one call may take, under default settings
 

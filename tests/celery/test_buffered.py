@@ -11,8 +11,8 @@ import redis
 
 from tests.celery.workers import APP, WITH_TASK, Worker, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import RECORDING, assert_exact
-from tests.server import RecordingServer, Reply
+from tests.servers.running import RECORDING, assert_exact
+from tests.support.server import RecordingServer, Reply
 
 NEVER = "600"  # seconds: what leaves does so because a batch is full or the process ends
 POOLS = {

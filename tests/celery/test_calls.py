@@ -21,8 +21,8 @@ from brockman.options.celery import CelerySettings
 from tests.celery.test_buffered import done, is_empty
 from tests.celery.workers import NAME, WITH_TASK, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer
 
 MEMORY = {"broker_url": "memory://"}
 

@@ -24,7 +24,7 @@ from tests.celery.test_buffered import NEVER, done
 from tests.celery.test_confirmed import CONFIRMED
 from tests.celery.workers import publish, publisher, worker
 from tests.conftest import eventually
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 POOL = ("-P", "prefork", "-c", "2")
 _seconds = threading.Event().wait

@@ -16,7 +16,7 @@ from brockman.delivery.endpoint import EndpointLimits
 from brockman.delivery.policy import Outcome
 from brockman.process.clock import monotonic
 from tests.conftest import eventually, law_holds
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 BODIES = [b"%d" % number for number in range(20)]
 

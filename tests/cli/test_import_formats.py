@@ -13,7 +13,7 @@ from brockman.cli.formats import read_lines
 from brockman.cli.source import Arguments, BadLine, Source
 from tests.cli.conftest import Import, recorded
 from tests.collector.running import Running
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 COMBINED = '203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] "GET /blog?page=2 HTTP/1.1" 200 2326 "-" "curl/8.5"'
 

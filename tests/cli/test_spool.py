@@ -22,7 +22,7 @@ from brockman.buffer.spool.frame import HEADER
 from brockman.cli import main
 from tests.cli.conftest import Ended, command, environment, ran, read_terminal, started
 from tests.collector.running import KEY
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 NOWHERE = "http://127.0.0.1:1/api/v1/"
 # Records the numbers from `start` on, `count` for each line that comes in; a batch is in flight by then.

@@ -15,7 +15,7 @@ from brockman.django import shared_stats, test_runs
 from brockman.process import registry
 from brockman.process.fork import PerProcess
 from tests.conftest import KEY
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 test_runs.PYTEST_PLUGIN = "no.such.module"  # what runs here is no test run, although pytest runs
 

@@ -23,7 +23,7 @@ from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import function
 from tests.conftest import KEY, eventually, law_holds, record
-from tests.test_options import DEFAULTS, SPECS, sample, shown
+from tests.options.test_table import DEFAULTS, SPECS, sample, shown
 
 DROPPED: list[tuple[str, bytes | None]] = []
 

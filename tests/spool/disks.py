@@ -19,7 +19,7 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 NOBODY = 65534
 PAD = "x" * 1000  # so that little recording fills much disk

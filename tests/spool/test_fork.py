@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
-from tests.life.forking import BEGIN, run
-from tests.life.running import Running, running
-from tests.server import RecordingServer
+from tests.servers.forking import BEGIN, run
+from tests.servers.running import Running, running
+from tests.support.server import RecordingServer
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 

@@ -18,11 +18,11 @@ from brockman.buffer.spool.directory import SpoolDir
 from brockman.buffer.spool.process_dir import open_process_dir, process_dir_names
 from brockman.buffer.spool.segment import Segment, is_segment
 from tests.conftest import eventually
-from tests.life.forking import Taking, run
-from tests.life.running import Running, drive
-from tests.life.test_gunicorn import gunicorn, is_gone
-from tests.life.test_uwsgi import REQUESTS, uwsgi
-from tests.server import RecordingServer, Reply, Request
+from tests.servers.forking import Taking, run
+from tests.servers.running import Running, drive
+from tests.servers.test_gunicorn import gunicorn, is_gone
+from tests.servers.test_uwsgi import REQUESTS, uwsgi
+from tests.support.server import RecordingServer, Reply, Request
 
 KILLS = 12
 RECOVER = """
