@@ -12,10 +12,11 @@ import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from brockman import asynchronous, lifecycle
-from brockman.clock import monotonic
-from brockman.pipeline import Pipeline
-from brockman.report import say
+from brockman.delivery import aio
+from brockman.delivery.pipeline import Pipeline
+from brockman.process import exit, registry
+from brockman.process.clock import monotonic
+from brockman.process.log import say
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -94,14 +95,14 @@ class _Lifespan:
 async def _deliver(timeout: float | None) -> None:
     started = monotonic()
     pending = 0
-    parts = lifecycle.used_parts()
+    parts = registry.active_pipelines()
     for part in parts:
-        part.hurry()
+        part.request_flush()
     for part in parts:
         assert isinstance(part, Pipeline)
         limit = part.shutdown_timeout if timeout is None else timeout
-        result = await asynchronous.flush(part, max(0.0, started + limit - monotonic()))
+        result = await aio.flush(part, max(0.0, started + limit - monotonic()))
         pending += result.pending
-    await asyncio.to_thread(lifecycle.tell_delivered)
+    await asyncio.to_thread(exit.run_after_exit_hooks)
     if pending:
         say(logging.WARNING, f"{pending} triggers are not delivered at the shutdown of the ASGI application")

@@ -2,23 +2,285 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from brockman.before_record import call_before_record
 from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError, InvalidTrigger
-from brockman.holding import Holder
-from brockman.secret import hidden
+from brockman.options.secret import hidden
+from brockman.process import registry, sigterm
+from brockman.process.clock import monotonic
+from brockman.process.registry import Lease
+from brockman.process.uwsgi import UWSGI
 
 if TYPE_CHECKING:
     import requests
 
-    from brockman.lessons import Lessons
+    from brockman.delivery.endpoint import EndpointLimits
+    from brockman.delivery.pipeline import Pipeline
+    from brockman.delivery.sending import SendResult
     from brockman.options import Options
-    from brockman.sending import Verdict
+    from brockman.stats import FlushResult, Stats
     from brockman.transport import Transport
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+
+class Flushes(Protocol):
+    """What can be flushed: a client."""
+
+    def flush(self, timeout: float | None) -> object:
+        """Block until everything recorded is settled, or the timeout."""
+
+    async def aflush(self, timeout: float | None) -> object:
+        """Do so without blocking the event loop."""
+
+
+class Flushing:
+    """Flush a client when the block, or the function, is left, also by an exception. May be used many times."""
+
+    def __init__(self, client: Flushes, timeout: float | None) -> None:
+        """Make it.
+
+        Args:
+            client: What to flush.
+            timeout: Seconds that the flush may take; None waits for as long as it takes.
+        """
+        self._client = client
+        self._timeout = timeout
+
+    def __enter__(self) -> Flushing:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.flush(self._timeout)
+
+    async def __aenter__(self) -> Flushing:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aflush(self._timeout)
+
+    def __call__(self, function: AnyFunction) -> AnyFunction:
+        """Return the function with a flush at its end."""
+        import inspect  # here: a module that imports the client need not wait for it
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def flushed_coroutine(*arguments: Any, **keywords: Any) -> Any:
+                async with self:
+                    return await function(*arguments, **keywords)
+
+            return flushed_coroutine  # type: ignore[return-value]
+
+        @functools.wraps(function)
+        def flushed(*arguments: Any, **keywords: Any) -> Any:
+            with self:
+                return function(*arguments, **keywords)
+
+        return flushed  # type: ignore[return-value]
+
+
+AnyHolder = TypeVar("AnyHolder", bound="Holder")
+
+
+class Holder:
+    """Holds the pipeline of its process and settings, and knows what to do when it is another one's."""
+
+    def __init__(
+        self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
+    ) -> None:
+        """Join the pipeline of this process for these options, or make it; see `FocusLabClient`."""
+        # Imported here: a module that imports the client, and makes none, need not wait for it.
+        from brockman.delivery.pipeline import Pipeline
+
+        self.options = options
+        if options.handle_sigterm:
+            sigterm.install()
+        self._refusal = None if options.enabled else "disabled"  # the reason why no trigger is taken
+        self._lease = Lease()
+        weakref.finalize(self, registry.release_collected, self._lease).atexit = False
+        is_own = transport is not None or session is not None
+        self._key = self._lease if is_own else options.identity
+        self._pipeline = registry.acquire(
+            self._key, self._lease, lambda: Pipeline(options, transport, session, key=self._key)
+        )
+
+    def _current(self) -> Pipeline:
+        """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
+        pipeline = self._pipeline
+        if pipeline.fork_flag[0] or (self._refusal is not None and not pipeline.is_inherited):
+            return pipeline
+        if self._refusal is None:
+            self._pipeline = registry.acquire(self._key, self._lease, pipeline.replacement)
+            if (
+                pipeline.is_inherited and UWSGI.is_first_worker()
+            ):  # another one's fork hook is in the place of ours
+                pipeline.buffer.transfer_to_child(self._pipeline.buffer.put)
+        else:
+            self._pipeline = pipeline.replacement()
+        return self._pipeline
+
+    def _refuse(self) -> bool:
+        """Count a trigger that is not taken; return False."""
+        return self._current().refuse(self._refusal or "closed")
+
+    def flush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Block until everything recorded before the call is settled, or the timeout.
+
+        Wakes the thread at once, and cuts a backoff wait short for one attempt. What other threads record
+        meanwhile is not waited for. From a callback, which runs in that thread, it returns at once. What processes
+        that are gone have left in `spool_dir` is adopted first, and waited for too: of 64 at a time, or
+        fewer where few files may be open.
+
+        Args:
+            timeout: Seconds; None waits for as long as it takes.
+
+        Returns:
+            What happened meanwhile; true when nothing that was recorded before is pending.
+        """
+        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        pipeline.buffer.adopt(seconds)
+        return pipeline.flush(max(0.0, seconds - (monotonic() - begun)))
+
+    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
+        """Do as `flush`, without blocking the event loop of `asyncio`."""
+        from brockman.delivery import aio
+
+        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        if pipeline.options.spool_dir is not None:
+            await aio.adopt(pipeline, seconds)
+        return await aio.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
+
+    def flushing(self, timeout: float | None = 2.0) -> Flushing:
+        """Return a `with` block, also a decorator, that flushes at its end: where processes freeze or end at once.
+
+        Both work for coroutines too (`async with`, `async def`). The client stays open.
+
+            @client.flushing(timeout=2)
+            def handler(event, context): ...
+
+        Args:
+            timeout: Seconds that the flush may take; None waits for as long as it takes.
+        """
+        return Flushing(self, timeout)
+
+    def close(self, timeout: float | None = 5.0) -> FlushResult:
+        """Flush, stop the thread, release the connections. Blocks for at most `timeout` seconds; None is for ever.
+
+        What could not be delivered by then is counted as dropped under `shutdown`, and one line on the log says
+        how many that were. Later triggers are dropped under `closed`. Closing again does nothing. While other
+        clients with the same settings are open, only the flush is done, and nothing is given up.
+
+        Returns:
+            What happened meanwhile; `pending` is how many were not delivered.
+        """
+        pipeline, seconds = self._current(), _seconds(timeout)
+        return pipeline.close(seconds) if self._is_last_to_close() else pipeline.flush(seconds)
+
+    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
+        """Do as `close`, without blocking the event loop of `asyncio`."""
+        from brockman.delivery import aio
+
+        pipeline, seconds = self._current(), _seconds(timeout)
+        if self._is_last_to_close():
+            return await aio.close(pipeline, seconds)
+        return await aio.flush(pipeline, seconds)
+
+    def _is_last_to_close(self) -> bool:
+        self._refusal = self._refusal or "closed"
+        return registry.release(self._lease)
+
+    def stats(self) -> Stats:
+        """Return a snapshot of the counts of this process and these settings. Does not block."""
+        pipeline = self._pipeline
+        return (self._current() if pipeline.is_inherited else pipeline).stats()
+
+    def __enter__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close within `shutdown_timeout`."""
+        self.close(self.options.shutdown_timeout)
+
+    async def __aenter__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close within `shutdown_timeout`, without blocking the event loop."""
+        await self.aclose(self.options.shutdown_timeout)
+
+    def __repr__(self) -> str:
+        # In a traceback of what made it fail, or before its settings are read:
+        if "_pipeline" not in self.__dict__:
+            return f"<{type(self).__name__} not in use yet>"
+        stats = self.stats()
+        return (
+            f"<{type(self).__name__} endpoint={self.options.endpoint!r} queued={stats.queued}"
+            f" in_flight={stats.in_flight} delivered={stats.delivered} rejected={stats.rejected}"
+            f" dropped={sum(stats.dropped.values())}>"
+        )
+
+    def __copy__(self: AnyHolder) -> AnyHolder:
+        return self
+
+    def __deepcopy__(self: AnyHolder, memo: object) -> AnyHolder:  # of a test's class data, say
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be pickled; make one in the process that uses it")
+
+
+def _seconds(timeout: float | None) -> float:
+    """Return a timeout as seconds to wait: None is infinite; less than nothing, or nan, is nothing."""
+    if timeout is None:
+        return math.inf
+    try:
+        seconds = float(timeout)  # a Decimal does not add to a float, and a lock takes no number of numpy's
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = type(timeout).__name__
+        raise type(error)(f"timeout: a value of type {kind} should be a number of seconds, or None") from None
+    return seconds if seconds > 0 else 0.0
+
+
+_ARGUMENTS = ("actor_id", "action", "obj", "identities", "attributes", "variables")
+
+
+def call_before_record(
+    hook: Callable[[dict[str, Any]], dict[str, Any] | None], values: tuple[Any, ...], pipeline: Pipeline
+) -> tuple[Any, ...] | None:
+    """Return the arguments of `record_trigger` as the hook wants them, or None when it keeps the trigger back.
+
+    That is counted as `filtered`. A hook that raises drops the trigger too (`hook_failed`): it may be there to
+    take personal data out.
+    """
+    try:
+        changed = hook(dict(zip(_ARGUMENTS, values, strict=True)))
+        if changed is not None and set(changed) <= set(_ARGUMENTS):
+            return tuple(changed.get(name) for name in _ARGUMENTS)
+        if changed is not None:
+            raise ConfigurationError(f"before_record should return a dict with the keys {_ARGUMENTS}, or None")
+    except Exception as error:
+        pipeline.callbacks.failed("before_record", error)
+        pipeline.drop("hook_failed")
+        return None
+    pipeline.drop("filtered")
+    return None
+
 
 _UTC = timezone.utc
 
@@ -64,11 +326,12 @@ class FocusLabClient(Holder):
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
-        from brockman import sending, trigger  # here for the reason that `Holder` has
+        from brockman.delivery import sending  # here for the reason that `Holder` has
+        from brockman.trigger import encode  # here for the reason that `Holder` has
 
         super().__init__(options, transport, session)
         self._sending = sending
-        self._encode_fields = trigger.encode_trigger
+        self._encode_fields = encode.encode_trigger
         self._before_record = options.before_record
         self._max_trigger_bytes = options.max_trigger_bytes
 
@@ -103,7 +366,7 @@ class FocusLabClient(Holder):
         if self._refusal is not None:
             return self._refuse()
         pipeline = self._pipeline
-        if not pipeline.mark[0]:
+        if not pipeline.fork_flag[0]:
             pipeline = self._current()
         try:
             body: bytes | None
@@ -203,21 +466,21 @@ class FocusLabClient(Holder):
         if body is not None:
             self._sending.send_now(self._current().transport, body)
 
-    def send_encoded(self, bodies: Sequence[bytes], lessons: Lessons) -> list[Verdict]:
+    def send_encoded(self, bodies: Sequence[bytes], limits: EndpointLimits) -> list[SendResult]:
         """Send what `encode_trigger` returned now, around the buffer, and return the verdict on each.
 
-        Blocks for one attempt; see `brockman.sending.send_each`. Who sends settles: what is not to be tried again
-        goes to `give_up`.
+        Blocks for one attempt; see `brockman.delivery.sending.send_each`. What is not to be tried again goes to
+        `give_up`.
         """
         if self._refusal is not None:
-            return [self._sending.Verdict(None) for _ in bodies if not self._refuse()]
+            return [self._sending.SendResult(None) for _ in bodies if not self._refuse()]
         pipeline = self._current()
-        return self._sending.send_each(pipeline.transport, pipeline.ledger, bodies, lessons)
+        return self._sending.send_each(pipeline.transport, pipeline.counters, bodies, limits)
 
     def give_up(self, body: bytes, error: FocusLabError) -> None:
         """Count a trigger that `send_encoded` could not deliver as rejected, and tell `on_error`."""
         pipeline = self._current()
-        self._sending.give_up(pipeline.ledger, pipeline.callbacks, body, error)
+        self._sending.give_up(pipeline.counters, pipeline.callbacks, body, error)
 
     def _drop_invalid(self, error: InvalidTrigger) -> None:
         if self.options.on_invalid == "raise":

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, overload
 
-from brockman import lifecycle
-from brockman.fitting import fit_actor, fit_mapping, fit_name
-from brockman.pipeline import Pipeline
+from brockman.delivery.pipeline import Pipeline
+from brockman.process import registry
 from brockman.transport import Answer, Transport
+from brockman.trigger.coerce import fit_actor, fit_mapping, fit_name
 
 
 @dataclass(frozen=True)
@@ -145,9 +145,9 @@ class _Captured(Pipeline):
         super().__init__(at_once, transport, key=original.key, spawn=_refuse)
         self._original = original
 
-    def succeed(self) -> Pipeline:
+    def replacement(self) -> Pipeline:
         """Return what the one that this stands in for would be followed by."""
-        return self._original.succeed()
+        return self._original.replacement()
 
 
 def _refuse(target: Callable[[], None]) -> None:
@@ -169,13 +169,13 @@ def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
     def substitute(original: Pipeline) -> Pipeline:
         return _Captured(original, transport)
 
-    lifecycle.substitutes.insert(0 if below else len(lifecycle.substitutes), substitute)
-    lifecycle.renew()
+    registry.substitutes.insert(0 if below else len(registry.substitutes), substitute)
+    registry.restart_all()
     try:
         yield
     finally:
-        lifecycle.substitutes.remove(substitute)
-        lifecycle.renew()
+        registry.substitutes.remove(substitute)
+        registry.restart_all()
 
 
 @contextmanager

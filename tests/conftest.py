@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 # Ignored in a shell's background, and by what is started there: but tests send it to programs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

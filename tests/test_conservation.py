@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from brockman.delivery.pipeline import Pipeline
+from brockman.delivery.policy import Outcome, classify
 from brockman.exceptions import BufferFull, ConnectionFailed
 from brockman.options import Options
-from brockman.pipeline import Pipeline
-from brockman.retry import Ruling, classify
 from brockman.transport import Answer
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 from tests.conftest import KEY
 
 MAX_ATTEMPTS = 3
@@ -84,11 +84,11 @@ class Server:
         return Answer(207, json.dumps({"rejected": rejected}).encode())
 
     def _refuse(self, status: int, ns: list[int], is_array: bool) -> Answer:
-        ruling = classify(status)
+        outcome = classify(status)
         if not is_array:
-            if ruling in (Ruling.REFUSED, Ruling.TOO_LARGE):
+            if outcome in (Outcome.REFUSED, Outcome.TOO_LARGE):
                 self.refused += ns
-            elif ruling is Ruling.FAULTY:
+            elif outcome is Outcome.SERVER_ERROR:
                 self.faults[ns[0]] += 1
                 self.refused += ns if self.faults[ns[0]] == MAX_ATTEMPTS else []
         return Answer(status)
@@ -127,7 +127,7 @@ class Conservation(RuleBasedStateMachine):
             spawn=no_thread,
         )
         # Callers deliver too where there is no thread, for a second at a time: here only `flush` and `close` do.
-        self.pipeline._stand_in._rest_until = math.inf
+        self.pipeline._inline._rest_until = math.inf
 
     @rule(count=st.integers(1, 15), pad=st.integers(0, 300))
     def record(self, count: int, pad: int) -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
-from brockman.interpreter import HAS_GIL
-from brockman.secret import Secret
+from brockman.options.secret import Secret
+from brockman.process.threads import HAS_GIL
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
-from brockman.trigger import orjson
+from brockman.trigger.encode import orjson
 from tests.conftest import eventually
 
 pytestmark = pytest.mark.skipif(
@@ -109,16 +109,16 @@ def count_instructions(client: FocusLabClient) -> Counter[str]:
 
 
 def count_at_rest(client: FocusLabClient) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Count what a trigger costs while the thread sleeps until a batch is full: then nothing rings for it."""
+    """Count what a trigger costs while the thread sleeps until a batch is full: then no wakeup is set for it."""
 
     counts: list[tuple[Counter[str], Counter[str]]] = []
 
-    def rings_nothing() -> bool:
+    def wakes_nobody() -> bool:
         counts.append(count_calls(lambda: record(client)))
-        return "ring" not in counts[-1][0]
+        return "_wake" not in counts[-1][0]
 
     record(client)
-    assert eventually(rings_nothing)
+    assert eventually(wakes_nobody)
     return *counts[-1], count_instructions(client)
 
 

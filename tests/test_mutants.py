@@ -21,33 +21,33 @@ run_state_machine_as_test(Conservation, settings=settings(
 """
 MUTANTS = {
     "a settle is skipped": (
-        "delivery.py",
+        "delivery/engine.py",
         "self._settle(len(bodies) - settled, True)",
         "pass",
     ),
     "a 207 counts as all delivered": (
-        "delivery.py",
+        "delivery/engine.py",
         "self._settle_each(bodies, verdicts or {}, answer)",
         "self._accepted(bodies)",
     ),
     "the verdicts of a 207 are shifted by one": (
-        "batch.py",
+        "trigger/batch.py",
         "verdicts.setdefault(index,",
         "verdicts.setdefault((index + 1) % count,",
     ),
     "the newest is dropped without counting": (
         "buffer/memory.py",
-        'self._ledger.drop("overflow", body)',
+        'self._counters.drop("overflow", body)',
         "pass",
     ),
     "the oldest is dropped without counting": (
         "buffer/memory.py",
-        'self._ledger.dropped["overflow"] += 1',
+        'self._counters.dropped["overflow"] += 1',
         "pass",
     ),
     "the oldest is dropped without a word to on_drop": (
         "buffer/memory.py",
-        'self._ledger.tell("overflow", body)',
+        'self._counters.notify_drop("overflow", body)',
         "pass",
     ),
     "the last of a batch is forgotten on the way": (
@@ -61,24 +61,24 @@ MUTANTS = {
         "self._in_flight.extend(islice(self._waiting, fitting))",
     ),
     "a lost answer counts as delivered": (
-        "delivery.py",
-        "ruling = Ruling.AWAY\n            else",
-        "ruling, answer = Ruling.ACCEPTED, Answer(201)\n                return ruling, answer\n            else",
+        "delivery/engine.py",
+        "outcome = Outcome.UNAVAILABLE\n            else",
+        "return Outcome.ACCEPTED, Answer(201)\n            else",
     ),
     "a refused trigger counts as delivered": (
-        "delivery.py",
+        "delivery/engine.py",
         "self._settle(1, False)",
         "self._settle(1, True)",
     ),
     "a trigger that always meets a 500 vanishes from the counts": (
         "buffer/memory.py",
-        "self._ledger.rejected += count",
-        "self._ledger.rejected += 0",
+        "self._counters.rejected += count",
+        "self._counters.rejected += 0",
     ),
-    "halving loses a trigger": ("batch.py", "bodies[middle:]", "bodies[middle + 1 :]"),
-    "halving sends a trigger twice": ("batch.py", "bodies[middle:]", "bodies[middle - 1 :]"),
+    "halving loses a trigger": ("trigger/batch.py", "bodies[middle:]", "bodies[middle + 1 :]"),
+    "halving sends a trigger twice": ("trigger/batch.py", "bodies[middle:]", "bodies[middle - 1 :]"),
     "a portal's page counts as success": (
-        "retry.py",
+        "delivery/policy.py",
         "and _is_html(content_type, body)",
         "and False",
     ),
@@ -89,7 +89,7 @@ MUTANTS = {
     ),
     "close does not count what it gives up": (
         "buffer/memory.py",
-        "self._ledger.dropped[reason] += 1",
+        "self._counters.dropped[reason] += 1",
         "pass",
     ),
     "the bound in bytes is not kept": (
@@ -98,9 +98,9 @@ MUTANTS = {
         "self._bytes += 0",
     ),
     "a retry after a stale connection goes to the next batch": (
-        "delivery.py",
-        "        self._ledger.retries += 1  # over a fresh",
-        "        return Answer(201)\n        self._ledger.retries += 1  # over a fresh",
+        "delivery/engine.py",
+        "        self._counters.retries += 1  # over a fresh",
+        "        return Answer(201)\n        self._counters.retries += 1  # over a fresh",
     ),
 }
 
@@ -110,9 +110,15 @@ def test_the_conservation_test_catches(name, tmp_path):
     """The fault named in the parameter is found."""
     file, old, new = MUTANTS[name]
     shutil.copytree(ROOT / "brockman", tmp_path / "brockman", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tests").mkdir()
-    for needed in ("__init__.py", "conftest.py", "server.py", "test_conservation.py"):
-        shutil.copy(ROOT / "tests" / needed, tmp_path / "tests")
+    (tmp_path / "tests" / "support").mkdir(parents=True)
+    for needed in (
+        "__init__.py",
+        "conftest.py",
+        "support/__init__.py",
+        "support/server.py",
+        "test_conservation.py",
+    ):
+        shutil.copy(ROOT / "tests" / needed, tmp_path / "tests" / needed)
     source = (tmp_path / "brockman" / file).read_text()
     assert source.count(old) >= 1, "the code has changed: write this mutant anew"
     (tmp_path / "brockman" / file).write_text(source.replace(old, new, 1))

@@ -72,7 +72,7 @@ def test_threads_are_captured_without_a_thread_of_ours(make_client):
             thread.start()
         for thread in threads:
             thread.join()
-        assert not any(thread.name == "brockman-flusher" for thread in threading.enumerate())
+        assert not any(thread.name == "brockman-worker" for thread in threading.enumerate())
     assert len({trigger.variables["n"] for trigger in outbox}) == 400
 
 

@@ -4,11 +4,11 @@
 and any of these may record a trigger, flush or close. So there is no lock on the way in. A trigger moves from
 place to place by one C call that takes it out and puts it in (`move`), and is always in exactly one of them::
 
-    put -> waiting -> in flight -> settled (counted in the ledger)
-              `-> evicted -> dropped (counted in the ledger)
+    put -> waiting -> in flight -> settled (counted in the counters)
+              `-> evicted -> dropped (counted in the counters)
 
-How many there are is read off the places, never kept beside them. `_bytes` and the ledger's counts change in
-straight lines of code, see `ledger`.
+How many there are is read off the places, never kept beside them. `_bytes` and the counters's counts change in
+straight lines of code, see `counters`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 
-from brockman.batch import count_fitting
-from brockman.buffer.interface import EndsWithItsProcess
-from brockman.buffer.moving import Moves, give_each, move
-from brockman.buffer.waiting_room import WaitingRoom
+from brockman.buffer.base import EndsWithItsProcess
+from brockman.buffer.counters import Counters
+from brockman.buffer.moves import READ_TRIES, SeqLock, give_each, move
 from brockman.exceptions import BufferFull
-from brockman.interpreter import HAS_GIL
-from brockman.ledger import Ledger
+from brockman.process.sync import Condition
+from brockman.process.threads import HAS_GIL
+from brockman.trigger.batch import count_fitting
 
 NEVER = 2**62  # a threshold that no buffer reaches
-READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever
 
 
 class MemoryBuffer(EndsWithItsProcess):
@@ -38,7 +37,7 @@ class MemoryBuffer(EndsWithItsProcess):
 
     def __init__(
         self,
-        ledger: Ledger,
+        counters: Counters,
         *,
         max_count: int,
         max_bytes: int,
@@ -50,38 +49,38 @@ class MemoryBuffer(EndsWithItsProcess):
         """Make an empty buffer.
 
         Args:
-            ledger: Where settled and dropped triggers are counted.
+            counters: Where settled and dropped triggers are counted.
             max_count: How many triggers may wait.
             max_bytes: How many bytes may wait.
             overflow: One of the policies of `Options.overflow`.
             block_timeout: Seconds that `put` may wait under the policy "block".
-            wake: Called by `put` when as many wait as `due_at` was told, and when there is no room.
+            wake: Called by `put` when as many wait as `set_wake_threshold` was told, and when there is no room.
             may_wait: Whether the calling thread may wait for room: not the one that makes it.
         """
         self._waiting: deque[bytes] = deque()
         self._in_flight: deque[bytes] = deque()
         self._evicted: deque[bytes] = deque()
         self._bytes = 0  # of what waits
-        self._due_count = 1
-        self._due_bytes = NEVER
-        self._pressed = False  # there was no room for a trigger since the last take
-        self._ledger = ledger
-        self._guard = ledger.guard
+        self._wake_count = 1
+        self._wake_bytes = NEVER
+        self._overflowed = False  # there was no room for a trigger since the last take
+        self._counters = counters
+        self._guard = counters.guard
         self._max_count = max_count
         self._max_bytes = max_bytes
         self._overflow = overflow
         self._block_timeout = block_timeout
         self._wake = wake
         self._may_wait = may_wait
-        self._blocked = WaitingRoom()
-        self._abandoned = False
-        self._moves = Moves()  # take, settle and abandon; never put
+        self._blocked = Condition()
+        self._discarded = False
+        self._seqlock = SeqLock()  # take, settle and discard; never put
         self.removed = 0  # how many that once waited are settled or dropped; the flush watermark
 
     @property
     def version(self) -> int:
         """What was read is one moment's when this was even before, and is the same after."""
-        return self._moves.version
+        return self._seqlock.version
 
     def __len__(self) -> int:
         """Return how many wait, those in flight not counted."""
@@ -104,7 +103,7 @@ class MemoryBuffer(EndsWithItsProcess):
 
     @property
     def evicted(self) -> int:
-        """How many are on their way from `waiting` to the ledger."""
+        """How many are on their way from `waiting` to the counters."""
         return len(self._evicted)
 
     @property
@@ -119,9 +118,9 @@ class MemoryBuffer(EndsWithItsProcess):
         return total
 
     @property
-    def is_abandoned(self) -> bool:
-        """Whether `abandon` was called: what is put afterwards will never be taken."""
-        return self._abandoned
+    def is_discarded(self) -> bool:
+        """Whether `discard` was called: what is put afterwards will never be taken."""
+        return self._discarded
 
     @property
     def oldest(self) -> bytes | None:
@@ -135,16 +134,16 @@ class MemoryBuffer(EndsWithItsProcess):
 
     @property
     def is_due(self) -> bool:
-        """Whether as much waits as `due_at` was told, or there was no room for a trigger."""
-        return self._pressed or len(self._waiting) >= self._due_count or self._bytes >= self._due_bytes
+        """Whether as much waits as `set_wake_threshold` was told, or there was no room for a trigger."""
+        return self._overflowed or len(self._waiting) >= self._wake_count or self._bytes >= self._wake_bytes
 
     def holds(self, count: int, size: int) -> bool:
         """Return whether at least so many triggers, or bytes, wait."""
         return len(self) >= count or self.waiting_bytes >= size
 
-    def due_at(self, count: int, size: int) -> None:
+    def set_wake_threshold(self, count: int, size: int) -> None:
         """Set how many triggers, or bytes, make `put` call `wake`. Only the flusher's role sets it."""
-        self._due_count, self._due_bytes = count, size
+        self._wake_count, self._wake_bytes = count, size
 
     def put(self, body: bytes) -> bool:
         """Add a trigger; False when it was dropped for want of room (and counted as `overflow`).
@@ -156,8 +155,8 @@ class MemoryBuffer(EndsWithItsProcess):
         """
         size, waiting = len(body), self._waiting
         if (len(waiting) >= self._max_count or self._bytes + size > self._max_bytes) and not self._make_room(size):
-            self._ledger.drop("overflow", body)
-            if self._due_count < NEVER:  # it sleeps, and is to tell of the drop
+            self._counters.drop("overflow", body)
+            if self._wake_count < NEVER:  # it sleeps, and is to tell of the drop
                 self._wake()
             if self._overflow == "raise":
                 raise BufferFull(
@@ -171,7 +170,7 @@ class MemoryBuffer(EndsWithItsProcess):
         else:
             with self._guard:
                 self._bytes += size
-        if len(waiting) >= self._due_count or self._bytes >= self._due_bytes:
+        if len(waiting) >= self._wake_count or self._bytes >= self._wake_bytes:
             self._wake()
         return True
 
@@ -181,8 +180,8 @@ class MemoryBuffer(EndsWithItsProcess):
     def _make_room(self, size: int) -> bool:
         if self._has_room(size):  # `_bytes` is a little ahead when the last one was taken at once
             return True
-        self._pressed = True
-        if self._due_count < NEVER:  # the flusher sleeps: the bounds are below a full batch
+        self._overflowed = True
+        if self._wake_count < NEVER:  # the flusher sleeps: the bounds are below a full batch
             self._wake()
         if size > self._max_bytes:
             return False
@@ -192,7 +191,7 @@ class MemoryBuffer(EndsWithItsProcess):
             return True
         if self._overflow != "block" or not self._may_wait():
             return False
-        return self._blocked.wait(lambda: self._has_room(size), self._block_timeout, lambda: self._abandoned)
+        return self._blocked.wait(lambda: self._has_room(size), self._block_timeout, lambda: self._discarded)
 
     def _bury(self) -> None:
         """Count what was evicted. A signal handler may do the same in the middle: each is counted once."""
@@ -204,23 +203,23 @@ class MemoryBuffer(EndsWithItsProcess):
             size = len(body)
             mine = False
             with self._guard:
-                if self._evicted and self._evicted[0] is body:  # from here to the `del`, no call: see `ledger`
+                if self._evicted and self._evicted[0] is body:  # from here to the `del`, no call: see `counters`
                     self._bytes -= size
                     self.removed += 1
-                    self._ledger.dropped["overflow"] += 1
+                    self._counters.dropped["overflow"] += 1
                     del self._evicted[0]
                     mine = True
             if mine:
-                self._ledger.tell("overflow", body)
+                self._counters.notify_drop("overflow", body)
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Move the oldest triggers in flight and return them: as many as the limits allow, at least one.
 
         What is still in flight, because its delivery was cut short by an error, is returned again instead.
         """
-        self._pressed = False
-        with self._moves.under_way():
-            if not self._in_flight and not self._abandoned:
+        self._overflowed = False
+        with self._seqlock.write():
+            if not self._in_flight and not self._discarded:
                 # What a thread evicts between these two lines makes the batch another one, and at worst too large
                 # for one request, which delivery then cuts.
                 fitting = count_fitting(self._peek(min(max_count, self._likely(max_bytes))), max_bytes)
@@ -231,7 +230,7 @@ class MemoryBuffer(EndsWithItsProcess):
                 if HAS_GIL and not self._waiting:
                     self._bytes = 0  # an exception between append and += left it wrong: mended here
             batch = list(self._in_flight)
-        self._blocked.ring()
+        self._blocked.notify()
         return batch
 
     def _likely(self, size: int) -> int:
@@ -251,21 +250,21 @@ class MemoryBuffer(EndsWithItsProcess):
         return list(self._waiting.copy())[:count]
 
     def settle(self, count: int, *, delivered: bool) -> bool:
-        """Count the oldest of those in flight as delivered, or as rejected; after `abandon` only return False."""
-        with self._moves.under_way():
-            if self._abandoned:
+        """Count the oldest of those in flight as delivered, or as rejected; after `discard` only return False."""
+        with self._seqlock.write():
+            if self._discarded:
                 return False
             for _ in range(count):
                 self._in_flight.popleft()
             with self._guard:
                 self.removed += count
                 if delivered:
-                    self._ledger.delivered += count
+                    self._counters.delivered += count
                 else:
-                    self._ledger.rejected += count
+                    self._counters.rejected += count
         return True
 
-    def give_away(self, put: Callable[[bytes], object]) -> None:
+    def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
         """Give all that is here to `put`, uncounted: for the child of a fork that takes over. Takes no lock."""
         give_each(self._in_flight, put)
         give_each(self._waiting, put)
@@ -275,19 +274,19 @@ class MemoryBuffer(EndsWithItsProcess):
         self._waiting.clear()
         self._in_flight.clear()
 
-    def abandon(self, reason: str) -> list[bytes]:
+    def discard(self, reason: str) -> list[bytes]:
         """Drop all that waits and all in flight, and return it: the caller tells `on_drop`."""
-        self._abandoned = True
+        self._discarded = True
         dropped: list[bytes] = []
-        with self._moves.under_way():
+        with self._seqlock.write():
             move(self._waiting, self._in_flight, NEVER)
             while self._in_flight:
                 dropped.append(self._in_flight[0])
                 with self._guard:
-                    self.removed += 1  # from here to the `del`, no call: see `ledger`
-                    self._ledger.dropped[reason] += 1
+                    self.removed += 1  # from here to the `del`, no call: see `counters`
+                    self._counters.dropped[reason] += 1
                     del self._in_flight[0]
             self._bytes = 0
-            self.due_at(1, NEVER)  # a put that comes after this rings
-        self._blocked.ring()
+            self.set_wake_threshold(1, NEVER)  # a put that comes after this rings
+        self._blocked.notify()
         return dropped

@@ -5,7 +5,7 @@
     record_trigger.delay(user.id, "viewed", "blog post", identities={"email": user.email})
 
 It works with whichever Celery app is current. The client's settings are read from the environment, and so are its
-own: see `brockman.celery_settings.CelerySettings`.
+own: see `brockman.options.celery.CelerySettings`.
 """
 
 from brockman.celery.task import RecordTask, make_task

@@ -13,12 +13,12 @@ from typing import Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
-from brockman.celery.calling import Caller, has_followers, in_order, unpublished
-from brockman.celery.execution import Executor, as_uuid
-from brockman.celery_settings import CelerySettings
+from brockman.celery.publish import Caller, has_followers, in_order, unpublished
+from brockman.celery.worker import Executor, as_uuid
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
-from brockman.per_process import PerProcess
+from brockman.options.celery import CelerySettings
+from brockman.process.fork import PerProcess
 
 
 class RecordTask(celery.Task):
@@ -26,7 +26,7 @@ class RecordTask(celery.Task):
 
     abstract = True
     ignore_result = True
-    Strategy = "brockman.celery.strategy:take_at_once"
+    Strategy = "brockman.celery.worker:take_at_once"
     max_retries = None  # a trigger is retried for as long as it takes
     # In either mode a message is acknowledged when its trigger is taken care of, and comes again if that fails.
     acks_late = True
@@ -122,7 +122,7 @@ class RecordTask(celery.Task):
         caller: Caller | None = self.__dict__.get("_calling")
         return caller or self.__dict__.setdefault("_calling", Caller())
 
-    def give_back(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
+    def requeue(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
         """End this execution, and have the trigger come again after so many seconds.
 
         Raises:

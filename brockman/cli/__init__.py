@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 import brockman
-from brockman.cli.interrupt import as_exceptions, exit_status
+from brockman.cli.terminal import as_exceptions, exit_status
 from brockman.exceptions import ConfigurationError
 
 DESCRIPTION = "The FocusLab client: run a collector, see a demonstration, send triggers from a file or a spool."

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
-from brockman.cli.arguments import Arguments
-from brockman.cli.lines import BadLine, Line, Reading, shown
+from brockman.cli.source import Arguments, BadLine, Line, Reading, shown
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _LINE = re.compile(

@@ -5,28 +5,158 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
+import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import perf_counter_ns
 from typing import Any
 
-from brockman.cli.collector_process import CollectorFailed, CollectorProcess
-from brockman.cli.extras import has_collector
-from brockman.cli.interrupt import shield
-from brockman.cli.progress import Progress
-from brockman.cli.proof import Proof, examine
-from brockman.cli.recording import THREADS, record_all
-from brockman.cli.scenario import compose
-from brockman.cli.table import Row, format_table
+import brockman
+from brockman.cli.proof import Proof, compose, examine
+from brockman.cli.serve import has_collector
+from brockman.cli.source import Arguments
+from brockman.cli.terminal import Progress, Row, format_table, ignore_signals
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
 from brockman.options import Options
+from brockman.process.clock import monotonic
 from brockman.stats import Stats
+
+_STOP_WITHIN = 10.0  # seconds
+
+
+class CollectorFailed(Exception):
+    """Raised when the collector does not start; the text is what it said."""
+
+
+class CollectorProcess:
+    """Listens on a free port of the loopback interface. Its files are in a folder that the caller removes.
+
+    Attributes:
+        database: Path of its SQLite file.
+        endpoint: Its URL, once it has started.
+    """
+
+    def __init__(self, folder: Path, api_key: str, *, outage_after: int, outage_for: float) -> None:
+        """Prepare; nothing runs before `with`."""
+        self.database = folder / "triggers.sqlite3"
+        self.endpoint = ""
+        self._folder = folder
+        self._said = folder / "collector.log"
+        self._api_key = api_key
+        self._outage = ["--outage-after", str(outage_after), "--outage-for", str(outage_for)]
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> CollectorProcess:
+        """Start it, and wait until it listens.
+
+        Raises:
+            CollectorFailed: When it ends instead.
+        """
+        command = [sys.executable, "-m", "brockman.collector", "--port", "0", "--database", str(self.database)]
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                command + self._outage,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                text=True,
+                cwd=self._folder,  # -m looks for modules there first: the current one may hold a queue.py
+                env=self._environment(),
+                start_new_session=True,  # Ctrl-C at the terminal is for us; we end it when we have finished
+            )
+        try:
+            assert self._process.stdout is not None
+            line = self._process.stdout.readline()
+            if not line.startswith("listening on "):
+                self._process.wait(_STOP_WITHIN)
+                raise CollectorFailed(self._said.read_text(errors="replace").strip() or "it said nothing")
+        except BaseException:
+            self.stop()
+            raise
+        self.endpoint = line.removeprefix("listening on ").strip()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it, and wait until it has ended. Idempotent."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_WITHIN)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        finally:
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+
+    def _environment(self) -> dict[str, str]:
+        """Return ours, with the key, and with this very brockman to be found from another folder."""
+        place = os.path.dirname(os.path.dirname(os.path.abspath(brockman.__file__)))
+        paths = [place, os.environ.get("PYTHONPATH", "")]
+        return {**os.environ, "FL_API_KEY": self._api_key, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+THREADS = 8
+
+
+def record_all(client: FocusLabClient, compose: Callable[[int], Arguments], count: int) -> list[int]:
+    """Record the triggers 1 to `count`, from `THREADS` threads.
+
+    All stop when one is not buffered. When this is interrupted, the client is closed: a thread that waits for
+    room in the buffer waits no longer.
+
+    Args:
+        client: What to record through.
+        compose: Returns the arguments of the trigger of a number.
+        count: How many.
+
+    Returns:
+        What each call of `record_trigger` took, in nanoseconds.
+    """
+    stop = threading.Event()
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="demo")
+    try:
+        shares = [
+            pool.submit(_record_share, client, compose, range(first, count + 1, THREADS), stop)
+            for first in range(1, THREADS + 1)
+        ]
+        return [cost for share in shares for cost in share.result()]
+    except BaseException:
+        stop.set()
+        client.close(0.0)
+        raise
+    finally:
+        pool.shutdown()
+
+
+def _record_share(
+    client: FocusLabClient, compose: Callable[[int], Arguments], numbers: range, stop: threading.Event
+) -> list[int]:
+    costs = []
+    for number in numbers:
+        if stop.is_set():
+            break
+        arguments = compose(number)
+        before = perf_counter_ns()
+        recorded = client.record_trigger(*arguments)
+        costs.append(perf_counter_ns() - before)
+        if not recorded:
+            stop.set()
+    return costs
+
 
 DESCRIPTION = """\
 Start a collector, record triggers from many threads while it is away for a moment, and prove from its database
@@ -49,7 +179,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demonstration."""
     if not has_collector("demo"):
         return 2
-    from brockman.collector.refusal import InvalidSetting, StoreUnavailable
+    from brockman.collector.errors import InvalidSetting, StoreUnavailable
 
     try:
         outcome, proof = _perform(options.seed, options.triggers)
@@ -65,7 +195,7 @@ def _perform(seed: int, count: int) -> tuple[Outcome, Proof]:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="brockman-demo-")))
         collector = CollectorProcess(folder, api_key, outage_after=outage_after, outage_for=_OUTAGE)
         stack.enter_context(collector)
-        stack.callback(shield)  # on the way out this comes first
+        stack.callback(ignore_signals)  # on the way out this comes first
         _introduce(collector.endpoint, count, outage_after)
         with _no_proxy():
             outcome = _record(collector.endpoint, api_key, seed, count)

@@ -6,14 +6,72 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
-from brockman.cli.arguments import Arguments
-from brockman.cli.scenario import NUMBER, compose
+from brockman.cli.source import Arguments
 
 if TYPE_CHECKING:
     from brockman.collector.store import Store
+
+NUMBER = "number"  # the variable that tells each trigger from every other, counted from 1
+_PEOPLE = 2000
+_FIRST = ("Ada", "Björn", "Chidi", "Dolores", "Émile", "Fatima", "Grace", "Hiroshi", "Inés", "Jürgen", "Łucja")
+_LAST = ("Okafor", "Novák", "Silva", "García", "Tanaka", "Larsen", "Moreau", "Schmidt", "Иванова")
+_PLANS = ("free", "free", "free", "team", "business")
+_PRODUCTS = ("desk lamp", "notebook", "headphones", "backpack", "tea pot", "bicycle wakeup", "camera", "chess set")
+_POSTS = ("Ten quiet keyboards", "How we moved house", "What is new in May", "Über Fehler", "四季の料理")
+_PAGES = ("home page", "pricing page", "careers page", "help page")
+_TAGS = ("news", "product", "howto", "people", "sale", "python")
+_WORDS = ("lamp", "blue notebook", "gift", "wakeup", "café", "noise cancelling", "size 42")
+_ACTIONS = ("viewed", "searched", "added to cart", "bought", "signed up", "cancelled", "rated")
+_WEIGHTS = (60, 12, 10, 6, 3, 2, 7)
+
+
+def compose(seed: int, number: int) -> Arguments:
+    """Return the trigger of a number, counted from 1."""
+    random = Random(seed * 2**40 + number)
+    actor = int(_PEOPLE * random.random() ** 2)  # some come often, most now and then
+    identities, attributes = _person(actor)
+    (action,) = random.choices(_ACTIONS, _WEIGHTS)
+    obj, variables = _act(random, action)
+    return Arguments(str(1000 + actor), action, obj, identities, attributes, {NUMBER: number, **variables})
+
+
+@lru_cache(maxsize=_PEOPLE)
+def _person(actor: int) -> tuple[dict[str, str], dict[str, Any]]:
+    random = Random(actor)
+    name = f"{random.choice(_FIRST)} {random.choice(_LAST)}"
+    identities = {"email": f"person{actor}@example.com"}
+    if random.random() < 0.2:
+        identities["phone"] = f"+4930{random.randrange(10**6):06d}"
+    visits, subscribed = random.randrange(1, 400), random.random() < 0.4
+    return identities, {
+        "name": name,
+        "plan": random.choice(_PLANS),
+        "visits": visits,
+        "newsletter": subscribed,
+    }
+
+
+def _act(random: Random, action: str) -> tuple[str, dict[str, Any]]:
+    """Return the object of an action, and what belongs to it."""
+    if action == "viewed":
+        if random.random() < 0.4:
+            return random.choice(_PAGES), {"seconds": round(random.expovariate(1 / 20), 1)}
+        return "blog post", {"title": random.choice(_POSTS), "tags": random.sample(_TAGS, random.randrange(4))}
+    if action == "searched":
+        return "shop", {"query": random.choice(_WORDS), "hits": random.randrange(60)}
+    if action in ("signed up", "cancelled"):
+        return random.choice(_PLANS), {"trial": random.random() < 0.5}
+    product = random.choice(_PRODUCTS)
+    if action == "rated":
+        return product, {"stars": random.randint(1, 5)}
+    price = random.randrange(500, 20000) / 100
+    return product, {"price": price, "quantity": random.randint(1, 3), "gift": random.random() < 0.1}
+
 
 _PAGE = 10_000
 _NAMED = 10  # how many numbers a problem names
@@ -31,7 +89,7 @@ class Proof:
         missing: Numbers of the triggers that are not there.
         double: Numbers of those that are there more than once.
         altered: Numbers of those that are there, but not as they were recorded.
-        strangers: How many rows hold what was never recorded.
+        unknown_files: How many rows hold what was never recorded.
     """
 
     expected: int
@@ -41,7 +99,7 @@ class Proof:
     missing: list[int]
     double: list[int]
     altered: list[int]
-    strangers: int
+    unknown_files: int
 
     @property
     def problems(self) -> list[str]:
@@ -51,8 +109,8 @@ class Proof:
             for what, numbers in (("missing", self.missing), ("double", self.double), ("altered", self.altered))
             if numbers
         ]
-        if self.strangers:
-            found.append(f"never recorded: {self.strangers}")
+        if self.unknown_files:
+            found.append(f"never recorded: {self.unknown_files}")
         if self.distinct_ids != self.rows:
             found.append(f"ids: {self.rows} rows have {self.distinct_ids} different ones")
         return found
@@ -68,7 +126,7 @@ def examine(database: Path, seed: int, count: int) -> Proof:
     """Compare a collector's database with the triggers 1 to `count` of a scenario, field by field.
 
     Raises:
-        brockman.collector.refusal.InvalidSetting, brockman.collector.refusal.StoreUnavailable: When the database
+        brockman.collector.errors.InvalidSetting, brockman.collector.errors.StoreUnavailable: When the database
             cannot be read.
     """
     from brockman.collector.store import Store
@@ -82,13 +140,13 @@ def examine(database: Path, seed: int, count: int) -> Proof:
 
 def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, count: int) -> Proof:
     ids, numbers, altered = set(), Counter[int](), []
-    rows = strangers = 0
+    rows = unknown_files = 0
     for trigger in triggers:
         rows += 1
         ids.add(trigger.get("id"))
         number = trigger.get("variables", {}).get(NUMBER)
         if type(number) is not int or not 1 <= number <= count:
-            strangers += 1
+            unknown_files += 1
             continue
         numbers[number] += 1
         if not _is_same(trigger, compose(seed, number)):
@@ -101,12 +159,12 @@ def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, cou
         missing=[number for number in range(1, count + 1) if number not in numbers],
         double=sorted(number for number, times in numbers.items() if times > 1),
         altered=sorted(altered),
-        strangers=strangers,
+        unknown_files=unknown_files,
     )
 
 
 def _read_all(store: Store) -> Iterator[dict[str, Any]]:
-    from brockman.collector.query import Query
+    from brockman.collector.schema import Query
 
     after: int | None = 0
     while after is not None:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from importlib.util import find_spec
 from typing import Any
 
-from brockman.cli.extras import has_collector
+_NEEDED = ("starlette", "uvicorn", "httptools")
+
+
+def has_collector(command: str) -> bool:
+    """Return whether the collector can run; if not, say on stderr what to install."""
+    if all(find_spec(name) is not None for name in _NEEDED):
+        return True
+    print(f"brockman {command} needs the collector: pip install 'brockman[collector]'", file=sys.stderr)
+    return False
+
 
 DESCRIPTION = """\
 Run a collector: it takes triggers over HTTP, as the FocusLab API does, and keeps them in a SQLite file.
@@ -54,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the collector until a signal ends it."""
     if not has_collector("serve"):
         return 2
-    from brockman.collector.refusal import InvalidSetting
+    from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
 
     api_key = options.api_key or os.environ.get("FL_API_KEY") or None

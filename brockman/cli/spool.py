@@ -64,17 +64,20 @@ def run(options: argparse.Namespace) -> int:
     if given and not options.send:
         raise ConfigurationError(f"--{given[0].replace('_', '-')} goes with --send")
     try:
-        from brockman.cli import spool_sending, spool_table  # here: a spool is for POSIX
+        from brockman.cli import (
+            spool_send,  # here: a spool is for POSIX
+            spool_view,  # here: a spool is for POSIX
+        )
     except ImportError:
         raise ConfigurationError("there are no spools on this system") from None
 
     if options.send:
-        return spool_sending.send(options)
+        return spool_send.send(options)
     if options.list:
-        return spool_table.list_triggers(options.dir)
+        return spool_view.list_triggers(options.dir)
     if options.drop_damaged:
-        return spool_table.drop_damaged(options.dir)
-    return spool_table.show(options.dir)
+        return spool_view.drop_damaged(options.dir)
+    return spool_view.show(options.dir)
 
 
 def _seconds(text: str) -> float:

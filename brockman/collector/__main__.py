@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from brockman.collector.refusal import InvalidSetting
+from brockman.collector.errors import InvalidSetting
 from brockman.collector.server import DEFAULT_PORT, serve
 
 

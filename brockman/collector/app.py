@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import answers
-from brockman.collector.answers import answer
-from brockman.collector.gate import HostCheck, KeyCheck
-from brockman.collector.intake import read_triggers, verdicts
+from brockman.collector import responses
+from brockman.collector.auth import HostCheck, KeyCheck
+from brockman.collector.errors import InvalidSetting, Refusal, StoreUnavailable
+from brockman.collector.ingest import read_triggers, verdicts
 from brockman.collector.outage import RehearsedOutage
-from brockman.collector.query import parse_query
-from brockman.collector.refusal import InvalidSetting, Refusal, StoreUnavailable
 from brockman.collector.request_body import check_headers, inflate, read_body
+from brockman.collector.responses import answer
+from brockman.collector.schema import parse_query
 from brockman.collector.store import Store
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -72,10 +72,10 @@ def create_app(
         ],
         middleware=middleware,
         exception_handlers={
-            Refusal: answers.on_refusal,
-            StoreUnavailable: answers.on_store_unavailable,
-            HTTPException: answers.on_http_exception,
-            Exception: answers.on_fault,
+            Refusal: responses.on_refusal,
+            StoreUnavailable: responses.on_store_unavailable,
+            HTTPException: responses.on_http_exception,
+            Exception: responses.on_fault,
         },
     )
     app.router.redirect_slashes = False  # clients follow no redirects: their key must not leave for another host

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from brockman.collector.answers import refuse
-from brockman.collector.refusal import Refusal
+from brockman.collector.errors import Refusal
+from brockman.collector.responses import refuse
 
 
 class RehearsedOutage:

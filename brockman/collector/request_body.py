@@ -8,7 +8,7 @@ import zlib
 
 from starlette.requests import ClientDisconnect, Request
 
-from brockman.collector.refusal import Refusal
+from brockman.collector.errors import Refusal
 
 # So much of a refused body is read all the same and thrown away: most senders send to the end before they look for
 # an answer, and would meet a closed connection instead. Beyond it they do.

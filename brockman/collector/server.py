@@ -15,8 +15,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from brockman.collector.app import BODY_TIMEOUT, MAX_BODY_BYTES, create_app
-from brockman.collector.gate import LOOPBACK_NAMES
-from brockman.collector.refusal import InvalidSetting
+from brockman.collector.auth import LOOPBACK_NAMES
+from brockman.collector.errors import InvalidSetting
 from brockman.collector.store import Store
 
 DEFAULT_PORT = 8765

@@ -15,10 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from brockman.collector.query import Page, Query, Tally
-from brockman.collector.refusal import InvalidSetting, StoreUnavailable
-from brockman.collector.schema import COUNT, INSERT, TALLY, UnusableFile, migrate, select
-from brockman.collector.verdict import Row
+from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.schema import COUNT, INSERT, TALLY, Page, Query, Tally, UnusableFile, migrate, select
+from brockman.collector.validation import Row
 
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 _WRITER_PRAGMAS = (

@@ -8,11 +8,11 @@ from django.apps import AppConfig
 from django.core.checks import register
 from django.core.signals import request_finished
 
-from brockman import lifecycle
 from brockman.django import checks, shared_stats
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError
+from brockman.process import registry
 
 
 class FocusLabConfig(AppConfig):
@@ -32,5 +32,5 @@ class FocusLabConfig(AppConfig):
         if in_test_run():  # clients that are none of Django's obey too
             with suppress(ConfigurationError):
                 send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)
-        if shared_stats.publish not in lifecycle.when_delivered:
-            lifecycle.when_delivered.append(shared_stats.publish)
+        if shared_stats.publish not in registry.after_exit_hooks:
+            registry.after_exit_hooks.append(shared_stats.publish)

@@ -13,14 +13,15 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Caution
 
-from brockman.celery_settings import CelerySettings
 from brockman.django.settings import ENVIRONMENT, PROJECT, DjangoSettings, read_settings
 from brockman.django.shared_stats import is_private
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
-from brockman.host import why_no_threads
-from brockman.options import Options, is_loopback
-from brockman.setting import PREFIX, Settings
+from brockman.options import Options
+from brockman.options.celery import CelerySettings
+from brockman.options.fields import PREFIX, Settings
+from brockman.options.table import is_loopback
+from brockman.process.uwsgi import why_no_threads
 
 Check = Callable[..., list[CheckMessage]]
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
@@ -123,7 +124,7 @@ def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
     if options is None or options.spool_dir is None or not options.enabled:
         return []
     try:
-        from brockman.spool.spool_dir import why_unusable
+        from brockman.buffer.spool.directory import why_unusable
 
         problem = why_unusable(options.spool_dir)
     except ImportError:  # of which the client tells

@@ -15,16 +15,15 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
-from brockman.django.settings import DjangoSettings, read_settings
-from brockman.django.strictness import is_strict, raise_or_tell
+from brockman.django.settings import DjangoSettings, is_strict, raise_or_tell, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
-from brockman.per_process import PerProcess
-from brockman.report import say
-from brockman.secret import hidden
-from brockman.setting import PREFIX
+from brockman.options.fields import PREFIX
+from brockman.options.secret import hidden
+from brockman.process.clock import monotonic
+from brockman.process.fork import PerProcess
+from brockman.process.log import say
 from brockman.transport import Transport
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import DjangoSettings, read_settings
-from brockman.django.strictness import raise_or_tell
+from brockman.django.settings import DjangoSettings, raise_or_tell, read_settings
 from brockman.exceptions import ConfigurationError
-from brockman.report import say
+from brockman.process.log import say
 
 COOKIE = "fl_actor_id"
 MAX_AGE = 3650 * 24 * 60 * 60  # seconds; as the browser tracker sets it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.functional import LazyObject
 from django.utils.module_loading import import_string
 
+from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
-from brockman.setting import PREFIX, AnySettings, Settings, choice, flag, function, setting
+from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting
+from brockman.process.log import say
 
 
 def _text(value: Any) -> Any:
@@ -136,3 +139,20 @@ def read_settings(
         django.core.exceptions.ImproperlyConfigured: When the project's settings cannot be had.
     """
     return table.read(keywords or {}, PROJECT, ENVIRONMENT, *defaults)
+
+
+_told: set[str] = set()
+
+
+def is_strict() -> bool:
+    """Return whether mistakes raise: where `DEBUG` is on, and in test runs."""
+    return bool(settings.DEBUG) or in_test_run()
+
+
+def raise_or_tell(error: ConfigurationError, consequence: str) -> None:
+    """Raise the error where mistakes do; elsewhere say it on the log, once, with what follows from it."""
+    if is_strict():
+        raise error
+    if str(error) not in _told:
+        _told.add(str(error))
+        say(logging.ERROR, f"{error}; until then {consequence}")

@@ -22,14 +22,14 @@ from django.core.cache.backends.dummy import DummyCache
 from django.core.cache.backends.locmem import LocMemCache
 from django.db import close_old_connections, connections
 
-from brockman.clock import monotonic, wall
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
-from brockman.host import why_no_threads
-from brockman.per_process import PerProcess
-from brockman.report import say
+from brockman.process.clock import monotonic, wall
+from brockman.process.fork import PerProcess
+from brockman.process.log import say
+from brockman.process.uwsgi import why_no_threads
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds
@@ -68,7 +68,7 @@ class _Place:
         self.lock = threading.Lock()  # two threads would take two places, and count everything twice
 
     @property
-    def is_resting(self) -> bool:
+    def cooling_down(self) -> bool:
         return self.is_slow and monotonic() < self.next_at
 
     def look_again(self) -> None:
@@ -114,7 +114,7 @@ def publish(patience: float = _PATIENCE) -> bool:
         patience: Seconds to wait for another thread that does so.
     """
     place = _place.get()
-    if in_test_run() or place.is_resting or not place.lock.acquire(timeout=patience):
+    if in_test_run() or place.cooling_down or not place.lock.acquire(timeout=patience):
         return False
     started = monotonic()
     try:

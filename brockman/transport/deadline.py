@@ -11,20 +11,84 @@ import codecs
 import http.client
 import importlib
 import io
+import math
 import os
+import queue
 import socket
 import ssl
 import sys
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 import urllib3.connection
+import urllib3.connectionpool
 import urllib3.exceptions
 import urllib3.response
 import urllib3.util.ssl_
 
-from brockman.transport.attempt import CURRENT
+from brockman.process import fork
+from brockman.process.clock import monotonic
+from brockman.process.fork import Origin
+
+
+class ForkedAway(BaseException):
+    """Raised in the child of a fork, in a copy of a greenlet that was sending: the parent does that."""
+
+
+class Attempt:
+    """One attempt to send.
+
+    Attributes:
+        reused: Whether it went over a connection that was open before.
+        heard: Whether any byte of an answer came back.
+    """
+
+    def __init__(self, seconds: float = math.inf, read_timeout: float = math.inf) -> None:
+        """Start the clock.
+
+        Args:
+            seconds: What the whole attempt may take.
+            read_timeout: Seconds that the server may stay silent.
+        """
+        self._origin = Origin()
+        self._until = monotonic() + seconds
+        self._longest_read = read_timeout
+        self.reused = True  # until a connection is opened
+        self.heard = False
+
+    def remaining(self) -> float:
+        """Return the seconds left.
+
+        Raises:
+            TimeoutError: When none is.
+            ForkedAway: In a child.
+        """
+        if self._origin.is_inherited:
+            raise ForkedAway
+        left = self._until - monotonic()
+        if left <= 0:
+            raise TimeoutError("the attempt took too long")
+        return left
+
+    def read_time(self) -> float:
+        """Return the seconds that the next read may take; raises as `remaining` does."""
+        return min(self.remaining(), self._longest_read)
+
+
+# A context variable and not a `threading.local`, which this module would take from before gevent's patching: then
+# all greenlets would share one attempt.
+CURRENT: ContextVar[Attempt] = ContextVar("attempt")
+
+
+def begin_attempt(seconds: float, read_timeout: float) -> Attempt:
+    """Begin the attempt of this thread, or greenlet; see `Attempt`."""
+    attempt = Attempt(seconds, read_timeout)
+    CURRENT.set(attempt)
+    return attempt
+
 
 _LEEWAY = 0.02  # seconds by which an operation may end too early or too late
 
@@ -83,8 +147,7 @@ def _close_inherited() -> None:
     _sockets.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_inherited)
+fork.after_fork_hooks.append(_close_inherited)
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -229,3 +292,47 @@ class HTTPSConnection(_DeadlineConnection, urllib3.connection.HTTPSConnection):
         if self.ssl_context is None and urllib3.util.ssl_.SSLContext is not ssl.SSLContext:
             self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         super().connect()
+
+
+class _Idle:
+    """Connections at rest, in place of `queue.LifoQueue`, whose lock stays held when a Ctrl-C strikes in it."""
+
+    def __init__(self, maxsize: int = 0) -> None:
+        self.maxsize = maxsize
+        self.queue: list[Any] = []
+
+    def qsize(self) -> int:
+        return len(self.queue)
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        if len(self.queue) >= self.maxsize:
+            raise queue.Full
+        self.queue.append(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        try:
+            return self.queue.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+
+class _HTTPPool(urllib3.connectionpool.HTTPConnectionPool):
+    ConnectionCls = HTTPConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+class _HTTPSPool(urllib3.connectionpool.HTTPSConnectionPool):
+    ConnectionCls = HTTPSConnection
+    QueueCls = _Idle  # type: ignore[assignment]
+
+
+POOLS: dict[str, Callable[..., Any]] = {"http": _HTTPPool, "https": _HTTPSPool}
+
+
+def socks_pools(pools: dict[str, Any]) -> dict[str, Any]:
+    """Return what `POOLS` is, for urllib3's pools of connections through a SOCKS proxy."""
+    bounded = {}
+    for scheme, pool in pools.items():
+        connection = type(f"_{pool.ConnectionCls.__name__}", (SocksConnection, pool.ConnectionCls), {})
+        bounded[scheme] = type(f"_{pool.__name__}", (pool,), {"ConnectionCls": connection, "QueueCls": _Idle})
+    return bounded

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import http.client
 import os
+import re
 import ssl
 import sys
 from typing import Any
@@ -23,12 +24,44 @@ from urllib3.connection import HTTPConnection
 
 import brockman
 from brockman.exceptions import ConnectionFailed
-from brockman.options import is_loopback
-from brockman.secret import Secret
+from brockman.options.secret import Secret
+from brockman.options.table import is_loopback
+from brockman.process.fork import Origin
 from brockman.transport import Answer
-from brockman.transport.attempt import begin_attempt
-from brockman.transport.failure import causes_of, words_of
-from brockman.transport.pools import POOLS, socks_pools
+from brockman.transport.deadline import POOLS, begin_attempt, socks_pools
+
+_HARMLESS = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # beginnings, of requests
+
+
+def causes_of(error: BaseException) -> list[BaseException]:
+    """Return the error and what lies behind it, outermost first: requests and urllib3 keep it in four places."""
+    found: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue:
+        candidate = queue.pop(0)
+        if isinstance(candidate, BaseException) and candidate not in found:
+            found.append(candidate)
+            queue += [
+                candidate.__cause__,
+                candidate.__context__,
+                getattr(candidate, "reason", None),
+                *candidate.args,
+            ]
+    return found
+
+
+def words_of(cause: BaseException) -> str | None:
+    """Return what one cause says, if that is known to hold nothing secret, as a proxy's URL holds its password."""
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return "the connection was closed before an answer"
+    if type(cause).__name__ == "CertificateError" or str(cause).startswith(_HARMLESS):
+        return str(cause)
+    refused = re.match(r"Tunnel connection failed: (\d+)", str(cause))  # the proxy's own words follow
+    if refused:
+        advice = "; check the proxy's user and password" if refused[1] == "407" else ""
+        return f"the proxy answered {refused[1]}{advice}"
+    return getattr(cause, "strerror", None)
+
 
 MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
@@ -108,7 +141,7 @@ class HttpTransport:
             session: Gives its own adapters, headers, proxies and certificates instead; the one deadline for
                 an attempt then holds only between socket operations.
         """
-        self._pid = os.getpid()
+        self._origin = Origin()
         self._url = endpoint + "trigger/"
         self._api_key = api_key
         self._timeouts = (connect_timeout, read_timeout)
@@ -197,9 +230,9 @@ class HttpTransport:
         The threads that hold those are gone. urllib3 would take one more at the end of the process, to close what
         is in a pool: that is made anew in place.
         """
-        if self._pid == os.getpid():  # two threads noticed; from here to the next line, no call
+        if not self._origin.is_inherited:  # two threads noticed; from here to the next line, no call
             return
-        self._pid = os.getpid()
+        self._origin = Origin()
         for pool in self._pools():
             if pool.pool is None:  # closed
                 continue

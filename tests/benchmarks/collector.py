@@ -24,9 +24,9 @@ from pathlib import Path
 import requests
 
 from brockman.collector import strict_json
-from brockman.collector.instant import format_instant
-from brockman.collector.intake import read_triggers
+from brockman.collector.ingest import read_triggers
 from brockman.collector.store import Store
+from brockman.collector.timestamps import format_instant
 
 Texts = list[list[str]]
 NOW = 1_790_000_000_000_000  # microseconds since 1970
@@ -138,7 +138,7 @@ def running_collector(directory: Path) -> Iterator[str]:
 
 def scan(directory: Path, texts: Texts) -> tuple[float, int]:
     """Return the seconds that a filter without an index takes, and the triggers it reads through."""
-    from brockman.collector.query import Query
+    from brockman.collector.schema import Query
 
     with closing(new_store(directory)) as store:
         for body in encode(texts):

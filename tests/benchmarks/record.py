@@ -23,9 +23,9 @@ from collections.abc import Callable
 import orjson
 
 from brockman.client import FocusLabClient
-from brockman.mark import make_mark
-from brockman.stamp import make_ids
+from brockman.process.fork import make_fork_flag
 from brockman.transport.memory import MemoryTransport
+from brockman.trigger.ids import make_ids
 
 ROUNDS = 9
 BURST = 10_000
@@ -98,7 +98,7 @@ def run_ids() -> dict[str, float]:
 
 
 def run_details() -> dict[str, float]:
-    mark, rounds = make_mark(), range(100)  # a single one takes less than the clock
+    mark, rounds = make_fork_flag(), range(100)  # a single one takes less than the clock
 
     def look() -> None:
         for _ in rounds:

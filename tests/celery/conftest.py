@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KEY
-from tests.life.running import free_port
-from tests.server import RecordingServer
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer
 
 if find_spec("celery") is None or find_spec("redis") is None:
     collect_ignore_glob = ["test_*.py"]

@@ -14,7 +14,7 @@ from typing import Any
 import celery
 
 from tests.conftest import eventually
-from tests.life.running import free_port, program
+from tests.servers.running import free_port, program
 
 # The script itself. Debian puts another one before it, which changes the user and knows only the system's node.
 _SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")

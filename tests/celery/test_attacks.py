@@ -25,8 +25,8 @@ from tests.celery.test_calls import MEMORY, messages
 from tests.celery.test_confirmed import CONFIRMED, OWN
 from tests.celery.workers import NAME, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer, Reply, Request, silence
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer, Reply, Request, silence
 
 Spoil = Callable[[redis.Redis], Any]
 
@@ -117,7 +117,7 @@ def test_a_broker_that_comes_and_goes_leaks_nothing(
     server: RecordingServer, redis_port: int, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Connections are cut, and refused, again and again: no file or thread is left, each trigger is there once."""
-    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.01)
+    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.01)
     ids: list[str] = []
     with redis.Redis(port=redis_port) as look, publisher(redis_conf(redis_port), **endpoint) as task:
         ids += publish(task, 10)

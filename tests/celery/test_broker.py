@@ -17,8 +17,8 @@ from celery.exceptions import OperationalError
 
 from tests.celery.workers import publish, publisher, redis_conf, redis_server
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer
 
 PROMISE = 2.0  # seconds that one call may take, under default settings
 
@@ -120,7 +120,7 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
 ) -> None:
     """A connection that answers no more is a black hole too; afterwards messages are published again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
+    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
     port = free_port()
     with (
         redis_server(tmp_path / "redis", server, port) as broker,

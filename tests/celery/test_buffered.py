@@ -11,8 +11,8 @@ import redis
 
 from tests.celery.workers import APP, WITH_TASK, Worker, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import RECORDING, assert_exact
-from tests.server import RecordingServer, Reply
+from tests.servers.running import RECORDING, assert_exact
+from tests.support.server import RecordingServer, Reply
 
 NEVER = "600"  # seconds: what leaves does so because a batch is full or the process ends
 POOLS = {
@@ -46,8 +46,8 @@ for name in ("celery.worker.strategy", "celery.app.trace"):
 
 # What was given back to the broker comes again after seconds else.
 SOON = """
-import brockman.celery.buffering
-brockman.celery.buffering._BACK_IN = (0.2, 0.5)
+import brockman.celery.worker
+brockman.celery.worker._BACK_IN = (0.2, 0.5)
 """
 
 

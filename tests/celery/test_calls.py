@@ -16,13 +16,13 @@ import redis
 from celery import chain, group
 from kombu.serialization import registry
 
-from brockman.celery_settings import CelerySettings
 from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.options.celery import CelerySettings
 from tests.celery.test_buffered import done, is_empty
 from tests.celery.workers import NAME, WITH_TASK, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer
 
 MEMORY = {"broker_url": "memory://"}
 

@@ -17,8 +17,8 @@ from celery.exceptions import Reject
 from tests.celery.test_buffered import done, is_empty
 from tests.celery.workers import APP, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer, Reply, Request, reset, silence
+from tests.servers.running import free_port
+from tests.support.server import RecordingServer, Reply, Request, reset, silence
 
 CONFIRMED = {"FL_CELERY_MODE": "confirmed", "FL_BACKOFF_BASE": "0.05", "FL_BACKOFF_CAP": "0.2"}
 
@@ -228,7 +228,7 @@ def test_a_retry_that_cannot_be_published_goes_back(endpoint: dict[str, str]) ->
         task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": "{}"}, delivery_info={})
         try:
             with pytest.raises(Reject) as raised:
-                task.give_back(b"{}", 1.0)
+                task.requeue(b"{}", 1.0)
         finally:
             task.pop_request()
     assert raised.value.requeue

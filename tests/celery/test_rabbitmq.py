@@ -24,7 +24,7 @@ from tests.celery.test_buffered import NEVER, done
 from tests.celery.test_confirmed import CONFIRMED
 from tests.celery.workers import publish, publisher, worker
 from tests.conftest import eventually
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 POOL = ("-P", "prefork", "-c", "2")
 _seconds = threading.Event().wait
@@ -104,7 +104,7 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
 ) -> None:
     """A call waits for its answer, not longer than promised; later it is used again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publishing.RESTS", 0.2)
+    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
     with publisher(conf(node, "hung"), **endpoint) as task:
         ids = publish(task, 10)
         node.signal(signal.SIGSTOP)

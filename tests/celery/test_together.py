@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brockman.celery.group_commit import GroupCommit
+from brockman.celery.confirm import GroupCommit
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
-from brockman.lessons import Lessons
-from brockman.retry import Ruling
+from brockman.delivery.endpoint import EndpointLimits
+from brockman.delivery.policy import Outcome
+from brockman.process.clock import monotonic
 from tests.conftest import eventually, law_holds
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 BODIES = [b"%d" % number for number in range(20)]
 
@@ -102,7 +102,7 @@ def test_an_exception_leaves_nothing_held(sender: Sender) -> None:
 LIMITED = """
 from gevent import monkey; monkey.patch_all()
 import gevent, time
-from brockman.celery.group_commit import GroupCommit
+from brockman.celery.confirm import GroupCommit
 
 sent = []
 
@@ -132,51 +132,51 @@ def test_a_time_limit_strikes_one_that_waits() -> None:
 
 
 @pytest.fixture
-def send(make_client: Callable[..., FocusLabClient]) -> Callable[..., list[Ruling | None]]:
+def send(make_client: Callable[..., FocusLabClient]) -> Callable[..., list[Outcome | None]]:
     """Send three triggers together, with one client and what it learned, and return the rulings."""
     client = make_client()
-    lessons = Lessons(client.options.max_batch_bytes, monotonic)
+    limits = EndpointLimits(client.options.max_batch_bytes, monotonic)
     settled = 0
 
-    def send_three(*things: str) -> list[Ruling | None]:
+    def send_three(*things: str) -> list[Outcome | None]:
         nonlocal settled
         bodies = [client.encode_trigger("7", "viewed", thing) for thing in things]
-        verdicts = client.send_encoded([body for body in bodies if body is not None], lessons)
+        verdicts = client.send_encoded([body for body in bodies if body is not None], limits)
         for body, verdict in zip(bodies, verdicts, strict=True):
-            if verdict.ruling is Ruling.REFUSED and verdict.error is not None and body is not None:
+            if verdict.outcome is Outcome.REFUSED and verdict.error is not None and body is not None:
                 client.give_up(body, verdict.error)
-        rulings = [verdict.ruling for verdict in verdicts]
-        settled += rulings.count(Ruling.ACCEPTED) + rulings.count(Ruling.REFUSED)
+        rulings = [verdict.outcome for verdict in verdicts]
+        settled += rulings.count(Outcome.ACCEPTED) + rulings.count(Outcome.REFUSED)
         assert law_holds(client, settled)  # what is to be tried again is the caller's, and not counted
-        assert client.stats().rejected == rulings.count(Ruling.REFUSED)
+        assert client.stats().rejected == rulings.count(Outcome.REFUSED)
         return rulings
 
     return send_three
 
 
-def test_verdicts_on_each(server: RecordingServer, send: Callable[..., list[Ruling | None]]) -> None:
+def test_verdicts_on_each(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
     """A 207 rules on each by its place."""
     server.respond = lambda request: Reply(207, b'{"rejected": [{"index": 1, "error": "no"}]}')
-    assert send("a", "b", "c") == [Ruling.ACCEPTED, Ruling.REFUSED, Ruling.ACCEPTED]
+    assert send("a", "b", "c") == [Outcome.ACCEPTED, Outcome.REFUSED, Outcome.ACCEPTED]
     assert len(server.requests) == 1
 
 
-def test_a_server_that_knows_no_arrays(server: RecordingServer, send: Callable[..., list[Ruling | None]]) -> None:
+def test_a_server_that_knows_no_arrays(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
     """It is asked once; from then on each trigger goes alone."""
     server.respond = lambda request: Reply(400 if request.is_array else 201)
     for _ in range(2):
-        assert send("a", "b", "c") == [Ruling.ACCEPTED] * 3
+        assert send("a", "b", "c") == [Outcome.ACCEPTED] * 3
     assert [request.is_array for request in server.requests] == [True] + [False] * 6
 
 
-def test_an_outage_in_the_middle(server: RecordingServer, send: Callable[..., list[Ruling | None]]) -> None:
+def test_an_outage_in_the_middle(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
     """The service goes away while each is sent alone: the rest is not tried."""
 
     def respond(request: Request) -> Reply:
         return Reply({1: 201, 2: 503}.get(len(server.requests), 400))
 
     server.respond = respond
-    assert send("a", "b", "c") == [Ruling.ACCEPTED, Ruling.AWAY, Ruling.AWAY]
+    assert send("a", "b", "c") == [Outcome.ACCEPTED, Outcome.UNAVAILABLE, Outcome.UNAVAILABLE]
     assert len(server.requests) == 3
 
 
@@ -188,7 +188,7 @@ def test_a_client_that_is_closed_sends_nothing(
     body = client.encode_trigger("7", "viewed", "page")
     client.close()
     assert body is not None
-    (verdict,) = client.send_encoded([body], Lessons(1000, monotonic))
-    assert verdict.ruling is None
+    (verdict,) = client.send_encoded([body], EndpointLimits(1000, monotonic))
+    assert verdict.outcome is None
     assert client.stats().dropped == {"closed": 1}
     assert server.requests == []

@@ -13,8 +13,8 @@ from typing import Any
 import celery
 
 from tests.conftest import eventually
-from tests.life.running import Running, program, running
-from tests.server import RecordingServer
+from tests.servers.running import Running, program, running
+from tests.support.server import RecordingServer
 
 NAME = "brockman.record_trigger"
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from brockman.cli.demo import Outcome, conclude
-from brockman.cli.proof import examine
-from brockman.cli.scenario import compose
+from brockman.cli.proof import compose, examine
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
 from tests.cli.conftest import Ended, command, environment, ran, read_terminal, served, started

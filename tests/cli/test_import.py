@@ -16,7 +16,7 @@ import pytest
 
 from tests.cli.conftest import Import, command, environment, ran, read_terminal, started
 from tests.collector.running import KEY, Running
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 BROKEN = (
     "",

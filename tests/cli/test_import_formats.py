@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from brockman.cli import access_log
-from brockman.cli.arguments import Arguments
-from brockman.cli.detect import read_lines
-from brockman.cli.lines import BadLine, Source
+from brockman.cli.formats import read_lines
+from brockman.cli.source import Arguments, BadLine, Source
 from tests.cli.conftest import Import, recorded
 from tests.collector.running import Running
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 COMBINED = '203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] "GET /blog?page=2 HTTP/1.1" 200 2326 "-" "curl/8.5"'
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import pytest
 
+from brockman.buffer.spool.frame import HEADER
 from brockman.cli import main
-from brockman.spool.frame import HEADER
 from tests.cli.conftest import Ended, command, environment, ran, read_terminal, started
 from tests.collector.running import KEY
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 NOWHERE = "http://127.0.0.1:1/api/v1/"
 # Records the numbers from `start` on, `count` for each line that comes in; a batch is in flight by then.
@@ -332,7 +332,7 @@ def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_the
 def test_after_the_timeout_it_gives_up_and_leaves_the_rest(
     server: RecordingServer, spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brockman.cli.spool_sending._LAST_CHANCE", 0.1)
+    monkeypatch.setattr("brockman.cli.spool_send._LAST_CHANCE", 0.1)
     server.respond = lambda request: Reply(503)
     leave(spool)
     ended = run(spool, "--send", "--endpoint", server.endpoint, "--timeout", "0.2")

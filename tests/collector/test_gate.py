@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from brockman.collector.refusal import InvalidSetting
+from brockman.collector.errors import InvalidSetting
 from brockman.collector.server import serve
 from tests.collector.running import KEY, Running, trigger
 

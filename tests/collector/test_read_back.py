@@ -7,7 +7,7 @@ import uuid
 import pytest
 
 from brockman.collector import store as store_module
-from brockman.collector.query import Query
+from brockman.collector.schema import Query
 from brockman.collector.store import Store
 from tests.collector.running import Running, trigger
 

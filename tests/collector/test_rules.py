@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from brockman.collector import strict_json
-from brockman.collector.instant import format_instant, parse_instant
-from brockman.collector.intake import MAX_VERDICTS, read_triggers, verdicts
-from brockman.collector.refusal import Refusal
-from brockman.collector.verdict import MAX_ERROR_CHARS, InvalidTrigger, make_row
+from brockman.collector.errors import Refusal
+from brockman.collector.ingest import MAX_VERDICTS, read_triggers, verdicts
+from brockman.collector.timestamps import format_instant, parse_instant
+from brockman.collector.validation import MAX_ERROR_CHARS, InvalidTrigger, make_row
 from tests.collector.running import trigger
 
 few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from brockman.collector.query import Query
-from brockman.collector.refusal import InvalidSetting, StoreUnavailable
+from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.schema import Query
 from brockman.collector.store import Store
-from brockman.collector.verdict import Row
+from brockman.collector.validation import Row
 from tests.collector.running import Running, trigger
 
 Start = Callable[..., Running]

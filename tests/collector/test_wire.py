@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
-from brockman.collector.intake import MAX_TRIGGERS, MAX_VERDICTS
+from brockman.collector.ingest import MAX_TRIGGERS, MAX_VERDICTS
 from tests.collector.running import KEY, Running, trigger
 
 Start = Callable[..., Running]

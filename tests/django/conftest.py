@@ -11,11 +11,11 @@ from django.core.cache import caches
 from django.db import connections
 from django.test.utils import override_settings, setup_test_environment, teardown_test_environment
 
-from brockman import lifecycle
 from brockman.django import shared_stats, test_runs
-from brockman.per_process import PerProcess
+from brockman.process import registry
+from brockman.process.fork import PerProcess
 from tests.conftest import KEY
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 test_runs.PYTEST_PLUGIN = "no.such.module"  # what runs here is no test run, although pytest runs
 
@@ -47,7 +47,7 @@ def project(server: RecordingServer) -> Iterator[RecordingServer]:
     """The project's settings lead to the recording server, with a short interval."""
     with override_settings(FL_ENDPOINT=server.endpoint, FL_FLUSH_INTERVAL=0.05):
         yield server
-        lifecycle.renew()  # or each thread waits a second for another client
+        registry.restart_all()  # or each thread waits a second for another client
 
 
 @pytest.fixture(autouse=True)

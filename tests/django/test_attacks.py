@@ -23,7 +23,7 @@ from brockman.django.middleware import FocusLabMiddleware
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import eventually, record
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 
 def test_mail_that_goes_to_memory_makes_no_test_run(project: RecordingServer) -> None:

@@ -21,8 +21,8 @@ from brockman.django import checks
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings
 from tests.conftest import eventually
-from tests.life.running import free_port, program, running
-from tests.server import RecordingServer
+from tests.servers.running import free_port, program, running
+from tests.support.server import RecordingServer
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
 BACKENDS = "django.core.cache.backends"
@@ -271,7 +271,7 @@ def found_in_uwsgi(folder: Path, server: RecordingServer, *command: str, **envir
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uWSGI is tested on Linux")
 def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) -> None:
-    """W003: with the switch that is missing, which is enough. See `tests/life/test_uwsgi.py` for the old uWSGI."""
+    """W003: with the switch that is missing, which is enough. See `tests/servers/test_uwsgi.py` for the old uWSGI."""
     place = os.environ.get("UWSGI_WITHOUT_THREADS")
     if not place:
         pytest.skip("UWSGI_WITHOUT_THREADS names no uWSGI that is older than 2.0.27")

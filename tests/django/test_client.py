@@ -21,9 +21,9 @@ from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
-from brockman.setting import function
+from brockman.options.fields import function
 from tests.conftest import KEY, eventually, law_holds, record
-from tests.test_options import DEFAULTS, SPECS, sample, shown
+from tests.options.test_table import DEFAULTS, SPECS, sample, shown
 
 DROPPED: list[tuple[str, bytes | None]] = []
 
@@ -104,7 +104,7 @@ def test_a_client_in_every_view_is_free(project) -> None:
     """Thousands of them share one buffer and one thread, and lose nothing."""
     for number in range(3000):
         record(DjangoFocusLabClient(), 1, start=number)
-    assert sum(thread.name == "brockman-flusher" for thread in threading.enumerate()) <= 1
+    assert sum(thread.name == "brockman-worker" for thread in threading.enumerate()) <= 1
     client = DjangoFocusLabClient()
     assert client.flush()
     assert client.stats().delivered == 3000

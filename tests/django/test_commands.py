@@ -27,8 +27,8 @@ from django.test.utils import override_settings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.shared_stats import publish, publish_now_and_then
 from tests.conftest import eventually, record
-from tests.life.running import drive, free_port, program, running
-from tests.server import RecordingServer, Reply
+from tests.servers.running import drive, free_port, program, running
+from tests.support.server import RecordingServer, Reply
 
 MANAGE = """
 import os, sys

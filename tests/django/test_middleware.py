@@ -19,7 +19,7 @@ from django.test.utils import override_settings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import COOKIE, FocusLabMiddleware, RequestTracker
 from brockman.exceptions import ConfigurationError
-from tests.server import RecordingServer, Reply, silence
+from tests.support.server import RecordingServer, Reply, silence
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
 KNOWN = "9B2F8A34-6a2e-4a8e-9f5e-0a3b7c1d2e4f"  # in capitals too: it is kept as it is

@@ -16,7 +16,7 @@ from django.test.utils import override_settings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.exceptions import BufferFull, InvalidTrigger
 from brockman.testing import capture
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 client = DjangoFocusLabClient()
 

@@ -21,7 +21,7 @@ from tests.cli.conftest import ROOT
 from tests.collector.running import KEY
 from tests.collector.running import Running as Collector
 from tests.conftest import eventually
-from tests.life.running import CLIENTS, PYTHONPATH, free_port, program, running
+from tests.servers.running import CLIENTS, PYTHONPATH, free_port, program, running
 
 redis = pytest.importorskip("redis")
 pytest.importorskip("celery")

@@ -14,7 +14,7 @@ from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.testing import capture
 from tests.conftest import KEY, record
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 SETTINGS = """
 SECRET_KEY = "not secret"

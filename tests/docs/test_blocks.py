@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import KEY
 from tests.docs.blocks import BLOCKS, Block, find_blocks, run_python, run_shell, to_shell
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 FOLDER = Path(__file__).parent
 PYTHON = [block for block in BLOCKS if block.name is None and block.language == "python"]

@@ -15,7 +15,7 @@ from brockman.django.middleware import FocusLabMiddleware
 from brockman.testing import capture
 from tests.conftest import KEY
 from tests.docs.blocks import Block, named, only, run_python
-from tests.server import RecordingServer
+from tests.support.server import RecordingServer
 
 
 def visit(view: Any, *arguments: Any) -> HttpResponse:

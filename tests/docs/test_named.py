@@ -15,7 +15,7 @@ from brockman import FocusLabClient
 from brockman.testing import capture
 from tests.conftest import KEY, record
 from tests.docs.blocks import ROOT, Block, named, only, run_python
-from tests.server import RecordingServer, Reply
+from tests.support.server import RecordingServer, Reply
 
 
 @pytest.fixture

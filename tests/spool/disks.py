@@ -19,7 +19,7 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.server import RecordingServer, Reply, Request
+from tests.support.server import RecordingServer, Reply, Request
 
 NOBODY = 65534
 PAD = "x" * 1000  # so that little recording fills much disk
@@ -44,8 +44,9 @@ def make(spool, **more):
                     backoff_cap=0.05, spool_dir=spool, transport=MemoryTransport(lambda body: Answer(503)))
     return FocusLabClient(**{**settings, **more})
 def become(uid):
-    import brockman.buffer.spool, brockman.client, brockman.pipeline  # perhaps not to be read by that user
-    import brockman.sending, brockman.transport.memory
+    # perhaps not to be read by that user
+    import brockman.buffer.spool.buffer, brockman.client, brockman.delivery.pipeline
+    import brockman.delivery.sending, brockman.transport.memory
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)

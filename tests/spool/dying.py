@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from brockman.spool.frame import HEADER
+from brockman.buffer.spool.frame import HEADER
 from brockman.transport import Answer
 from brockman.transport.http import HttpTransport
 

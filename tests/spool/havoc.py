@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from brockman.spool.frame import HEADER
-from brockman.spool.segment import is_segment
+from brockman.buffer.spool.frame import HEADER
+from brockman.buffer.spool.segment import is_segment
 
 LATER = b"brockman-spool 2 %d\n" % zlib.crc32(b"brockman-spool 2")
 _JUNK = (b"\x1e", b"\n", b"\0", b"\x1e\n", b"\x1e1 {}\n", b"\0" * 500, HEADER, b"\xff" * 50)

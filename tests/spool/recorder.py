@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import brockman.buffer.spool as spool
+import brockman.buffer.spool.buffer as spool
 from brockman.client import FocusLabClient
 from tests.spool import dying
 

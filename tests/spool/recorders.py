@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.server import Reply, Request, reset
 from tests.spool.recorder import BROKEN, THREADS, Task, line_of, open_report, place_of
+from tests.support.server import Reply, Request, reset
 
 _REPORT_BYTES = 4 * 1024 * 1024  # a hole, but for what is written
 Arrived = tuple[int, int]  # the place in the report of the thread that recorded a trigger, and its number there

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.process_dir import make_process_dir, process_dir_names
+from brockman.buffer.spool.quota import measure
+from brockman.buffer.spool.segment import Segment
 from brockman.client import FocusLabClient
-from brockman.clock import monotonic
-from brockman.spool.folder import folder_names, make_folder
-from brockman.spool.quota import measure
-from brockman.spool.segment import Segment
-from brockman.spool.spool_dir import SpoolDir
+from brockman.process.clock import monotonic
 from brockman.stats import FlushResult
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
@@ -219,10 +219,10 @@ def test_the_flusher_sleeps_while_a_thread_waits_for_a_disk(make: Callable[..., 
             return False
 
     buffer._notice.fail(OSError(errno.EIO, "it fails"))
-    buffer._journal.changing, real = Hung(), buffer._journal.changing
-    client._pipeline.hurry()
+    buffer._writer.changing, real = Hung(), buffer._writer.changing
+    client._pipeline.request_flush()
     threading.Event().wait(0.5)
-    buffer._journal.changing = real
+    buffer._writer.changing = real
     assert 0 < len(tries) < 20
 
 
@@ -234,8 +234,8 @@ def test_a_segment_that_cannot_be_renewed_goes_on(make: Callable[..., FocusLabCl
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # too many open files, from now on
     try:
-        buffer._journal.born -= 10_000.0
-        assert eventually(lambda: bool(monotonic() - buffer._journal.born < 5000.0 or client.stats().spool_error))
+        buffer._writer.born -= 10_000.0
+        assert eventually(lambda: bool(monotonic() - buffer._writer.born < 5000.0 or client.stats().spool_error))
         error, is_direct = client.stats().spool_error, buffer._disk.is_direct
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -347,7 +347,7 @@ def test_a_segment_that_is_sealed_is_closed_by_another_thread(
     """A file of the program's is never cut short, if it gets the number of a segment that was closed just then."""
     spool = SpoolDir(str(tmp_path / "spool"))
     spool.open()
-    folder = make_folder(spool, os.urandom)
+    folder = make_process_dir(spool, os.urandom)
     segment = Segment(folder, "00000001")
     segment.make(65536, mapped=spool.may_map)
     number, real = segment.descriptor, os.ftruncate
@@ -373,14 +373,14 @@ def test_threads_that_look_into_the_spool_at_once_see_each_folder_once(tmp_path:
     """A spool seems never to be fuller than it is, and no orphan is overlooked, while another thread looks too."""
     spool = SpoolDir(str(tmp_path / "spool"))
     spool.open()
-    folders = [make_folder(spool, os.urandom) for _ in range(50)]
+    folders = [make_process_dir(spool, os.urandom) for _ in range(50)]
     expected = sorted(folder.name for folder in folders)
     found: list[list[str]] = []
 
     def look() -> None:
         for _ in range(200):
             found.append(sorted(name for name, _ in measure(spool)))
-            found.append(sorted(folder_names(spool)))
+            found.append(sorted(process_dir_names(spool)))
 
     threads = [threading.Thread(target=look) for _ in range(3)]
     for thread in threads:

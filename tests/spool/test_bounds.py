@@ -13,8 +13,8 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
 from tests.conftest import eventually
-from tests.server import RecordingServer
 from tests.spool.disks import PAD, Door, files_in
+from tests.support.server import RecordingServer
 
 Make = Callable[..., FocusLabClient]
 MAX = 2**20

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import KEY, eventually
-from tests.life.running import free_port
-from tests.server import RecordingServer, Reply
+from tests.servers.running import free_port
 from tests.spool.test_servers import deliver, works_and_fails
+from tests.support.server import RecordingServer, Reply
 
 if find_spec("celery") is None or find_spec("redis") is None:
     pytest.skip("Celery or redis is not installed", allow_module_level=True)

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, rule
 
+from brockman.delivery.pipeline import Pipeline
 from brockman.exceptions import BufferFull
 from brockman.options import Options
-from brockman.pipeline import Pipeline
 from brockman.transport.memory import MemoryTransport
-from brockman.trigger import encode_trigger
+from brockman.trigger.encode import encode_trigger
 from tests.conftest import KEY
 from tests.test_conservation import MAX_ATTEMPTS, MOMENT, Conservation, Server, no_thread
 
@@ -63,7 +63,7 @@ class SpooledConservation(Conservation):
 
     def begin(self) -> None:
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
-        self.pipeline._stand_in._rest_until = math.inf  # as there
+        self.pipeline._inline._rest_until = math.inf  # as there
         self.pipeline.buffer.adopt(60)
 
     def totals(self) -> Counter[str]:
@@ -104,7 +104,7 @@ class SpooledConservation(Conservation):
             self.record(10, 10)
             self.server.script[:] = [400, "ok", 401]  # half of a batch is settled, and the rest held
             self.flush()
-        self.pipeline.buffer.disown()
+        self.pipeline.buffer.after_fork_in_child()
         self.follow()
 
     def follow(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.frame import HEADER, make_frame, read_frames
+from brockman.buffer.spool.frame import HEADER, make_frame, read_frames
 from tests.spool.wrecks import Wreck, adopt_by_parts, leave, triggers
 
 RS = 0x1E
@@ -124,8 +124,8 @@ def _deliver_changed(own: Wreck, change: Callable[[bytes], bytes]) -> int:
     own.record(BODIES)
     path = own.seal()
     path.write_bytes(change(path.read_bytes()))
-    own.drain(own.journal)
-    assert own.journal.is_empty
+    own.drain(own.writer)
+    assert own.writer.is_empty
     assert not path.exists()
     return own.damaged
 
@@ -151,14 +151,14 @@ def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wre
     """Not only when the segment is full: until then the flusher would look again and again, and `flush` wait."""
     for place in range(len(HEADER), SIZE):
         own.begin_anew()
-        own.journal.renew()
+        own.writer.rotate()
         own.record(BODIES)
-        path = own.path / own.journal.folders[-1].name / own.journal.active.name
+        path = own.path / own.writer.folders[-1].name / own.writer.active.name
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"X")
-        own.drain(own.journal)
-        assert own.journal.is_empty, place
+        own.drain(own.writer)
+        assert own.writer.is_empty, place
         assert own.delivered == without_the_one_at(place), place
         assert own.damaged == 1, place
 
@@ -166,14 +166,14 @@ def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wre
 def test_zeros_in_the_segment_that_is_being_written_are_counted_at_once(own: Wreck) -> None:
     """All its triggers are wiped out, and later ones go on in the same segment."""
     own.record(BODIES)
-    path = own.path / own.journal.folders[-1].name / own.journal.active.name
+    path = own.path / own.writer.folders[-1].name / own.writer.active.name
     with path.open("r+b") as file:
         file.write(bytes(SIZE))
-    own.drain(own.journal)
-    assert own.journal.is_empty
+    own.drain(own.writer)
+    assert own.writer.is_empty
     assert own.damaged == len(BODIES)
     more = triggers(2)
     own.record(more)
-    own.drain(own.journal)
+    own.drain(own.writer)
     assert own.delivered == more
     assert own.damaged == len(BODIES)

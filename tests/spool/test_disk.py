@@ -13,8 +13,8 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.conftest import eventually, law_holds, record
-from tests.server import RecordingServer
 from tests.spool.disks import PAD, Door, Producers, away, files_in, fill, mounted, open_files, told
+from tests.support.server import RecordingServer
 
 AWAY, AGAIN = "triggers cannot be left in", "go to disk in"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.life.forking import BEGIN, run
-from tests.life.running import Running, running
-from tests.life.test_late import LATE, STATUS
-from tests.server import RecordingServer
+from tests.servers.forking import BEGIN, run
+from tests.servers.running import Running, running
+from tests.servers.test_late import LATE, STATUS
 from tests.spool.test_fork import DEAD, SPOOL, end
+from tests.support.server import RecordingServer
 
 SILENT = """
 import socket

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.folder import adopt_folder, folder_names, make_folder, sweep
-from brockman.spool.spool_dir import SpoolDir, why_unusable
+from brockman.buffer.spool.directory import SpoolDir, why_unusable
+from brockman.buffer.spool.process_dir import adopt_process_dir, make_process_dir, process_dir_names, sweep
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_folders_and_files_are_for_this_user_only(tmp_path):
     try:
         spool = SpoolDir(str(tmp_path / "spool"))
         spool.open()
-        folder = make_folder(spool, os.urandom)
+        folder = make_process_dir(spool, os.urandom)
         os.close(folder.create("1"))
         folder.close()
         spool.close()
@@ -85,30 +85,31 @@ def test_folders_and_files_are_for_this_user_only(tmp_path):
 
 def test_a_folder_has_one_owner(spool):
     """Nobody else can lock it while its owner lives, not even in the same process; then exactly one can."""
-    mine = make_folder(spool, os.urandom)
-    assert adopt_folder(spool, mine.name) is None
+    mine = make_process_dir(spool, os.urandom)
+    assert adopt_process_dir(spool, mine.name) is None
     mine.close()
-    adopted = adopt_folder(spool, mine.name)
+    adopted = adopt_process_dir(spool, mine.name)
     assert adopted is not None
-    assert adopt_folder(spool, mine.name) is None
+    assert adopt_process_dir(spool, mine.name) is None
     adopted.dissolve()
-    assert folder_names(spool) == []
+    assert process_dir_names(spool) == []
 
 
 def test_a_killed_owner_leaves_its_folder_to_others(spool):
     """The lock goes with the process, however that ends."""
     script = (
-        "import os, sys; from brockman.spool.folder import *; spool = SpoolDir(sys.argv[1]); spool.open();"
-        "print(make_folder(spool, os.urandom).name, flush=True); sys.stdin.read()"
+        "import os, sys; from brockman.buffer.spool.process_dir import *; spool = SpoolDir(sys.argv[1]);"
+        " spool.open();"
+        "print(make_process_dir(spool, os.urandom).name, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, spool.path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as owner:
         name = owner.stdout.readline().strip()
-        assert adopt_folder(spool, name) is None
+        assert adopt_process_dir(spool, name) is None
         owner.kill()
         owner.wait()
-        adopted = adopt_folder(spool, name)
+        adopted = adopt_process_dir(spool, name)
         assert adopted is not None
         adopted.dissolve()
 
@@ -117,11 +118,11 @@ def test_the_oldest_folder_comes_first(spool):
     """By the time at which each was made."""
     names = []
     for age in range(3):
-        folder = make_folder(spool, os.urandom)
+        folder = make_process_dir(spool, os.urandom)
         names.append(folder.name)
         os.utime(f"{spool.path}/{folder.name}/lock", (1e9 - age, 1e9 - age))
         folder.close()
-    assert folder_names(spool) == names[::-1]
+    assert process_dir_names(spool) == names[::-1]
 
 
 def test_what_a_process_left_that_died_while_it_made_a_folder_is_swept(spool):
@@ -137,7 +138,7 @@ def test_what_a_process_left_that_died_while_it_made_a_folder_is_swept(spool):
 
 def test_a_folder_that_is_not_empty_is_not_dissolved(spool):
     """Somebody has put something into it, which is not ours to remove."""
-    folder = make_folder(spool, os.urandom)
+    folder = make_process_dir(spool, os.urandom)
     Path(spool.path, folder.name, "note").touch()
     folder.dissolve()
     assert sorted(os.listdir(Path(spool.path, folder.name))) == ["lock", "note"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import eventually
-from tests.life.forking import BEGIN, run
-from tests.life.running import Running, running
-from tests.server import RecordingServer
+from tests.servers.forking import BEGIN, run
+from tests.servers.running import Running, running
+from tests.support.server import RecordingServer
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -92,7 +92,7 @@ def child(number):
 buffer = client._pipeline.buffer
 record(client, "first")
 threads = [start(work, n) for n in range(4)]
-threads += [start(again, buffer.adopt), start(again, buffer._journal.renew)]
+threads += [start(again, buffer.adopt), start(again, buffer._writer.rotate)]
 children = []
 for number in range(200):
     children.append(fork(child, number))
@@ -219,7 +219,7 @@ def test_a_fork_while_a_client_is_being_closed(server, tmp_path):
 client = spooled(**dead)
 record(client, "parent")
 closing = start(client.close, 2)
-wait_for(lambda: not client._pipeline.mark[0])
+wait_for(lambda: not client._pipeline.fork_flag[0])
 
 def child():
     assert not held(), held()

@@ -8,7 +8,7 @@ import zlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from brockman.spool.frame import HEADER, LF, RS, VERSION, Span, make_frame, read_frames, read_version
+from brockman.buffer.spool.frame import HEADER, LF, RS, VERSION, Span, make_frame, read_frames, read_version
 
 JSON = st.dictionaries(st.text(max_size=3), st.integers() | st.text(max_size=20), max_size=3).map(
     lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from brockman.buffer.spool.frame import make_frame
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.spool.frame import make_frame
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
@@ -43,9 +43,9 @@ def leave_some(path: Path) -> None:
         gone = Wreck(path, segment_bytes=4096)
         gone.record(bodies)
         while settled:
-            batch = gone.journal.take(settled, 1 << 20)
-            gone.journal.settle(len(batch), delivered=True)
-            gone.journal.acknowledge()
+            batch = gone.writer.take(settled, 1 << 20)
+            gone.writer.settle(len(batch), delivered=True)
+            gone.writer.acknowledge()
             settled -= len(batch)
         gone.close()
 

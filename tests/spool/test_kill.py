@@ -18,8 +18,8 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
 from tests.conftest import eventually
-from tests.server import RecordingServer, Reply
 from tests.spool.recorders import Arrivals, Recorders, points_of, recorders
+from tests.support.server import RecordingServer, Reply
 
 KILLS = 200
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer

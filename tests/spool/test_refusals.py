@@ -12,8 +12,8 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.conftest import KEY, eventually, record
-from tests.server import RecordingServer
 from tests.spool.disks import NOBODY, Door, away, files_in, run_child, told
+from tests.support.server import RecordingServer
 
 Make = Callable[..., FocusLabClient]
 

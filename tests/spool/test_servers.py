@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from brockman.spool.folder import folder_names, open_folder
-from brockman.spool.segment import Segment, is_segment
-from brockman.spool.spool_dir import SpoolDir
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.process_dir import open_process_dir, process_dir_names
+from brockman.buffer.spool.segment import Segment, is_segment
 from tests.conftest import eventually
-from tests.life.forking import Taking, run
-from tests.life.running import Running, drive
-from tests.life.test_gunicorn import gunicorn, is_gone
-from tests.life.test_uwsgi import REQUESTS, uwsgi
-from tests.server import RecordingServer, Reply, Request
+from tests.servers.forking import Taking, run
+from tests.servers.running import Running, drive
+from tests.servers.test_gunicorn import gunicorn, is_gone
+from tests.servers.test_uwsgi import REQUESTS, uwsgi
+from tests.support.server import RecordingServer, Reply, Request
 
 KILLS = 12
 RECOVER = """
@@ -54,9 +54,9 @@ def waiting(path: Path, pid: int) -> int:
     """Return how many triggers of a process lie in a spool that it has not noted as settled."""
     spool, count = SpoolDir(str(path)), 0
     spool.open()
-    for name in folder_names(spool):
+    for name in process_dir_names(spool):
         if name.startswith(f"{pid}-"):
-            folder = open_folder(spool, name)
+            folder = open_process_dir(spool, name)
             for file in filter(is_segment, folder.names()):
                 segment = Segment(folder, file)
                 with suppress(FileNotFoundError):  # settled meanwhile

@@ -12,8 +12,8 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.conftest import eventually, record
-from tests.server import RecordingServer
 from tests.spool.disks import Door, Producers, away, facts, files_in, mounted, run_child
+from tests.support.server import RecordingServer
 
 Make = Callable[..., FocusLabClient]
 

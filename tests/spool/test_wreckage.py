@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
+from brockman.buffer.spool.frame import HEADER, make_frame
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
-from brockman.spool.frame import HEADER, make_frame
 from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
@@ -260,10 +260,10 @@ def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
     """Leave some segments, of whose first so many triggers are settled."""
     gone = Wreck(path, segment_bytes=4096)
     gone.record(bodies)
-    folder = path / gone.journal.folders[-1].name
-    batch = gone.journal.take(count, 1 << 20)
-    gone.journal.settle(len(batch), delivered=True)
-    gone.journal.acknowledge()
+    folder = path / gone.writer.folders[-1].name
+    batch = gone.writer.take(count, 1 << 20)
+    gone.writer.settle(len(batch), delivered=True)
+    gone.writer.acknowledge()
     gone.close()
     return folder
 
@@ -450,9 +450,9 @@ def test_on_drop_is_told_of_damage_with_nothing_held(
         buffer: Any = client._pipeline.buffer
 
         def ask() -> None:
-            is_free = buffer._moves._lock.acquire(timeout=0)
+            is_free = buffer._seqlock._lock.acquire(timeout=0)
             if is_free:
-                buffer._moves._lock.release()
+                buffer._seqlock._lock.release()
             held.append(not is_free or buffer.version % 2 == 1)
 
         asking = threading.Thread(target=ask)

@@ -8,18 +8,17 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from pathlib import Path
 
-from brockman.callbacks import Callbacks
-from brockman.clock import monotonic
-from brockman.ledger import Ledger
-from brockman.spool.adoption import Adopted
-from brockman.spool.chain import Chain
-from brockman.spool.damage import Aside
-from brockman.spool.journal import Journal
-from brockman.spool.notice import Notice
-from brockman.spool.quota import Quota
-from brockman.spool.spool_dir import SpoolDir
-from brockman.stamp import make_ids
-from brockman.trigger import encode_trigger
+from brockman.buffer.counters import Callbacks, Counters
+from brockman.buffer.spool.adoption import Adopted
+from brockman.buffer.spool.directory import SpoolDir
+from brockman.buffer.spool.quarantine import Quarantine
+from brockman.buffer.spool.quota import Quota
+from brockman.buffer.spool.reader import Reader
+from brockman.buffer.spool.writer import Writer
+from brockman.process.clock import monotonic
+from brockman.process.log import Notice
+from brockman.trigger.encode import encode_trigger
+from brockman.trigger.ids import make_ids
 
 _next_id = make_ids(os.urandom).__next__
 
@@ -34,68 +33,68 @@ def triggers(count: int, variables: object = None) -> list[bytes]:
 
 
 class Wreck:
-    """A spool read by its parts, with their own ledger: what `SpoolBuffer` does, without a thread."""
+    """A spool read by its parts, with their own counters: what `SpoolBuffer` does, without a thread."""
 
     def __init__(self, path: Path, *, segment_bytes: int = 4096) -> None:
         self.path = path
         self.told: list[tuple[str, bytes | None]] = []
-        self.ledger = Ledger(Callbacks(lambda reason, body: self.told.append((reason, body)), None))
+        self.counters = Counters(Callbacks(lambda reason, body: self.told.append((reason, body)), None))
         self.spool = SpoolDir(str(path))
         self.spool.open()
         self.notice = Notice(str(path))
-        keep = Aside(self.spool, self.ledger, self.notice).keep
+        keep = Quarantine(self.spool, self.counters, self.notice).keep
         quota = Quota(self.spool, 1 << 30, monotonic)
-        self.journal = Journal(self.ledger, keep, self.spool, quota, segment_bytes=segment_bytes, fsync="never")
-        self.adopted = Adopted(self.spool, self.ledger, keep, self.notice, nullcontext)
+        self.writer = Writer(self.counters, keep, self.spool, quota, segment_bytes=segment_bytes, fsync="never")
+        self.adopted = Adopted(self.spool, self.counters, keep, self.notice, nullcontext)
         self.stored = 0
         self.delivered: list[bytes] = []
 
     def record(self, bodies: Iterable[bytes]) -> None:
         """Leave triggers in files of this process."""
         for body in bodies:
-            while not self.journal.append(body):
-                assert self.journal.make_room(body)
+            while not self.writer.append(body):
+                assert self.writer.make_room(body)
             self.stored += 1
 
     def begin_anew(self) -> None:
-        """Forget what was counted, of a journal that is empty."""
-        assert self.journal.is_empty
-        self.stored = self.ledger.recovered = self.ledger.dropped["damaged"] = 0
+        """Forget what was counted, of a writer that is empty."""
+        assert self.writer.is_empty
+        self.stored = self.counters.recovered = self.counters.dropped["damaged"] = 0
         self.delivered, self.told[:] = [], []
 
     def seal(self) -> Path:
         """End the segment that is being written, and return its path."""
-        name = self.journal.active.name
-        self.journal.renew()
-        return self.path / self.journal.folders[-1].name / name
+        name = self.writer.active.name
+        self.writer.rotate()
+        return self.path / self.writer.folders[-1].name / name
 
-    def drain(self, chain: Chain, max_count: int = 500) -> None:
-        """Deliver all that is in a chain."""
+    def drain(self, reader: Reader, max_count: int = 500) -> None:
+        """Deliver all that is in a reader."""
         for _ in range(1000):
-            batch = chain.take(max_count, 1 << 19)
+            batch = reader.take(max_count, 1 << 19)
             if not batch:
                 break
             self.delivered += batch
-            chain.settle(len(batch), delivered=True)
-            chain.acknowledge()
+            reader.settle(len(batch), delivered=True)
+            reader.acknowledge()
         else:
             raise AssertionError("it never ends")
-        chain.tell_lost()
+        reader.notify_lost()
 
     def adopt(self, max_count: int = 500) -> None:
         """Adopt what is left by others, and deliver it."""
         self.adopted.look(60.0)
-        for chain in list(self.adopted.chains):
-            self.drain(chain, max_count)
-            assert chain.is_empty
-            self.adopted.done(chain)
+        for reader in list(self.adopted.readers):
+            self.drain(reader, max_count)
+            assert reader.is_empty
+            self.adopted.done(reader)
 
     @property
     def damaged(self) -> int:
         """How many are counted as damaged; the counts must be right, and everybody told."""
-        count = self.ledger.dropped["damaged"]
+        count = self.counters.dropped["damaged"]
         assert self.told == [("damaged", None)] * count
-        assert self.stored + self.ledger.recovered == len(self.delivered) + sum(self.ledger.dropped.values())
+        assert self.stored + self.counters.recovered == len(self.delivered) + sum(self.counters.dropped.values())
         return count
 
     def aside(self) -> bytes:
@@ -104,7 +103,7 @@ class Wreck:
 
     def close(self) -> None:
         """Close the files."""
-        self.journal.close()
+        self.writer.close()
         self.spool.close()
 
 
@@ -112,7 +111,7 @@ def leave(path: Path, bodies: Iterable[bytes], *, segment_bytes: int = 1 << 20) 
     """Leave triggers as a process does that is gone, and return its folder."""
     gone = Wreck(path, segment_bytes=segment_bytes)
     gone.record(bodies)
-    folder = path / gone.journal.folders[-1].name
+    folder = path / gone.writer.folders[-1].name
     gone.close()
     return folder
 

@@ -12,12 +12,11 @@ from typing import Any
 from celery.signals import task_postrun
 
 from brockman.celery.task import RecordTask, make_task
-from brockman.celery_settings import CelerySettings
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import read_settings
+from brockman.django.settings import raise_or_tell, read_settings
 from brockman.django.shared_stats import publish_now_and_then
-from brockman.django.strictness import raise_or_tell
 from brockman.exceptions import ConfigurationError
+from brockman.options.celery import CelerySettings
 
 
 class DjangoRecordTask(RecordTask):

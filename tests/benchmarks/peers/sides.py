@@ -86,7 +86,7 @@ class Floor:
 
         self._url, self._session, self._batch = url + "floor/", requests.Session(), batch
         self._waiting: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._hurried, self._idle = False, threading.Event()
+        self._flush_requested, self._idle = False, threading.Event()
         dumps, put = orjson.dumps, self._waiting.put
         wire = {
             "actor_id": "42",
@@ -107,7 +107,7 @@ class Floor:
         since = time.monotonic()
         while True:
             count = min(self._waiting.qsize(), self._batch)
-            if count == self._batch or (count and (self._hurried or time.monotonic() - since >= 1.0)):
+            if count == self._batch or (count and (self._flush_requested or time.monotonic() - since >= 1.0)):
                 bodies = [self._waiting.get_nowait() for _ in range(count)]
                 body = b"[" + b",".join(bodies) + b"]"
                 headers = {"Content-Type": "application/json"}
@@ -120,10 +120,10 @@ class Floor:
             time.sleep(0.005)
 
     def flush(self) -> None:
-        self._hurried = True
+        self._flush_requested = True
         self._idle.clear()
         self._idle.wait(120.0)
-        self._hurried = False
+        self._flush_requested = False
 
     def depth(self) -> int:
         return self._waiting.qsize()

@@ -7,10 +7,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from brockman import exceptions
-from brockman.clock import monotonic
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run
+from brockman.process.clock import monotonic
 
 # From the narrowest to the widest.
 _WORDS: tuple[tuple[type[exceptions.FocusLabError], str], ...] = (

@@ -10,10 +10,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from brockman.clock import wall
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.shared_stats import ProcessStats, is_private, own_stats, read_all
 from brockman.exceptions import ConfigurationError
+from brockman.process.clock import wall
 from brockman.stats import Stats
 
 _COLUMNS = ("recorded", "recovered", "delivered", "rejected", "dropped", "waiting")

@@ -1,0 +1,148 @@
+"""The counts that no container holds: what became of the triggers that left.
+
+Invariant: each trigger that leaves the buffer, or is refused before it, is counted here exactly once.
+
+No lock. Every count changes in one straight line of code, from the read to the store without a call in it: CPython
+looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps (3.10 also
+where a condition jumps forward), so nothing can come in between. Without the global lock `guard` is a lock, and is
+held around such a line.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+from collections.abc import Callable, Sequence
+
+from brockman.buffer.base import Buffer
+from brockman.buffer.moves import READ_TRIES
+from brockman.process.clock import monotonic, wall
+from brockman.process.threads import make_guard
+from brockman.stats import Stats
+
+OnDrop = Callable[[str, "bytes | None"], object]
+OnError = Callable[[Exception, "tuple[bytes, ...]"], object]
+
+
+class Callbacks:
+    """Call `on_drop` and `on_error`. Holds no lock while it does.
+
+    Attributes:
+        failures: How often a callback raised; the report says so.
+        last_failure: The callback's name and the class of what it raised.
+    """
+
+    def __init__(self, on_drop: OnDrop | None, on_error: OnError | None) -> None:
+        self._on_drop = on_drop
+        self._on_error = on_error
+        self.failures = 0
+        self.last_failure = ""
+
+    @property
+    def takes_refusals(self) -> bool:
+        """Whether the user has a function that is told what the server refused."""
+        return self._on_error is not None
+
+    def dropped(self, reason: str, body: bytes | None) -> None:
+        """Tell `on_drop` of one lost trigger. Runs in whichever thread lost it, often the caller's."""
+        if self._on_drop is not None:
+            try:
+                self._on_drop(reason, body)
+            except Exception as error:
+                self.failed("on_drop", error)
+
+    def refused(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
+        """Tell `on_error` what the server refused. Runs in the thread that sent, most often the flusher's."""
+        if self._on_error is not None:
+            try:
+                self._on_error(error, bodies)
+            except BaseException as failure:  # SystemExit here would end the flusher in silence
+                self.failed("on_error", failure)
+
+    def failed(self, name: str, error: BaseException) -> None:
+        """Count a callback's failure; the text of a foreign exception may hold anything, so only its class."""
+        self.last_failure = f"{name} raised {type(error).__name__}"
+        self.failures += 1
+
+
+REASONS = (
+    *("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "misconfigured", "untracked"),
+    *("damaged", "shutdown"),
+)
+
+
+class Counters:
+    """Counts of one client. Only the flusher's role writes `retries`; the rest any thread may."""
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self.delivered = 0
+        self.rejected = 0
+        self.recovered = 0  # found in the files of processes that are gone
+        self.left_on_disk = 0  # in files when their buffer was closed, for others to adopt
+        self.retries = 0
+        self.batches = 0
+        self.last_error: str | None = None
+        self.dropped = dict.fromkeys(REASONS, 0)
+        self.details: dict[str, str] = {}  # by reason: what was wrong with the last such trigger
+        self.guard = make_guard()
+        self._callbacks = callbacks
+
+    def drop(self, reason: str, body: bytes | None = None) -> None:
+        """Count a trigger that is lost, then tell `on_drop`. The body is None when it was not encoded yet."""
+        with self.guard:
+            self.dropped[reason] += 1
+        self.notify_drop(reason, body)
+
+    def notify_drop(self, reason: str, body: bytes | None) -> None:
+        """Tell `on_drop` of a trigger that the caller has counted already."""
+        self._callbacks.dropped(reason, body)
+
+    def notify_drops(self, reason: str, bodies: Sequence[bytes], until: float) -> int:
+        """Tell `on_drop` of what was counted, until so late on the clock; return of how many there was no time."""
+        for number, body in enumerate(bodies):
+            if monotonic() > until:
+                return len(bodies) - number
+            self.notify_drop(reason, body)
+        return 0
+
+
+def read_stats(buffer: Buffer, counters: Counters) -> Stats:
+    """Return a snapshot, read again until nothing moved meanwhile. Takes no lock and does not block."""
+    for _ in range(READ_TRIES):
+        version, removed = buffer.version, buffer.removed
+        queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
+        delivered, rejected = counters.delivered, counters.rejected
+        recovered, left = counters.recovered, counters.left_on_disk
+        dropped = dict(counters.dropped)
+        dropped["overflow"] += buffer.evicted
+        still = version == buffer.version and removed == buffer.removed
+        if still and version % 2 == 0 and not buffer.evicted:
+            break
+    return Stats(
+        recorded=delivered + rejected + sum(dropped.values()) + queued + left + in_flight - recovered,
+        recovered=recovered,
+        queued=queued + left,
+        in_flight=in_flight,
+        delivered=delivered,
+        rejected=rejected,
+        dropped={reason: count for reason, count in dropped.items() if count},
+        retries=counters.retries,
+        batches=counters.batches,
+        queued_bytes=size,
+        oldest_age=_age(buffer.oldest),
+        last_error=counters.last_error,
+        spool_error=buffer.trouble,
+    )
+
+
+def _age(body: bytes | None) -> float | None:
+    """Return the seconds since a trigger was recorded."""
+    if body is None:
+        return None
+    try:
+        text = json.loads(body)["recorded_at"]  # "2026-11-23T17:22:32.123456Z"
+        # By hand: CPython 3.13.0 crashes on an aware datetime in a finalizer at the end of the process.
+        moment = tuple(map(int, (text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])))
+        return max(0.0, wall() - calendar.timegm(moment) - float("0" + text[19:-1]))
+    except (ValueError, KeyError, TypeError):  # in a spool, somebody else may have made it
+        return None

@@ -1,0 +1,32 @@
+"""The settings of the Celery task; see `brockman.options.fields`. No I/O, no threads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brockman.options.fields import Settings, choice, flag, number, setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class CelerySettings(Settings):
+    """The settings of `record_trigger`; in the environment `FL_` and the name in capitals."""
+
+    celery_mode: str = setting(
+        "buffered",
+        choice("buffered", "confirmed"),
+        "mode",
+        "When a worker is done with a message: `buffered`, when the trigger is in its buffer; `confirmed`, when"
+        " the endpoint has accepted it.",
+    )
+    celery_fallback: bool = setting(
+        True,
+        flag,
+        "flag",
+        "When the broker cannot be reached: record in the process that calls. Off: the call raises.",
+    )
+    celery_publish_timeout: float = setting(
+        1.0,
+        number(0, 3600, whole=False, above=True),
+        "seconds",
+        "The longest that each answer of the broker may take when the task is called.",
+    )

@@ -1,0 +1,161 @@
+"""What a setting is: a field of a frozen value, declared once with its default, unit, meaning and check.
+
+The keyword, the environment variable, the Django setting and the README's table are derived from it. No I/O, no
+threads: what holds the values is passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+from brockman.exceptions import ConfigurationError
+from brockman.options.secret import hidden
+
+PREFIX = "FL_"  # of environment variables and Django settings
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off")
+
+Check = Callable[[Any], Any]  # returns the value to keep, or raises ValueError(what would be right)
+AnySettings = TypeVar("AnySettings", bound="Settings")
+
+
+def number(low: float, high: float, *, whole: bool, above: bool = False) -> Check:
+    """Return a check for a number from `low`, or above it, to `high`; texts are read."""
+    bound = "above" if above else "of at least"
+    expected = f"a {'whole ' if whole else ''}number {bound} {low:_.0f} and at most {high:_.0f}"
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            try:
+                value = int(value) if whole else float(value)
+            except ValueError:
+                raise ValueError(expected) from None
+        kinds = (int,) if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ValueError(expected)
+        if not low <= value <= high or (above and value == low):  # nan is in no order
+            raise ValueError(expected)
+        return value if whole else float(value)
+
+    return check
+
+
+def flag(value: Any) -> bool:
+    """Check what is on or off."""
+    if isinstance(value, bool):
+        return value
+    text = value.strip().lower() if isinstance(value, str) else ""
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    raise ValueError("True or False (in the environment: 1, true, yes, on, 0, false, no, off)")
+
+
+def choice(*names: str) -> Check:
+    """Return a check for one of these texts."""
+
+    def check(value: Any) -> str:
+        if value not in names:
+            raise ValueError("one of " + ", ".join(map(repr, names)))
+        return str(value)
+
+    return check
+
+
+def function(value: Any) -> Any:
+    """Check a function of the user's."""
+    if value is not None and not callable(value):
+        raise ValueError("a function, or None")
+    return value
+
+
+def setting(default: Any, check: Check, unit: str, doc: str, *, secret: bool = False) -> Any:
+    """Return a field of `Settings`.
+
+    Args:
+        default: What holds when it is not given.
+        check: Returns the value to keep, or raises ValueError(what would be right).
+        unit: What it is counted in, or what kind of thing it is.
+        doc: What it means, in a sentence for the README.
+        secret: Whether no message may show the value.
+    """
+    return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """A table of settings: each field is made by `setting`, and checked when a value is made."""
+
+    def __post_init__(self) -> None:
+        for name in self.names():
+            object.__setattr__(self, name, self.check_value(name, getattr(self, name)))
+
+    @classmethod
+    def check_value(cls, name: str, value: Any) -> Any:
+        """Return what is kept of a value for a setting.
+
+        Raises:
+            ConfigurationError: Naming the setting, the value unless it is secret, and what would be right.
+        """
+        metadata = cls.__dataclass_fields__[name].metadata
+        try:
+            return metadata["check"](value)
+        except ValueError as error:
+            problem = f"it should be {error}"
+        except Exception as error:  # of a value that runs code of its own
+            problem = f"reading it raised {type(error).__name__}"
+        raise ConfigurationError(f"{name} is {_shown(value, secret=metadata['secret'])}; {problem}")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the name of every setting, in the order of the table."""
+        return tuple(spec.name for spec in fields(cls))
+
+    @classmethod
+    def read(cls: type[AnySettings], keywords: Mapping[str, Any], *sources: Mapping[str, Any]) -> AnySettings:
+        """Return the settings that keywords and sources spell; keywords win, then the earlier source.
+
+        Args:
+            keywords: Values by name. None for `api_key` means: look in the sources.
+            *sources: Values by `FL_` and the name in capitals, such as `os.environ`. An empty text, None, and the
+                text of a function count as not set.
+
+        Raises:
+            ConfigurationError: For an unknown keyword or a wrong value.
+        """
+        values = cls._spelled_in(sources)
+        del sources  # what they show of themselves, the whole environment perhaps, is for no traceback's locals
+        known = cls.names()
+        for name in keywords:
+            if name not in known:
+                import difflib
+
+                near = difflib.get_close_matches(name, known, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
+                raise ConfigurationError(f"unknown option {name!r}; {hint}")
+        values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
+        return cls(**values)
+
+    @classmethod
+    def _spelled_in(cls, sources: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for spec in fields(cls):
+            for source in sources:
+                value = source.get(PREFIX + spec.name.upper())
+                value = hidden(value) if spec.metadata["secret"] else value
+                if value not in (None, "") and not (spec.metadata["check"] is function and isinstance(value, str)):
+                    values[spec.name] = value
+                    break
+        return values
+
+
+def _shown(value: Any, *, secret: bool) -> str:
+    if secret:
+        return "not usable"
+    try:
+        # A password in a URL is no business of a log either.
+        return re.sub("//[^/]*@", "//...@", repr(value)[:200])
+    except Exception:  # of foreign code, or an int of thousands of digits
+        return f"a value of type {type(value).__name__}"

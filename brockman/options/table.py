@@ -1,0 +1,195 @@
+"""Every setting of a client, once; see `brockman.options.fields`.
+
+No I/O, no threads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from types import MethodType
+from typing import Any
+from urllib.parse import urlsplit
+
+from brockman.exceptions import ConfigurationError
+from brockman.options.fields import Settings, choice, flag, function, number, setting
+from brockman.options.secret import Secret
+
+DEFAULT_ENDPOINT = "https://api.focuslab.io/api/v1/"
+_LONGEST = 1e6  # seconds; beyond some 24 days the system's calls count milliseconds past 31 bits
+
+
+def _endpoint(value: Any) -> str:
+    expected = "a URL such as https://api.focuslab.io/api/v1/, without user, query or fragment"
+    if not isinstance(value, str) or not value.isprintable() or " " in value:
+        raise ValueError(expected)
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or "@" in parts.netloc or "?" in value or "#" in value:
+        raise ValueError(expected)
+    return value if value.endswith("/") else value + "/"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is this machine."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
+
+
+def _api_key(value: Any) -> Secret | None:
+    if value is None or isinstance(value, Secret):
+        return value
+    return Secret(value)
+
+
+def _folder(value: Any) -> str | None:
+    expected = "the path of a folder, from the root on, such as /var/lib/shop/focuslab"
+    if value is None or value == "":
+        return None
+    path = value.__fspath__() if hasattr(value, "__fspath__") else value  # as of `pathlib`
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        raise ValueError(expected)
+    return path
+
+
+_SECONDS = number(0, _LONGEST, whole=False, above=True)
+_WAIT = number(0, _LONGEST, whole=False)
+_COUNT = number(1, 10**12, whole=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Settings):
+    """The settings of a client. Seconds are floats, sizes end in `_bytes`, counts begin with `max_`."""
+
+    api_key: Secret | None = setting(
+        None,
+        _api_key,
+        "text",
+        "The key of your FocusLab project. Required unless `enabled` is off.",
+        secret=True,
+    )
+    endpoint: str = setting(DEFAULT_ENDPOINT, _endpoint, "URL", "Where the API is; `trigger/` is added.")
+    enabled: bool = setting(True, flag, "flag", "Off: every trigger counts as `disabled`; nothing is sent.")
+    flush_interval: float = setting(1.0, _SECONDS, "seconds", "The longest a trigger waits before an attempt.")
+    max_batch_size: int = setting(500, _COUNT, "triggers", "A batch this long goes at once.")
+    max_batch_bytes: int = setting(512 * 1024, _COUNT, "bytes", "A batch this large goes at once.")
+    max_queue_size: int = setting(10_000, _COUNT, "triggers", "How many may wait.")
+    max_queue_bytes: int = setting(32 * 1024 * 1024, _COUNT, "bytes", "How large what waits may be, encoded.")
+    max_trigger_bytes: int = setting(32 * 1024, _COUNT, "bytes", "How large one trigger may be, encoded.")
+    overflow: str = setting(
+        "drop_newest",
+        choice("drop_newest", "drop_oldest", "block", "raise"),
+        "policy",
+        "What `record_trigger` does when the buffer is full: `drop_newest`, `drop_oldest`, `block`, `raise`.",
+    )
+    block_timeout: float = setting(
+        1.0,
+        _WAIT,
+        "seconds",
+        "The longest `overflow='block'` waits; then the trigger is dropped.",
+    )
+    on_invalid: str = setting(
+        "raise",
+        choice("raise", "drop"),
+        "policy",
+        "What a caller's mistake does: `raise` an `InvalidTrigger`, or `drop` and count it.",
+    )
+    connect_timeout: float = setting(3.05, _SECONDS, "seconds", "The longest one connection may take to open.")
+    read_timeout: float = setting(
+        10.0, _SECONDS, "seconds", "With `connect_timeout`: the longest one whole attempt may take."
+    )
+    backoff_base: float = setting(0.5, _SECONDS, "seconds", "The first retry waits up to this; then it doubles.")
+    backoff_cap: float = setting(60.0, _SECONDS, "seconds", "The longest wait between retries.")
+    max_attempts: int = setting(
+        10, _COUNT, "attempts", "How often a batch that meets a 500 is tried before it is halved."
+    )
+    shutdown_timeout: float = setting(
+        5.0,
+        _WAIT,
+        "seconds",
+        "The longest the exit of the process waits, for all clients together.",
+    )
+    handle_sigterm: bool = setting(
+        False,
+        flag,
+        "flag",
+        "Deliver when SIGTERM comes, then do what it did before. For plain scripts, in the main thread.",
+    )
+    spool_dir: str | None = setting(
+        None,
+        _folder,
+        "path",
+        "A folder on a local disk: what is recorded waits there and survives the process. None: in memory.",
+    )
+    max_spool_bytes: int = setting(
+        1024**3,
+        number(1024**2, 10**15, whole=True),
+        "bytes",
+        "How much may lie in `spool_dir`, for all processes together.",
+    )
+    spool_fsync: str = setting(
+        "never",
+        choice("never", "interval", "always"),
+        "policy",
+        "What survives the machine too: `never` asks for nothing, `interval` for all but the last half second.",
+    )
+    gzip: bool = setting(False, flag, "flag", "Compress request bodies.")
+    allow_insecure: bool = setting(
+        False,
+        flag,
+        "flag",
+        "Allow plain `http://` to a host that is not this machine; the key travels in clear.",
+    )
+    on_drop: Callable[[str, bytes | None], object] | None = setting(
+        None,
+        function,
+        "function",
+        "Called with the reason and the JSON of a trigger that is lost on this side.",
+    )
+    on_error: Callable[[Exception, tuple[bytes, ...]], object] | None = setting(
+        None,
+        function,
+        "function",
+        "Called with the error and the JSON of the triggers that the server refused.",
+    )
+    before_record: Callable[[dict[str, Any]], dict[str, Any] | None] | None = setting(
+        None,
+        function,
+        "function",
+        "Called with the arguments as a dict; returns them, changed or not, or None.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.enabled and self.api_key is None:
+            raise ConfigurationError(
+                "api_key is missing; pass api_key=... or set FL_API_KEY in the environment"
+                " (enabled=False needs none)"
+            )
+        parts = urlsplit(self.endpoint)
+        host = parts.hostname or ""
+        if parts.scheme == "http" and not is_loopback(host) and not self.allow_insecure:
+            raise ConfigurationError(
+                f"endpoint is {self.endpoint!r}: the API key would travel in clear to {host};"
+                " use https://, or set allow_insecure=True"
+            )
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What two clients have in common that share one buffer: every value; functions if they are the same."""
+        return tuple(_identity(getattr(self, spec.name)) for spec in fields(self))
+
+
+def _identity(value: Any) -> Any:
+    """Return what is equal for the same setting. Asks no foreign function for its hash or equality."""
+    if not callable(value):
+        return value
+    if type(value) is MethodType:  # a new object at each look-up
+        return id(value.__self__), id(value.__func__)
+    return id(value)

@@ -1,0 +1,1 @@
+"""The process around a client: forks, exit, signals, threads, clock and log."""

@@ -1,0 +1,101 @@
+"""How a forked child is recognised: the only place that remembers a process.
+
+A child may be forked without Python's hooks (uWSGI does so), so objects also ask when they are used.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+_MADV_WIPEONFORK = 18  # madvise(2), Linux 4.14; missing from the module `mmap`
+
+after_fork_hooks: list[Callable[[], object]] = []  # called in a forked child, in this order
+
+
+class Origin:
+    """The process in which an object was made."""
+
+    __slots__ = ("_pid",)
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this is a copy in a forked child."""
+        return self._pid != os.getpid()
+
+
+class _PidFlag:
+    """A fork flag where the kernel cannot wipe a page."""
+
+    def __init__(self) -> None:
+        self._origin: Origin | None = Origin()
+
+    def __getitem__(self, index: int) -> int:
+        return int(self._origin is not None and not self._origin.is_inherited)
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._origin = Origin() if value else None
+
+
+def make_fork_flag() -> Any:
+    """Return a flag whose item 0 is 1 until it is set to 0, and 0 in every forked child: the kernel clears it.
+
+    Reading it costs less than `os.getpid`; `python -m tests.benchmarks.record` prints both.
+    """
+    with suppress(AttributeError, OSError, ValueError):
+        page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        page.madvise(_MADV_WIPEONFORK)
+        page[0] = 1
+        return page
+    return _PidFlag()
+
+
+class PerProcess(Generic[Value]):
+    """One value for each process, made when first asked for: a lock in it was never held by a parent's thread."""
+
+    def __init__(self, make: Callable[[], Value]) -> None:
+        """Make nothing yet.
+
+        Args:
+            make: Makes a value that starts nothing; of two values made at once by two threads, one is thrown away.
+        """
+        self._make = make
+        self._values: dict[int, Value] = {}  # by process id; each change and each look is one call into C
+
+    def get(self) -> Value:
+        """Return the value of this process. Does not block."""
+        pid = os.getpid()
+        value = self._values.get(pid)
+        if value is None:
+            value = self._values.setdefault(pid, self._make())
+            self.pop_inherited()
+        return value
+
+    def peek(self) -> Value | None:
+        """Return the value of this process, or None when it has none yet."""
+        return self._values.get(os.getpid())
+
+    def pop_inherited(self) -> list[Value]:
+        """Remove and return the values of other processes: in a forked child, those of its parents."""
+        here = os.getpid()
+        popped = [self._values.pop(pid, None) for pid in list(self._values) if pid != here]
+        return [value for value in popped if value is not None]
+
+
+def run_after_fork_hooks() -> None:
+    """Call every hook; one that raises does not keep the others from running."""
+    for hook in after_fork_hooks:
+        with suppress(Exception):
+            hook()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=run_after_fork_hooks)

@@ -1,0 +1,123 @@
+"""How threads wait for each other without locks: any of these may be used in a signal handler or a finalizer."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol
+
+from brockman.process.clock import monotonic
+
+
+class Wakeup:
+    """An event for one waiting thread: `wait` clears it. `set` takes no lock.
+
+    A lock, and not a `SimpleQueue`: the `get` of CPython 3.10 and 3.11 waits for ever when its timeout runs out
+    at the wrong moment.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # free when set
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """Wake the thread that waits, or the next one that will. Does not block."""
+        try:
+            if self._lock.locked():  # a semaphore would count the releases
+                self._lock.release()
+        except RuntimeError:  # another thread has just set it
+            pass
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep until set, or for `seconds` (may be infinite); return whether it was set."""
+        if seconds == math.inf:
+            return self._lock.acquire()
+        return self._lock.acquire(timeout=min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
+class SupportsSet(Protocol):
+    """A `Wakeup`, or what wakes a coroutine."""
+
+    def set(self) -> None:
+        """Wake the waiter. Called from any thread; does not block."""
+
+
+class Waiters:
+    """Threads and coroutines that wait for a flush, each with its watermark."""
+
+    def __init__(self, is_reached: Callable[[int], bool]) -> None:
+        """Make one without waiters.
+
+        Args:
+            is_reached: Returns whether a flush with this watermark is over.
+        """
+        self.is_reached = is_reached
+        self._waiting: deque[tuple[int, SupportsSet]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, waiter: tuple[int, SupportsSet]) -> bool:
+        return waiter in self._waiting
+
+    @contextmanager
+    def waiting(self, watermark: int, wakeup: SupportsSet) -> Iterator[tuple[int, SupportsSet]]:
+        """Have the wakeup set when the watermark is reached within the block."""
+        waiter = (watermark, wakeup)
+        self._waiting.append(waiter)
+        try:
+            yield waiter
+        finally:
+            self._remove(waiter)
+
+    def notify(self) -> None:
+        """Wake every waiter whose watermark is reached."""
+        for waiter in list(self._waiting):
+            if self.is_reached(waiter[0]):
+                self._remove(waiter)
+                waiter[1].set()
+
+    def _remove(self, waiter: tuple[int, SupportsSet]) -> None:
+        with suppress(ValueError):  # already removed
+            self._waiting.remove(waiter)
+
+
+class Condition:
+    """Threads that wait until something holds. Any thread may wait or notify."""
+
+    def __init__(self) -> None:
+        self._wakeups: deque[Wakeup] = deque()
+
+    def __len__(self) -> int:
+        return len(self._wakeups)
+
+    def wait(
+        self, holds: Callable[[], bool], seconds: float, is_cancelled: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Wait until `holds` returns True, for `seconds`, or until cancelled; return whether it holds."""
+        deadline = monotonic() + seconds
+        wakeup = Wakeup()
+        while not holds():
+            remaining = deadline - monotonic()
+            if remaining <= 0 or is_cancelled():
+                return False
+            self._wakeups.append(wakeup)
+            try:
+                # Checked again: it may have changed before the append.
+                if not holds() and not wakeup.wait(remaining):
+                    return holds()
+            finally:
+                with suppress(ValueError):  # notified
+                    self._wakeups.remove(wakeup)
+        return True
+
+    def notify(self) -> None:
+        """Wake all who wait; each checks again."""
+        try:
+            for _ in range(len(self._wakeups)):
+                self._wakeups.popleft().set()
+        except IndexError:  # another thread has notified at the same time
+            pass

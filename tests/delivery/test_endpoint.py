@@ -1,0 +1,95 @@
+"""What a client learns of its endpoint, and that it forgets after an hour. The clock is passed in."""
+
+from __future__ import annotations
+
+import pytest
+
+from brockman.delivery.endpoint import FORGET_AFTER, EndpointLimits
+
+
+class Clock:
+    """A clock that moves when it is told to."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=[0.0, -5.0, 1e9], ids="clock starts at {:g}".format)
+def clock(request):
+    return Clock(request.param)
+
+
+@pytest.fixture
+def limits(clock):
+    return EndpointLimits(1000, clock)
+
+
+def test_a_new_client_knows_nothing(limits):
+    """At first arrays of the full size are tried, and none is known to work."""
+    assert limits.singles_only is False
+    assert limits.max_bytes == 1000
+    assert limits.arrays_work is False
+
+
+def test_an_array_is_tried_again_after_an_hour(limits, clock):
+    """A server that knows no arrays gets single objects for an hour, to the second."""
+    limits.remember_singles_only()
+    assert limits.singles_only is True
+    clock.now += 3599
+    assert limits.singles_only is True
+    clock.now += 1
+    assert limits.singles_only is False
+
+
+def test_the_hour_begins_anew_when_arrays_are_refused_again(limits, clock):
+    """Each refusal counts from its own time."""
+    limits.remember_singles_only()
+    clock.now += FORGET_AFTER - 1
+    limits.remember_singles_only()
+    clock.now += FORGET_AFTER - 1
+    assert limits.singles_only is True
+    clock.now += 1
+    assert limits.singles_only is False
+
+
+def test_a_smaller_limit_is_remembered_for_an_hour(limits, clock):
+    """A body that was too large halves the limit, for an hour."""
+    limits.remember_size(900)
+    assert limits.max_bytes == 450
+    clock.now += 3599
+    assert limits.max_bytes == 450
+    clock.now += 1
+    assert limits.max_bytes == 1000
+
+
+def test_the_limit_only_falls(limits):
+    """A lesson of a larger body that is told late does not raise the limit again."""
+    limits.remember_size(200)
+    limits.remember_size(900)
+    assert limits.max_bytes == 100
+
+
+def test_the_limit_never_exceeds_the_option(limits):
+    """`max_batch_bytes` stays the most, however large the body that was refused."""
+    limits.remember_size(1_000_000)
+    assert limits.max_bytes == 1000
+
+
+def test_a_forgotten_limit_does_not_come_back(limits, clock):
+    """After an hour the next lesson starts from the option, not from the old limit."""
+    limits.remember_size(20)
+    clock.now += FORGET_AFTER
+    limits.remember_size(900)
+    assert limits.max_bytes == 450
+
+
+def test_the_lessons_are_independent(limits):
+    """A limit says nothing about arrays, nor the other way round."""
+    limits.remember_size(500)
+    assert limits.singles_only is False
+    limits.remember_singles_only()
+    assert limits.max_bytes == 250
+    assert limits.arrays_work is False

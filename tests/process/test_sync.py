@@ -1,0 +1,44 @@
+"""The wakeup that the flusher and everyone who waits sleeps on."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from brockman.process.sync import Wakeup
+
+
+def test_a_wait_ends_however_short_it_is():
+    """20 000 waits of no time and of next to none, beside a busy thread, all end: none waits for ever."""
+    code = (
+        "import sys, threading\n"
+        "from brockman.process.sync import Wakeup\n"
+        "sys.setswitchinterval(1e-6)\n"
+        "stop = False\n"
+        "def busy():\n"
+        "    while not stop: pass\n"
+        "thread = threading.Thread(target=busy); thread.start()\n"
+        "for n in range(20_000):\n"
+        "    assert not Wakeup().wait((0.0, 1e-9, 1e-7, -1.0)[n % 4])\n"
+        "stop = True; thread.join()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("seconds", [20.0, math.inf])
+def test_a_ring_wakes_the_one_who_waits(seconds):
+    """Also one that came before the wait; several rings are one."""
+    wakeup = Wakeup()
+    wakeup.set()
+    wakeup.set()
+    assert wakeup.wait(seconds)
+    assert not wakeup.wait(0)
+    thread = threading.Thread(target=wakeup.set)
+    thread.start()
+    assert wakeup.wait(seconds)
+    thread.join()

@@ -1,0 +1,173 @@
+"""A WSGI application under gunicorn: workers that are forked, recycled, reloaded and stopped while they record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import brockman
+from tests.conftest import eventually
+from tests.servers.running import RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.support.server import RecordingServer
+
+HALF = 1000  # requests before the reload, and while it goes on
+LAST = 100  # requests between the reload and the stop
+GRACEFUL = 30.0  # seconds: gunicorn's default, after which it kills a worker
+WORKERS = 2
+
+# Two clients take turns: one with the settings that everybody has, and one that sends full batches while a worker
+# lives and holds the rest for longer than a worker lives, so that only the end of the worker can deliver it.
+APP = (
+    RECORDING
+    + """
+clients = [FocusLabClient(), FocusLabClient(flush_interval=600, max_batch_size=4)]
+
+for client in clients:
+    record(client, f"import by {os.getpid()}")
+
+def app(environ, start_response):
+    number = environ["QUERY_STRING"].removeprefix("n=")
+    record(clients[int(number) % 2], number)
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+"""
+)
+
+# Gunicorn reads this by itself, in its own process.
+CONFIG = """
+def post_worker_init(worker):
+    worker.log.info("Worker is up")
+"""
+
+# What is slow to import and not ours need not be imported by each worker anew; gevent has to patch it first.
+EARLY = "import requests\n"
+
+
+class Gunicorn:
+    """Gunicorn with the application; what became of its workers is read from its log."""
+
+    def __init__(self, started: Running, port: int) -> None:
+        self.started = started
+        self.port = port
+
+    def booted(self) -> set[int]:
+        """Return the processes of all workers until now."""
+        return self._pids(r"Booting worker with pid: (\d+)")
+
+    def _pids(self, pattern: str) -> set[int]:
+        return {int(pid) for pid in re.findall(pattern, self.started.text())}
+
+    def drive(self, count: int, start: int = 0) -> None:
+        """Make requests, and wait until the workers that came to their end thereby have been replaced.
+
+        A signal between the fork of a worker and its first lines is lost on it, or ends it at once.
+        """
+        assert drive(self.port, count, start) == count, self.started.text()
+        assert eventually(self._is_settled, 60), self.started.text()
+
+    def _is_settled(self) -> bool:
+        leaving = self._pids(r"\[(\d+)\] \[INFO\] Autorestarting worker")
+        staying = {pid for pid in self.booted() - leaving if not is_gone(pid)}
+        return len(staying) == WORKERS and staying <= self._pids(r"\[(\d+)\] \[INFO\] Worker is up")
+
+    def imports(self) -> dict[int, int]:
+        """Return which processes recorded while they imported the application, and how many triggers."""
+        named = self.started.recorded().items()
+        return {int(name.split()[-1]): count for name, count in named if name.startswith("import by ")}
+
+
+@contextlib.contextmanager
+def gunicorn(folder: Path, server: RecordingServer, *options: str, **environment: str) -> Iterator[Gunicorn]:
+    """Run the application for the length of a block."""
+    if "--worker-class=gevent" in options and find_spec("gevent") is None:
+        pytest.skip("gevent is not installed")
+    (folder / "site_app.py").write_text(APP)
+    early = "" if "--worker-class=gevent" in options else EARLY
+    (folder / "gunicorn.conf.py").write_text(early + CONFIG)
+    port = free_port()
+    command = [program("gunicorn"), f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", *options, "site_app:app"]
+    environment["XDG_RUNTIME_DIR"] = str(folder)  # for its control socket
+    with running(command, folder, server, port, **environment) as started:
+        yield Gunicorn(started, port)
+
+
+def is_gone(pid: int) -> bool:
+    """Return whether there is no such process."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("preload", [False, True], ids=["plain", "preload"])
+@pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
+def test_nothing_is_lost_or_doubled(server: RecordingServer, tmp_path: Path, worker: str, preload: bool) -> None:
+    """Each trigger arrives once, of workers that are recycled, reloaded and stopped, and of the import."""
+    options = [f"--worker-class={worker}", "--max-requests=20"]
+    options += ["--threads=4"] * (worker == "gthread") + ["--preload"] * preload
+    with gunicorn(tmp_path, server, *options) as site:
+        site.drive(HALF)
+        assert "Autorestarting worker" in site.started.text()
+        before = site.booted()
+        site.started.process.send_signal(signal.SIGHUP)
+        site.drive(HALF, start=HALF)
+        assert eventually(lambda: all(is_gone(pid) for pid in before), 60), site.started.text()
+        site.drive(LAST, start=2 * HALF)
+        assert site.started.stop(within=GRACEFUL) == 0
+        assert_exact(site.started, server, at_least=2 * HALF + LAST)
+        assert site.imports() == dict.fromkeys({site.started.process.pid} if preload else site.booted(), 2)
+        # Neither a word nor a traceback of ours is on the log.
+        assert "trigger" not in site.started.text()
+        assert str(Path(brockman.__file__).parent) not in site.started.text()
+
+
+class TlsServer(RecordingServer):
+    """Speaks HTTPS, with a certificate of its own making."""
+
+    def __init__(self, folder: Path) -> None:
+        self.certificate, key = folder / "certificate.pem", folder / "key.pem"
+        what = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+        files = ["-keyout", str(key), "-out", str(self.certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
+        subprocess.run([program("openssl"), *what, *files], check=True, capture_output=True)
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(self.certificate, key)
+        super().__init__()
+        self.endpoint = self.endpoint.replace("http", "https", 1)
+
+    def _serve(self, connection: socket.socket, number: int) -> None:
+        self._open.discard(connection)
+        try:
+            wrapped = self._context.wrap_socket(connection, server_side=True)
+        except OSError:
+            connection.close()
+            return
+        self._open.add(wrapped)
+        super()._serve(wrapped, number)
+
+
+@pytest.fixture
+def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
+    """A server that accepts everything over TLS."""
+    recording = TlsServer(tmp_path)
+    yield recording
+    recording.stop()
+
+
+def test_workers_that_gevent_patches_late_speak_tls(tls_server: TlsServer, tmp_path: Path) -> None:
+    """With --preload, gevent patches `ssl` when it was imported already, and triggers arrive all the same."""
+    options = ["--worker-class=gevent", "--preload"]
+    with gunicorn(tmp_path, tls_server, *options, REQUESTS_CA_BUNDLE=str(tls_server.certificate)) as site:
+        site.drive(LAST)
+        assert site.started.stop(within=GRACEFUL) == 0
+        assert_exact(site.started, tls_server, at_least=LAST)

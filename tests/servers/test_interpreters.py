@@ -1,0 +1,89 @@
+"""Sub-interpreters: a client in one starts no thread, and the main interpreter's client works beside it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.servers.running import RECORDING, assert_exact, running
+
+WARNING = "no thread is started in a sub-interpreter"
+
+INTERPRETERS = """
+import sys
+if sys.version_info >= (3, 13):
+    import _interpreters as interpreters
+    def create(kind):
+        return interpreters.create(kind)
+    def run(interpreter, code):
+        failure = interpreters.exec(interpreter, code)
+        assert failure is None, failure.formatted
+else:
+    import _xxsubinterpreters as interpreters
+    def create(kind):
+        return interpreters.create(isolated=kind == "isolated")
+    run = interpreters.run_string
+"""
+INSIDE = f"""
+{RECORDING}
+import sys
+client = FocusLabClient(max_batch_size=10, flush_interval=600)
+for n in range(25):
+    record(client, f"inside {{n}}")
+print("inside:", client.stats().delivered, client.stats().queued, "orjson" in sys.modules, flush=True)
+"""
+BESIDE = f"""
+{RECORDING}
+{INTERPRETERS}
+client = FocusLabClient()
+def use():
+    record(client, f"beside {{len(used)}}")
+    used.append(bool(client.flush(30)))
+used = []
+use()
+made = [create(sys.argv[1]) for _ in range(2)]
+for interpreter in made:
+    run(interpreter, sys.argv[2].replace("inside {{n}}", f"inside {{int(interpreter)}} {{{{n}}}}"))
+    use()
+for interpreter in made:
+    interpreters.destroy(interpreter)
+    use()
+print("beside:", used, flush=True)
+record(client, "last")
+"""
+
+
+@pytest.mark.parametrize("kind", ["legacy", "isolated"])
+def test_a_client_in_a_sub_interpreter_delivers_without_a_thread(server, tmp_path, kind):
+    """A full batch leaves at once, the rest when its interpreter is destroyed: exact.
+
+    One warning for each interpreter; the main one's client goes on beside them; the process ends well. orjson is
+    not loaded: it refuses, or, not made for several interpreters, destroys what belongs to another one.
+    """
+    with running([sys.executable, "-c", BESIDE, kind, INSIDE], tmp_path, server) as program:
+        assert program.wait() == 0, program.text()
+        text = program.text()
+        assert_exact(program, server, 2 * 25 + 6)
+    assert text.count("inside: 20 5 False\n") == 2
+    assert f"beside: {[True] * 5}\n" in text
+    assert text.count(WARNING) == 2
+    assert "Traceback" not in text
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="before Python 3.12 nobody destroys an interpreter that is left"
+)
+@pytest.mark.parametrize("kind", ["legacy", "isolated"])
+def test_a_sub_interpreter_that_is_left_delivers_at_the_end_of_the_process(server, tmp_path, kind):
+    """Nobody destroys it: what waits in it leaves when the process ends, with the exit status that it would have.
+
+    CPython 3.12 aborts, with or without brockman, if only an isolated interpreter has imported hashlib or ssl.
+    """
+    script = (
+        f"import hashlib, ssl\n{INTERPRETERS}\nleft = create(sys.argv[1])\nrun(left, sys.argv[2])\nsys.exit(7)\n"
+    )
+    with running([sys.executable, "-c", script, kind, INSIDE], tmp_path, server) as program:
+        assert program.wait() == 7, program.text()
+        assert_exact(program, server, 25)
+        assert "inside: 20 5 False\n" in program.text()

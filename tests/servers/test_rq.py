@@ -1,0 +1,85 @@
+"""Jobs of RQ: each runs in a process of its own, which ends by `os._exit` and calls no exit hook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers.running import RECORDING, assert_exact, free_port, program, running
+from tests.support.server import RecordingServer
+
+redis = pytest.importorskip("redis")
+rq = pytest.importorskip("rq")
+
+# How many jobs of each task.
+JOBS = {"block": 50, "decorated": 10, "fails": 5}
+
+# The interval is never over: nothing leaves by itself.
+TASKS = (
+    RECORDING
+    + """
+client = FocusLabClient(flush_interval=600)
+
+def block(name):
+    with client.flushing(timeout=30):
+        record(client, name)
+
+@client.flushing(timeout=30)
+def decorated(name):
+    record(client, name)
+
+@client.flushing(timeout=30)
+def fails(name):
+    record(client, name)
+    raise ValueError(name)
+"""
+)
+
+# What `rq worker --config` imports before it forks: all that the jobs need, or what of it is slow and not ours.
+SETTINGS = """
+import tasks
+
+tasks.record(tasks.client, "import in the worker")
+"""
+OTHERS = """
+import requests
+"""
+
+
+@pytest.fixture
+def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
+    """A Redis of our own."""
+    folder, port = tmp_path / "redis", free_port()
+    folder.mkdir()
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
+    with running([program("redis-server"), *options], folder, server, port):
+        yield port
+
+
+def enqueue(port: int) -> int:
+    """Put the jobs into the default queue; return how many there are."""
+    with redis.Redis("127.0.0.1", port) as connection:
+        queue = rq.Queue(connection=connection)
+        for task, count in JOBS.items():
+            for number in range(count):
+                queue.enqueue(f"tasks.{task}", f"{task} {number}")
+        return len(queue)
+
+
+@pytest.mark.parametrize("place", ["in the job", "in the worker"])
+def test_jobs_lose_nothing(server: RecordingServer, tmp_path: Path, redis_port: int, place: str) -> None:
+    """What a job records is delivered before it ends, wherever its module was imported, and also if it fails."""
+    (tmp_path / "tasks.py").write_text(TASKS)
+    is_early = place == "in the worker"
+    (tmp_path / "settings.py").write_text(SETTINGS if is_early else OTHERS)
+    jobs = enqueue(redis_port)
+    assert jobs == sum(JOBS.values())
+    url = f"redis://127.0.0.1:{redis_port}"
+    command = [program("rq"), "worker", "--burst", "--url", url, "--config", "settings"]
+    with running(command, tmp_path, server) as worker:
+        assert worker.wait(120) == 0
+        assert_exact(worker, server, at_least=jobs)
+        processes = {trigger["actor_id"] for trigger in server.triggers}
+        assert len(processes) == sum(worker.recorded().values()) == jobs + is_early

@@ -1,0 +1,301 @@
+"""Signals: SIGTERM where it is asked for, Ctrl-C, and processes that are frozen for a while."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import eventually
+from tests.servers.running import RECORDING, Running, assert_exact, running
+from tests.support.server import RecordingServer, Reply, Request, silence
+
+BEGIN = f"""
+import asyncio, faulthandler, random, signal, sys, threading, time
+{RECORDING}
+faulthandler.register(signal.SIGALRM, chain=True)  # a process that hangs says where, and ends
+signal.alarm(90)
+
+def say(*words):
+    print(*words, flush=True)
+"""
+
+
+def start(
+    folder: Path, server: RecordingServer, script: str, begin: str = BEGIN
+) -> AbstractContextManager[Running]:
+    """Run a script for the length of a block."""
+    (folder / "script.py").write_text(begin + script)
+    return running([sys.executable, "script.py"], folder, server)
+
+
+def wait_for_word(program: Running, word: str) -> None:
+    """Wait until a program has said a word."""
+    assert eventually(lambda: word in program.text(), 40), program.text()
+
+
+def wait_until_stopped(program: Running) -> None:
+    """Wait until SIGSTOP has stopped a program."""
+    options = os.WSTOPPED | os.WNOHANG
+    assert eventually(lambda: os.waitid(os.P_PID, program.process.pid, options) is not None, 40), program.text()
+
+
+HOLDING_5000 = """
+client = FocusLabClient(handle_sigterm=True, flush_interval=60, max_batch_size=10_000, max_batch_bytes=10**7,
+                        shutdown_timeout=30)
+for n in range(5000):
+    record(client, n)
+say("holds", client.stats().queued)
+while True:
+    signal.pause()
+"""
+
+
+def test_sigterm_delivers_and_ends_the_process_as_ever(server, tmp_path):
+    """With handle_sigterm=True, 5000 triggers that wait are delivered, and the exit status is that of SIGTERM."""
+    with start(tmp_path, server, HOLDING_5000) as program:
+        wait_for_word(program, "holds 5000")
+        assert server.requests == []
+        assert program.stop() == -signal.SIGTERM, program.text()
+    assert_exact(program, server, at_least=5000)
+
+
+def test_the_handler_that_was_there_is_called_after_delivery(server, tmp_path):
+    """It finds nothing waiting, and its own exit status stays."""
+    handler = """
+def handler(number, frame):
+    say("handler", number, client.stats().delivered, client.stats().queued)
+    sys.exit(7)
+
+signal.signal(signal.SIGTERM, handler)
+"""
+    with start(tmp_path, server, handler + HOLDING_5000) as program:
+        wait_for_word(program, "holds 5000")
+        assert program.stop() == 7, program.text()
+    assert "handler 15 5000 0" in program.text()
+    assert_exact(program, server, at_least=5000)
+
+
+@pytest.mark.parametrize("last_line", ["client.close(30)", "sys.exit(3)"], ids=["close", "exit"])
+@pytest.mark.parametrize("handler", ["", "handler"], ids=["no-handler", "handler"])
+def test_sigterm_in_the_middle_of_closing(server, tmp_path, last_line, handler):
+    """While `close`, or the exit of the process, delivers what is left, a SIGTERM does not cut that short."""
+    script = f"""
+def handler(number, frame):
+    say("handled", client.stats().queued + client.stats().in_flight)
+
+signal.signal(signal.SIGTERM, {handler or "signal.SIG_DFL"})
+client = FocusLabClient(handle_sigterm=True, flush_interval=60, shutdown_timeout=30, backoff_base=0.01)
+for n in range(9):
+    record(client, n)
+{last_line}
+"""
+    arrived, signalled = threading.Event(), threading.Event()
+
+    def respond(request: Request) -> Reply:
+        if not signalled.is_set():
+            arrived.set()
+            signalled.wait(40)
+            eventually(lambda: program.process.poll() is not None, 0.3)
+            raise ConnectionResetError  # this request is not taken: it must come once more
+        return Reply()
+
+    server.respond = respond
+    with start(tmp_path, server, script) as program:
+        assert arrived.wait(40), program.text()  # nothing is sent before the client closes
+        program.process.send_signal(signal.SIGTERM)
+        signalled.set()
+        status = program.wait()
+    assert_exact(program, server, at_least=9)
+    assert ("handled 0" in program.text()) == bool(handler), program.text()
+    assert status == ((3 if "exit" in last_line else 0) if handler else -signal.SIGTERM), program.text()
+
+
+def test_sigterm_that_is_ignored_stays_ignored(server, tmp_path):
+    """A process that ignores SIGTERM goes on with it, whatever the setting."""
+    script = """
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+client = FocusLabClient(handle_sigterm=True)
+record(client, "before")
+os.kill(os.getpid(), signal.SIGTERM)
+record(client, "after")
+assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+"""
+    with start(tmp_path, server, script) as program:
+        assert program.wait() == 0, program.text()
+    assert_exact(program, server, at_least=2)
+
+
+def test_every_handler_stays_as_it_was(server, tmp_path):
+    """Importing and using brockman touches no signal handler, unless a client asks for it: then SIGTERM's."""
+    script = f"""
+import signal
+def handlers():
+    return {{number: signal.getsignal(number) for number in signal.valid_signals()}}
+
+before = handlers()
+{RECORDING}
+client = FocusLabClient()
+record(client, "trigger")
+with client.flushing(30):
+    pass
+client.close(30)
+assert handlers() == before
+FocusLabClient(handle_sigterm=True)
+assert [number for number in before if handlers()[number] != before[number]] == [signal.SIGTERM]
+"""
+    with start(tmp_path, server, script, begin="") as program:
+        assert program.wait() == 0, program.text()
+    assert_exact(program, server)
+
+
+def test_a_thread_is_told_that_it_cannot_handle_signals(server, tmp_path):
+    """handle_sigterm=True in a thread is an error that says what to do, and none where that was done."""
+    script = """
+from brockman.exceptions import ConfigurationError
+
+def make():
+    try:
+        record(FocusLabClient(handle_sigterm=True), threading.current_thread().name)
+    except ConfigurationError as error:
+        say(error)
+
+for _ in range(2):
+    thread = threading.Thread(target=make, name="thread")
+    thread.start()
+    thread.join()
+    make()
+"""
+    with start(tmp_path, server, script) as program:
+        assert program.wait() == 0, program.text()
+    assert "handle_sigterm is True in a thread" in program.text()
+    assert "make the first client there, or leave it off" in program.text()
+    assert sorted(program.recorded().elements()) == ["MainThread", "MainThread", "thread"]
+
+
+def test_200_signals_in_the_middle_of_record_trigger(server, tmp_path):
+    """Each flushes inside the call that it interrupts, before a handler that lets the process go on."""
+    script = """
+count = 0
+def handler(number, frame):
+    global count
+    count += 1
+
+def send():
+    for n in range(1, 201):
+        time.sleep(random.uniform(0, 0.002))
+        os.kill(os.getpid(), signal.SIGTERM)
+        while count < n:
+            time.sleep(0.0005)
+
+signal.signal(signal.SIGTERM, handler)
+client = FocusLabClient(handle_sigterm=True, flush_interval=0.01)
+record(client, "first")
+threading.Thread(target=send, daemon=True).start()
+n = 0
+while count < 200:
+    record(client, n)
+    n += 1
+"""
+    with start(tmp_path, server, script) as program:
+        assert program.wait(80) == 0, program.text()
+    assert_exact(program, server, at_least=200)
+
+
+def test_a_process_that_is_frozen_for_five_seconds(server, tmp_path):
+    """SIGSTOP with triggers waiting, the server hangs up its idle connections, SIGCONT: exact."""
+    script = """
+client = FocusLabClient(flush_interval=3)
+for n in range(100):
+    record(client, n)
+assert client.flush(30)
+for n in range(100):
+    record(client, f"waits {n}")
+os.kill(os.getpid(), signal.SIGSTOP)
+for n in range(100):
+    record(client, f"after {n}")
+"""
+    with start(tmp_path, server, script) as program:
+        wait_until_stopped(program)
+        server.hang_up()
+        threading.Event().wait(5)
+        assert program.stop(signal.SIGCONT) == 0, program.text()
+    assert_exact(program, server, at_least=300)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_function_that_is_frozen_as_soon_as_it_returns(server, tmp_path, kind):
+    """As on AWS Lambda: what a handler under `client.flushing` recorded is at the server before it is frozen."""
+    functions = {
+        "sync": "def handler(n):\n    record(client, n)",
+        "async": "async def work(n):\n    record(client, n)\n\nhandler = lambda n: asyncio.run(work(n))",
+    }
+    script = f"""
+client = FocusLabClient(flush_interval=60)
+
+@client.flushing(timeout=20)
+{functions[kind]}
+
+for n in range(3):
+    handler(n)
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    with start(tmp_path, server, script) as program:
+        for number in range(1, 4):
+            wait_until_stopped(program)
+            assert len(server.triggers) == number, program.text()
+            server.hang_up()
+            program.process.send_signal(signal.SIGCONT)
+        assert program.wait() == 0, program.text()
+    assert_exact(program, server, at_least=3)
+
+
+def test_ctrl_c_in_flush(server, tmp_path):
+    """It raises KeyboardInterrupt at once, and the client goes on as if nothing had been."""
+    script = """
+client = FocusLabClient(read_timeout=60, shutdown_timeout=30)
+record(client, "before")
+try:
+    client.flush(60)
+except KeyboardInterrupt:
+    say("interrupted", time.monotonic())
+record(client, "after")
+assert client.flush(30)
+record(client, "at the end")
+"""
+    arrived, interrupted = threading.Event(), threading.Event()
+
+    def respond(request: Request) -> Reply:
+        arrived.set()
+        interrupted.wait(40)
+        return Reply()
+
+    server.respond = respond
+    with start(tmp_path, server, script) as program:
+        assert arrived.wait(40), program.text()
+        sent = time.monotonic()
+        program.process.send_signal(signal.SIGINT)
+        wait_for_word(program, "interrupted")
+        interrupted.set()
+        assert program.wait() == 0, program.text()
+    assert float(program.text().split()[1]) - sent < 10
+    assert_exact(program, server, at_least=3)
+
+
+def test_ctrl_c_while_the_process_ends(server, tmp_path):
+    """With an endpoint that never answers, it cuts the wait short, and the log says what was lost."""
+    script = """
+client = FocusLabClient(flush_interval=60, read_timeout=60, shutdown_timeout=60)
+record(client, "trigger")
+"""
+    server.respond = lambda request: Reply(act=silence)
+    with start(tmp_path, server, script) as program:
+        server.wait_until(lambda server: server.requests != [], 40)
+        program.stop(signal.SIGINT, within=20)
+    assert "closed with 1 triggers not delivered" in program.text()

@@ -1,0 +1,203 @@
+"""An ASGI application under uvicorn, which a SIGTERM ends without any hook of Python's but the lifespan's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from brockman.asgi import Application, DeliverOnShutdown, Message, Receive, Send
+from brockman.client import FocusLabClient
+from tests.conftest import eventually, record
+from tests.servers.running import RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.support.server import RecordingServer, Reply
+
+REQUESTS = 60
+
+# The batch is never full and the interval never over: nothing leaves before the end.
+START = RECORDING + "client = FocusLabClient(flush_interval=600)\nrecord(client, f'import by {os.getpid()}')\n"
+
+BARE = """
+from brockman.asgi import DeliverOnShutdown
+
+async def bare(scope, receive, send):
+    if scope["type"] != "http":
+        raise ValueError("only HTTP")  # as Django does
+    record(client, scope["query_string"].decode().removeprefix("n="))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+
+app = DeliverOnShutdown(bare)
+"""
+
+STARLETTE = """
+import contextlib
+from brockman.asgi import DeliverOnShutdown
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    record(client, f"startup of {os.getpid()}")
+    yield {"greeting": "the state of the lifespan"}
+    record(client, f"shutdown of {os.getpid()}")
+
+async def page(request):
+    record(client, request.query_params["n"])
+    return Response(request.state.greeting)
+
+app = DeliverOnShutdown(Starlette(routes=[Route("/", page)], lifespan=lifespan))
+"""
+
+
+@contextlib.contextmanager
+def uvicorn(folder: Path, server: RecordingServer, code: str, workers: int) -> Iterator[tuple[Running, int]]:
+    """Run an application for the length of a block, from when all workers have started; give its port, too."""
+    (folder / "site_app.py").write_text(START + code)
+    port = free_port()
+    command = [program("uvicorn"), "--workers", str(workers), "--port", str(port), "site_app:app"]
+    with running(command, folder, server, port) as started:
+        assert eventually(lambda: started.text().count("startup complete") == workers, 60), started.text()
+        yield started, port
+
+
+def told(program: Running, what: str) -> int:
+    """Return how many processes have recorded such a trigger."""
+    return sum(name.startswith(what) for name in program.recorded())
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("code", [BARE, STARLETTE], ids=["bare", "starlette"])
+def test_a_stop_right_after_a_request_loses_nothing(
+    server: RecordingServer, tmp_path: Path, code: str, workers: int
+) -> None:
+    """What waits when the server is stopped arrives once, and a lifespan of the application's own still runs."""
+    with uvicorn(tmp_path, server, code, workers) as (started, port):
+        assert drive(port, REQUESTS) == REQUESTS
+        assert server.triggers == []
+        time.sleep(0.01)  # the case: a stop 10 ms after the last request
+        started.stop()
+        assert_exact(started, server, at_least=REQUESTS + workers)
+        assert "Traceback" not in started.text()
+        assert told(started, "import by") == workers
+        assert told(started, "startup of") == told(started, "shutdown of") == (code == STARLETTE) * workers
+
+
+FAILS = """
+from brockman.asgi import DeliverOnShutdown
+
+async def fails(scope, receive, send):
+    await receive()
+    {}
+
+app = DeliverOnShutdown(fails)
+"""
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["await send({'type': 'lifespan.startup.failed', 'message': 'no database'})", "raise OSError('no database')"],
+    ids=["says so", "raises"],
+)
+def test_a_server_learns_that_the_application_cannot_start(
+    server: RecordingServer, tmp_path: Path, how: str
+) -> None:
+    """An application that fails at its startup ends the server, as it does without the hook; nothing is lost."""
+    (tmp_path / "site_app.py").write_text(START + FAILS.replace("{}", how))
+    command = [program("uvicorn"), "--lifespan", "on", "--port", str(free_port()), "site_app:app"]
+    with running(command, tmp_path, server) as started:
+        assert started.wait(within=20) == 3  # uvicorn's status for it
+        assert "no database" in started.text()
+        assert_exact(started, server)
+
+
+def run_lifespan(app: Application, *asked: str, timeout: float | None = None) -> list[str]:
+    """Run the lifespan of an application with the hook as a server does, and return what the server was told."""
+    answers: list[str] = []
+
+    async def send(message: Message) -> None:
+        answers.append(message["type"])
+
+    async def lifespan() -> None:
+        questions: asyncio.Queue[Message] = asyncio.Queue()
+        for phase in asked:
+            questions.put_nowait({"type": f"lifespan.{phase}"})
+        hooked = DeliverOnShutdown(app, timeout)({"type": "lifespan"}, questions.get, send)
+        await asyncio.wait_for(hooked, 10)
+
+    asyncio.run(lifespan())
+    return answers
+
+
+def test_a_failed_startup_is_the_last_word() -> None:
+    """An application that has said that it cannot start is not waited for."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed"})
+
+    assert run_lifespan(app, "startup") == ["lifespan.startup.failed"]
+
+
+def test_an_error_after_the_startup_reaches_the_server() -> None:
+    """What the lifespan of an application raises while it runs is raised to the server."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise RuntimeError("the broker has gone")
+
+    with pytest.raises(RuntimeError, match="the broker has gone"):
+        run_lifespan(app, "startup", "shutdown")
+
+
+@pytest.mark.parametrize("says_so", [True, False], ids=["says so", "raises"])
+def test_a_failed_shutdown_loses_nothing(
+    make_client: Callable[..., FocusLabClient], server: RecordingServer, says_so: bool
+) -> None:
+    """An application whose own shutdown fails has its triggers delivered, and the server learns of the failure."""
+    client = make_client(flush_interval=600)
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        record(client, 5)
+        if not says_so:
+            raise RuntimeError("the broker has gone")
+        await send({"type": "lifespan.shutdown.failed"})
+
+    if says_so:
+        answers = run_lifespan(app, "startup", "shutdown")
+        assert answers == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
+    else:
+        with pytest.raises(RuntimeError, match="the broker has gone"):
+            run_lifespan(app, "startup", "shutdown")
+    assert len(server.triggers) == 5
+
+
+def test_an_endpoint_that_is_away_does_not_hold_up_the_server(
+    make_client: Callable[..., FocusLabClient], server: RecordingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The shutdown takes no longer than it may, the event loop runs on meanwhile, and the log says what waits."""
+    server.respond = lambda request: Reply(503)
+    client = make_client(flush_interval=600, shutdown_timeout=600)
+    beats: list[bool] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        record(client, 5)
+        asyncio.get_running_loop().call_later(0.01, beats.append, True)
+        await send({"type": "lifespan.shutdown.complete"})
+        assert beats
+
+    answers = run_lifespan(app, "startup", "shutdown", timeout=0.2)
+    assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert "5 triggers are not delivered" in caplog.text
