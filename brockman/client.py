@@ -6,12 +6,12 @@ import functools
 import math
 import os
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from brockman.exceptions import ClientClosed, ConfigurationError, FocusLabError, InvalidTrigger
+from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
 from brockman.options.secret import hidden
 from brockman.process import registry, sigterm
 from brockman.process.clock import monotonic
@@ -21,9 +21,7 @@ from brockman.process.uwsgi import UWSGI
 if TYPE_CHECKING:
     import requests
 
-    from brockman.delivery.endpoint import EndpointLimits
     from brockman.delivery.pipeline import Pipeline
-    from brockman.delivery.sending import SendResult
     from brockman.options import Options
     from brockman.stats import FlushResult, Stats
     from brockman.transport import Transport
@@ -326,11 +324,9 @@ class FocusLabClient(Holder):
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:
-        from brockman.delivery import sending  # here for the reason that `Holder` has
         from brockman.trigger import encode  # here for the reason that `Holder` has
 
         super().__init__(options, transport, session)
-        self._sending = sending
         self._encode_fields = encode.encode_trigger
         self._before_record = options.before_record
         self._max_trigger_bytes = options.max_trigger_bytes
@@ -464,23 +460,7 @@ class FocusLabClient(Holder):
             raise ClientClosed("the client is closed; make a new one")
         body = self._encode(actor_id, action, obj, identities, attributes, variables)
         if body is not None:
-            self._sending.send_now(self._current().transport, body)
-
-    def send_encoded(self, bodies: Sequence[bytes], limits: EndpointLimits) -> list[SendResult]:
-        """Send what `encode_trigger` returned now, around the buffer, and return the verdict on each.
-
-        Blocks for one attempt; see `brockman.delivery.sending.send_each`. What is not to be tried again goes to
-        `give_up`.
-        """
-        if self._refusal is not None:
-            return [self._sending.SendResult(None) for _ in bodies if not self._refuse()]
-        pipeline = self._current()
-        return self._sending.send_each(pipeline.transport, pipeline.counters, bodies, limits)
-
-    def give_up(self, body: bytes, error: FocusLabError) -> None:
-        """Count a trigger that `send_encoded` could not deliver as rejected, and tell `on_error`."""
-        pipeline = self._current()
-        self._sending.give_up(pipeline.counters, pipeline.callbacks, body, error)
+            self._current().send_now(body)
 
     def _drop_invalid(self, error: InvalidTrigger) -> None:
         if self.options.on_invalid == "raise":

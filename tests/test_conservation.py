@@ -127,7 +127,7 @@ class Conservation(RuleBasedStateMachine):
             spawn=no_thread,
         )
         # Callers deliver too where there is no thread, for a second at a time: here only `flush` and `close` do.
-        self.pipeline._inline._rest_until = math.inf
+        self.pipeline.inline.retry_at = math.inf
 
     @rule(count=st.integers(1, 15), pad=st.integers(0, 300))
     def record(self, count: int, pad: int) -> None:

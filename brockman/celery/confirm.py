@@ -21,12 +21,9 @@ from celery.exceptions import Ignore, Reject, Retry
 
 from brockman.client import FocusLabClient
 from brockman.delivery import policy
-from brockman.delivery.endpoint import EndpointLimits
-from brockman.delivery.policy import Outcome
-from brockman.delivery.sending import SendResult
-from brockman.exceptions import AnswerError, ConnectionFailed, FocusLabError
-from brockman.process.clock import monotonic
-from brockman.process.log import Notices
+from brockman.delivery.policy import INCONCLUSIVE, Outcome, SendResult
+from brockman.exceptions import ConnectionFailed
+from brockman.process.log import Log
 from brockman.trigger.batch import count_fitting
 
 Value = TypeVar("Value")
@@ -127,7 +124,7 @@ class GroupCommit(Generic[Value]):
                     self._pass_on()
 
 
-_CUT_SHORT = SendResult(Outcome.UNAVAILABLE, ConnectionFailed("the attempt was cut short"))
+_INTERRUPTED = SendResult(Outcome.UNAVAILABLE, ConnectionFailed("the attempt was interrupted"))
 _rand = SystemRandom().random  # unlike `random`, never in the same state as the parent's
 
 
@@ -147,10 +144,10 @@ class Confirming:
         """Make one in the process that it is used in."""
         options = client.options
         self._client = client
-        self._limits = EndpointLimits(options.max_batch_bytes, monotonic)
-        self._notices = Notices()
-        self._together: GroupCommit[SendResult] = GroupCommit(
-            self._send, _CUT_SHORT, max_count=options.max_batch_size, max_bytes=options.max_batch_bytes
+        self._engine = client._current().make_engine()
+        self._log = Log()
+        self._together: GroupCommit[SendResult | None] = GroupCommit(
+            self._send, _INTERRUPTED, max_count=options.max_batch_size, max_bytes=options.max_batch_bytes
         )
 
     def record(self, task: Task, body: bytes, faults: int) -> bool:
@@ -162,7 +159,7 @@ class Confirming:
             faults: How often it has met a 500 before.
 
         Raises:
-            Retry: When it was published anew.
+            Retry: When it was published again.
             Reject: When that failed; the broker keeps the message.
         """
         try:
@@ -170,54 +167,47 @@ class Confirming:
         except (Retry, Reject, Ignore):
             raise
         except Exception as error:  # a soft time limit: anything but the loss of a trigger
-            self._say_away(f"the attempt was cut short by {type(error).__name__}")
-            task.requeue(body, self._backoff(task), faults)
+            interrupted = SendResult(
+                Outcome.UNAVAILABLE, ConnectionFailed(f"the attempt was interrupted by {type(error).__name__}")
+            )
+            self._settle(task, body, interrupted, faults)
+            raise
 
-    def _attempt(self, body: bytes) -> SendResult:
+    def _attempt(self, body: bytes) -> SendResult | None:
         # A task on the main thread is alone there (the prefork and solo pools), and takes no lock: an exception
         # that a signal handler raises, such as a soft time limit, finds none.
         if threading.current_thread() is threading.main_thread():
             return self._send([body])[0]
         return self._together.send(body)
 
-    def _send(self, bodies: Sequence[bytes]) -> list[SendResult]:
-        return self._client.send_encoded(bodies, self._limits)
+    def _send(self, bodies: Sequence[bytes]) -> Sequence[SendResult | None]:
+        """Return what became of each; None when the client is closed, and has counted it."""
+        if self._client._refusal is not None:
+            return [None for _ in bodies if not self._client._refuse()]
+        return self._client._current().send_each(self._engine, bodies)
 
-    def _settle(self, task: Task, body: bytes, verdict: SendResult, faults: int) -> bool:
-        outcome, error = verdict.outcome, verdict.error
-        if outcome is None or error is None:
-            if outcome is Outcome.ACCEPTED and self._notices.over("away") | self._notices.over("setup"):
-                self._notices.say(logging.INFO, "back", f"{self._client.options.endpoint} answers again")
-            return outcome is Outcome.ACCEPTED
-        if outcome is Outcome.MISCONFIGURED:
-            self._say_setup(error)
-            task.requeue(body, policy.setup_delay(task.request.retries + 1), faults)
-        if outcome is Outcome.UNAVAILABLE:
-            self._say_away(str(error))
-            task.requeue(body, self._delay(task, verdict.asked), faults)
-        if outcome is Outcome.SERVER_ERROR and faults + 1 < self._client.options.max_attempts:
-            task.requeue(body, self._delay(task, verdict.asked), faults + 1)
-        self._client.give_up(body, error)
-        self._notices.say(logging.WARNING, "rejected", f"a trigger is lost: {error}")
+    def _settle(self, task: Task, body: bytes, result: SendResult | None, faults: int) -> bool:
+        endpoint = self._client.options.endpoint
+        if result is None:
+            return False
+        if result.error is None:
+            if self._log.over("endpoint", f"{endpoint} answers again"):
+                self._log.write()
+            return True
+        if result.outcome in INCONCLUSIVE:
+            level = logging.ERROR if result.outcome is Outcome.MISCONFIGURED else logging.WARNING
+            self._log.trouble(
+                "endpoint", level, policy.describe(result, endpoint, "triggers stay with the broker")
+            )
+            self._log.write()
+            task.requeue(body, self._delay(task, result), faults)
+        if result.outcome is Outcome.SERVER_ERROR and faults + 1 < self._client.options.max_attempts:
+            task.requeue(body, self._delay(task, result), faults + 1)
+        self._client._current().reject(body, result.error)
+        self._log.event("rejected", logging.WARNING, f"a trigger is rejected: {result.error}")
         return False
 
-    def _delay(self, task: Task, asked: float | None) -> float:
-        """Return the seconds until the next attempt: those that the server asks for, and some, or our own."""
+    def _delay(self, task: Task, result: SendResult) -> float:
+        """Return the seconds until the message is delivered again."""
         options = self._client.options
-        if asked is not None:
-            return asked + policy.backoff(1, options.backoff_base, options.backoff_cap, _rand)
-        return self._backoff(task)
-
-    def _backoff(self, task: Task) -> float:
-        options = self._client.options
-        return policy.backoff(task.request.retries + 1, options.backoff_base, options.backoff_cap, _rand)
-
-    def _say_away(self, cause: str) -> None:
-        endpoint = self._client.options.endpoint
-        self._notices.say(logging.WARNING, "away", f"{endpoint} is away ({cause}); triggers stay with the broker")
-
-    def _say_setup(self, error: FocusLabError) -> None:
-        status = error.status if isinstance(error, AnswerError) else 0
-        advice = "check api_key (FL_API_KEY)" if status in (401, 403) else "check endpoint (FL_ENDPOINT)"
-        text = f"{self._client.options.endpoint}: {error}: {advice}; until then triggers stay with the broker"
-        self._notices.say(logging.ERROR, "setup", text)
+        return policy.delay(result, task.request.retries + 1, options.backoff_base, options.backoff_cap, _rand)

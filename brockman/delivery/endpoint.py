@@ -1,4 +1,4 @@
-"""What a client has learned of its endpoint. Values only; the clock is passed in."""
+"""What was learned of an endpoint. Values only; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FORGET_AFTER = 3600.0  # seconds; a server may have been replaced by one that ca
 
 
 class EndpointLimits:
-    """Belongs to the flusher's role.
+    """How large a request an endpoint takes. Not thread-safe: belongs to the one engine that sends.
 
     Attributes:
         arrays_work: Whether the endpoint has ever accepted an array.
@@ -22,30 +22,30 @@ class EndpointLimits:
         self._limit = max_batch_bytes
         self._limit_until = self._singles_until = self._short_until = -math.inf
 
-    def remember_singles_only(self) -> None:
-        """An array was refused whose triggers were accepted one by one: the endpoint knows no arrays."""
-        self._singles_until = self._clock() + FORGET_AFTER
-
     @property
     def singles_only(self) -> bool:
-        """Whether to post single objects."""
+        """Whether to send single objects."""
         return self._clock() < self._singles_until
 
-    def remember_short_arrays(self) -> None:
-        """An array longer than `max_batch_size` was refused: that is how long the endpoint takes them."""
-        self._short_until = self._clock() + FORGET_AFTER
+    def remember_singles_only(self) -> None:
+        """Send single objects: an array was refused, and each trigger of it accepted alone."""
+        self._singles_until = self._clock() + FORGET_AFTER
 
     @property
     def takes_long(self) -> bool:
         """Whether to try arrays longer than `max_batch_size`."""
         return self.arrays_work and self._clock() >= self._short_until
 
-    def remember_size(self, refused_bytes: int) -> None:
-        """A body of this size was too large: try half of it."""
-        self._limit = min(self.max_bytes, refused_bytes // 2)
-        self._limit_until = self._clock() + FORGET_AFTER
+    def remember_short_arrays(self) -> None:
+        """Send no arrays longer than `max_batch_size`: one was refused."""
+        self._short_until = self._clock() + FORGET_AFTER
 
     @property
     def max_bytes(self) -> int:
-        """How large a request body with several triggers may be."""
+        """The largest body of a request with several triggers."""
         return self._limit if self._clock() < self._limit_until else self._max_batch_bytes
+
+    def remember_size(self, refused_bytes: int) -> None:
+        """Send half of what was too large."""
+        self._limit = min(self.max_bytes, refused_bytes // 2)
+        self._limit_until = self._clock() + FORGET_AFTER

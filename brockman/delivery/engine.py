@@ -1,258 +1,250 @@
-"""Bring one batch to its end: the only place that decides to retry, to halve or to hold.
+"""Bring a batch to its end: the only place that decides to retry, to split or to hold.
 
-The triggers of a batch are settled strictly from the oldest to the newest, so that the buffer needs to know only
-how many. One attempt at a time: a sick server sees no storm.
+The engine is a generator of two events. It knows no buffer, counter, thread or Celery: its user counts what is
+settled and waits while triggers are held. Callbacks run between two steps, so none of their exceptions unwinds it.
 """
 
 from __future__ import annotations
 
-import logging
-import random
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from logging import DEBUG
 
-from brockman.buffer.counters import Callbacks, Counters
 from brockman.delivery import policy
 from brockman.delivery.endpoint import EndpointLimits
-from brockman.delivery.policy import Outcome
-from brockman.delivery.report import Report
-from brockman.exceptions import ConnectionFailed, FocusLabError, from_status
+from brockman.delivery.policy import ACCEPTED, INCONCLUSIVE, Outcome, SendResult
+from brockman.exceptions import ConnectionFailed
 from brockman.options import Options
-from brockman.process.clock import monotonic, wall
+from brockman.process.clock import wall
+from brockman.process.log import is_debug, say
 from brockman.transport import Answer, Transport
-from brockman.trigger.batch import encode_batch, encoded_size, halve, parse_verdicts
+from brockman.trigger.batch import encode_batch, encoded_size, halve
 
-_ADVICE = {
-    401: "check api_key (FL_API_KEY)",
-    403: "check api_key (FL_API_KEY)",
-    404: "check endpoint (FL_ENDPOINT)",
-    407: "check the proxy's user and password",
-}
+_BACKLOG_SHARE = 4  # when one in this many of `max_queue_size` wait, batches grow
+_BACKLOG_FACTOR = 10  # to this many times `max_batch_size`, as far as the bytes allow
+
+TimeLeft = Callable[[], "float | None"]
 
 
-_CROWDED = 4  # when one in so many of `max_queue_size` wait, batches grow
-_LONGEST = 10  # to so many times `max_batch_size`, as far as the bytes allow
+@dataclass(frozen=True)
+class Settled:
+    """The oldest triggers that were not settled have come to their end.
+
+    Attributes:
+        bodies: The triggers.
+        result: What became of them: accepted, or why each is refused.
+        ends_request: Whether they are the last of a request that was accepted in whole or in part.
+        resent: Requests that were sent again at once since the last event.
+    """
+
+    bodies: Sequence[bytes]
+    result: SendResult
+    ends_request: bool
+    resent: int
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether the server has accepted them."""
+        return self.result.outcome is Outcome.ACCEPTED
 
 
-class DeliveryStopped(BaseException):
-    """Raised out of a wait when the client closes and its time is over. What is in flight stays in flight."""
+@dataclass(frozen=True)
+class Held:
+    """Nothing is settled: wait before the next step.
+
+    Attributes:
+        result: Why; None when no time was left for an attempt.
+        seconds: How long to wait.
+        is_final: Whether there is no next step.
+        resent: Requests that were sent again at once since the last event.
+    """
+
+    result: SendResult | None
+    seconds: float
+    is_final: bool
+    resent: int
 
 
-class Pause(Protocol):
-    """Waits until the next attempt; raises `DeliveryStopped` when there is to be none."""
+class _Plan:
+    """What is left of a batch, in pieces that go one by one, and what is known of its arrays."""
 
-    def __call__(self, seconds: float, *, server_requested: bool) -> None: ...
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self.pieces: deque[Sequence[bytes]] = deque([bodies] if bodies else ())
+        self.is_part_accepted = False  # then a 500 is the fault of what was sent
+        self._accepted_alone: list[bool] = []  # of each settled trigger
+        self._refused_arrays: list[tuple[int, int]] = []
+
+    def split(self, *, singles: bool = False) -> None:
+        piece = self.pieces.popleft()
+        self.pieces.extendleft(reversed([[body] for body in piece] if singles else halve(piece)))
+
+    def note_refused_array(self) -> None:
+        start = len(self._accepted_alone)
+        self._refused_arrays.append((start, start + len(self.pieces[0])))
+
+    def settle(self, count: int, *, alone: bool) -> bool:
+        """Return whether all triggers of an array that was refused are settled now, each accepted alone."""
+        self._accepted_alone += [alone] * count
+        ended = [array for array in self._refused_arrays if array[1] <= len(self._accepted_alone)]
+        self._refused_arrays = [array for array in self._refused_arrays if array not in ended]
+        return any(all(self._accepted_alone[start:stop]) for start, stop in ended)
 
 
-Settle = Callable[[int, bool], None]
+class Engine:
+    """Sends batches to one endpoint, one attempt at a time: a sick server sees no storm. Not thread-safe.
 
-
-class Delivery:
-    """Delivers batches, one after the other. Belongs to the flusher's role."""
+    Triggers are settled strictly from the oldest to the newest, so a buffer needs to know only how many.
+    """
 
     def __init__(
-        self,
-        options: Options,
-        transport: Transport,
-        settle: Settle,
-        counters: Counters,
-        callbacks: Callbacks,
-        report: Report,
-        pause: Pause,
-        time_left: Callable[[], float | None],
-        *,
-        clock: Callable[[], float] = monotonic,
-        rand: Callable[[], float] = random.random,
+        self, options: Options, transport: Transport, clock: Callable[[], float], rand: Callable[[], float]
     ) -> None:
-        """Wire a delivery.
+        """Make an engine that has learned nothing of the endpoint.
 
         Args:
             options: The settings.
-            transport: What sends.
-            settle: Takes how many of the oldest in flight are at their end, and whether they were delivered.
-            counters: Where retries, batches and the last error are noted.
-            callbacks: Told of what the server refuses.
-            report: Told of outages.
-            pause: Waits between attempts.
-            time_left: Returns the seconds that an attempt may take; None leaves it to the transport.
+            transport: Makes one attempt.
             clock: Seconds that only move forward.
-            rand: A number from 0 up to 1, for the jitter.
+            rand: Returns a number from 0 up to 1, for the jitter.
         """
+        self.limits = EndpointLimits(options.max_batch_bytes, clock)
         self._options = options
         self._transport = transport
-        self._settle = settle
-        self._counters = counters
-        self._callbacks = callbacks
-        self._report = report
-        self._pause = pause
-        self._time_left = time_left
+        self._clock = clock
         self._rand = rand
-        self._limits = EndpointLimits(options.max_batch_bytes, clock)
-        self._part_accepted = False  # of the batch at hand: then a 500 is the fault of what was sent
-
-    @property
-    def max_bytes(self) -> int:
-        """How many bytes the next batch may have, as far as the endpoint has taught."""
-        return self._limits.max_bytes
 
     def max_count(self, waiting: int) -> int:
-        """Return how many triggers the next batch may have.
+        """Return how many triggers the next batch may have when this many wait.
 
-        A backlog goes in longer ones: over a network with a delay the triggers in a second are those in a request
-        by the round trips in a second.
+        A backlog goes in longer batches: over a network with a delay, throughput is the triggers in a request
+        times the round trips in a second.
         """
         most = self._options.max_batch_size
-        if waiting * _CROWDED > self._options.max_queue_size and self._limits.takes_long:
-            return most * _LONGEST
+        if waiting * _BACKLOG_SHARE > self._options.max_queue_size and self.limits.takes_long:
+            return most * _BACKLOG_FACTOR
         return most
 
-    def deliver(self, bodies: Sequence[bytes]) -> None:
-        """Settle every trigger of a batch, however long it takes. Blocks.
+    def deliver(
+        self, bodies: Sequence[bytes], time_left: TimeLeft = lambda: None, *, once: bool = False
+    ) -> Iterator[Settled | Held]:
+        """Send triggers until each is settled, and yield what happens. Each step blocks for one attempt.
 
-        Raises:
-            DeliveryStopped: As `pause` does.
+        For a single trigger it neither reads nor changes what was learned of the endpoint.
+
+        Args:
+            bodies: The triggers, oldest first.
+            time_left: Returns the seconds that an attempt may take: with 0 delivery ends, held; None leaves it to
+                the transport.
+            once: One attempt for each trigger: the first `Held` is final, and a trigger that meets a 500 alone is
+                settled with `SERVER_ERROR`.
         """
-        self._part_accepted = False
-        self._deliver(bodies)
+        plan = _Plan(bodies)
+        failures: Counter[bool] = Counter()  # in a row: by whether the set-up is wrong
+        server_errors = resent = 0
+        while plan.pieces:
+            piece = plan.pieces[0]
+            if len(piece) > 1 and (self.limits.singles_only or encoded_size(piece) > self.limits.max_bytes):
+                plan.split(singles=self.limits.singles_only)
+                continue
+            answer, resends = self._send(encode_batch(piece), len(piece), time_left)
+            resent += resends
+            if answer is None:
+                yield Held(None, 0.0, True, resent)
+                return
+            result = policy.judge(answer, len(piece), wall())
+            server_errors += result.outcome is Outcome.SERVER_ERROR
+            if result.outcome in INCONCLUSIVE or (not once and self._may_pass(result, plan, server_errors)):
+                is_setup = result.outcome is Outcome.MISCONFIGURED
+                failures[is_setup] += 1
+                yield Held(result, self._delay(result, failures[is_setup]), once, resent)
+                if once:
+                    return
+                resent = 0
+                continue
+            failures.clear()
+            server_errors = 0
+            if len(piece) == 1 or result.is_decided:
+                yield from self._settle(plan, result, resent)
+                resent = 0
+            else:
+                self._learn_from_refusal(plan, result)
+                plan.split()
 
-    def _deliver(self, bodies: Sequence[bytes]) -> bool:
-        """Settle these; return whether each was accepted as a single object."""
-        if len(bodies) > 1 and self._limits.singles_only:
-            return min([self._deliver([body]) for body in bodies])
-        if len(bodies) > 1 and encoded_size(bodies) > self._limits.max_bytes:
-            return self._deliver_halves(bodies)
-        outcome, answer = self._send_until_decided(bodies)
-        if outcome is Outcome.PARTIAL:
-            verdicts = parse_verdicts(answer.body, len(bodies))
-            if verdicts is not None or len(bodies) == 1:
-                self._settle_each(bodies, verdicts or {}, answer)
-                return False
-            return self._deliver_halves(bodies)  # no readable verdict: that on half of them is shorter
-        if outcome is Outcome.ACCEPTED:
-            self._accepted(bodies)
-            return len(bodies) == 1
-        if len(bodies) == 1:
-            self._reject(bodies[0], from_status(answer.status, answer.words))
-            return False
-        if len(bodies) > self._options.max_batch_size and outcome is not Outcome.TOO_LARGE:
-            self._limits.remember_short_arrays()
-        if outcome is Outcome.TOO_LARGE:
-            self._limits.remember_size(encoded_size(bodies))
-        alone = self._deliver_halves(bodies)
-        if alone and outcome is Outcome.REFUSED:
-            self._limits.remember_singles_only()
-        return alone
-
-    def _deliver_halves(self, bodies: Sequence[bytes]) -> bool:
-        older, newer = [self._deliver(half) for half in halve(bodies)]
-        return older and newer
-
-    def _send_until_decided(self, bodies: Sequence[bytes]) -> tuple[Outcome, Answer]:
-        """Send until the answer rules on these triggers. What says nothing of them is waited out, for ever."""
-        body = encode_batch(bodies)
-        faults = failures = misconfigured = 0
+    def _send(self, body: bytes, count: int, time_left: TimeLeft) -> tuple[Answer | ConnectionFailed | None, int]:
+        """Return the answer, or why there is none (None: no time was left), and how often it was sent again."""
+        resends = 0
         while True:
-            answer = self._send(body)
-            if isinstance(answer, ConnectionFailed):
-                outcome = Outcome.UNAVAILABLE
+            left = time_left()
+            if left is not None and left <= 0:
+                return None, resends
+            started = self._clock()
+            try:
+                answer = self._transport.send(body, left)
+            except ConnectionFailed as error:
+                self._log_attempt(count, body, str(error), started)
+                if not error.stale or resends:
+                    return error, resends
             else:
-                outcome = policy.classify(answer.status, answer.content_type, answer.body)
-                if outcome is Outcome.SERVER_ERROR:
-                    faults += 1
-                    outcome = self._decide_on_server_error(len(bodies), faults)
-                if outcome not in (Outcome.UNAVAILABLE, Outcome.MISCONFIGURED):
-                    self._report.over()
-                    return outcome, answer
-            if outcome is Outcome.MISCONFIGURED:
-                misconfigured += 1
-                delay, server_requested = policy.setup_delay(misconfigured), False
-            else:
-                failures += 1
-                delay, server_requested = self._delay(answer, failures)
-            self._hold(outcome, answer)
-            self._pause(delay, server_requested=server_requested)
-            self._counters.retries += 1
+                self._log_attempt(count, body, str(answer.status), started)
+                return answer, resends
+            resends += 1  # at once, over a new connection: the server had closed the idle one
 
-    def _decide_on_server_error(self, count: int, faults: int) -> Outcome:
-        """Rule on a 500: away for now, refused (arrays may be unknown here), or the fault of what was sent."""
-        if count > 1 and not self._limits.arrays_work:
-            return Outcome.REFUSED
-        if count > self._options.max_batch_size:  # it may be that there are too many
-            return Outcome.REFUSED
-        if faults >= self._options.max_attempts or (count > 1 and self._part_accepted):
-            return Outcome.SERVER_ERROR
-        return Outcome.UNAVAILABLE
+    def _log_attempt(self, count: int, body: bytes, result: str, started: float) -> None:
+        if is_debug():
+            milliseconds = 1000 * (self._clock() - started)
+            say(DEBUG, f"sent {count} triggers, {len(body)} bytes: {result} in {milliseconds:.0f} ms")
 
-    def _send(self, body: bytes) -> Answer | ConnectionFailed:
-        try:
-            return self._attempt(body)
-        except ConnectionFailed as error:
-            if not error.stale:
-                return error
-        self._counters.retries += 1  # over a fresh connection, at once: the server had hung up while it was idle
-        try:
-            return self._attempt(body)
-        except ConnectionFailed as error:
-            return error
+    def _may_pass(self, result: SendResult, plan: _Plan, server_errors: int) -> bool:
+        """Return whether a 500 is worth another attempt; otherwise it is the fault of what was sent."""
+        count = len(plan.pieces[0])
+        if result.outcome is not Outcome.SERVER_ERROR or (count > 1 and self._may_refuse_arrays(count)):
+            return False
+        return server_errors < self._options.max_attempts and not (count > 1 and plan.is_part_accepted)
 
-    def _attempt(self, body: bytes) -> Answer:
-        left = self._time_left()
-        if left is not None and left <= 0:
-            raise DeliveryStopped
-        return self._transport.send(body, left)
+    def _may_refuse_arrays(self, count: int) -> bool:
+        """Return whether a 500 to an array may mean that the endpoint takes none, or none this long."""
+        return not self.limits.arrays_work or count > self._options.max_batch_size
 
-    def _delay(self, answer: Answer | ConnectionFailed, failures: int) -> tuple[float, bool]:
-        """Return the seconds to wait, and whether the server asked for them."""
-        jitter = policy.backoff(failures, self._options.backoff_base, self._options.backoff_cap, self._rand)
-        if isinstance(answer, ConnectionFailed):
-            return jitter, False
-        server_time = policy.parse_date(answer.date)
-        asked = policy.parse_retry_after(answer.retry_after, wall() if server_time is None else server_time)
-        if asked is None:
-            return jitter, False
-        return asked + policy.backoff(1, self._options.backoff_base, self._options.backoff_cap, self._rand), True
+    def _delay(self, result: SendResult, failures: int) -> float:
+        options = self._options
+        return policy.delay(result, failures, options.backoff_base, options.backoff_cap, self._rand)
 
-    def _hold(self, outcome: Outcome, answer: Answer | ConnectionFailed) -> None:
-        endpoint = self._options.endpoint
-        if isinstance(answer, ConnectionFailed):
-            self._counters.last_error = str(answer)
-            self._report.trouble(logging.WARNING, f"{endpoint} is away ({answer}); triggers are held and retried")
-            return
-        self._counters.last_error = str(from_status(answer.status, answer.words))
-        if outcome is not Outcome.MISCONFIGURED:
-            text = f"{endpoint} is away (status {answer.status}); triggers are held and retried"
-            self._report.trouble(logging.WARNING, text)
-            return
-        if 300 <= answer.status < 400:
-            advice = f"it redirects to {answer.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
-        elif 200 <= answer.status < 300:
-            advice = "an HTML page came back, as from a captive portal or proxy; check endpoint (FL_ENDPOINT)"
-        else:
-            advice = _ADVICE.get(answer.status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
-        text = f"{endpoint} answers {answer.status}: {advice}; until then triggers are held"
-        self._report.trouble(logging.ERROR, text)
-
-    def _accepted(self, bodies: Sequence[bytes]) -> None:
-        self._part_accepted = True
-        self._limits.arrays_work = self._limits.arrays_work or len(bodies) > 1
-        self._settle(len(bodies), True)
-        self._counters.batches += 1
-
-    def _settle_each(self, bodies: Sequence[bytes], verdicts: dict[int, str], answer: Answer) -> None:
-        """Settle by the verdicts of a 207, in order, in runs of the same verdict."""
-        self._part_accepted = True
-        self._limits.arrays_work = self._limits.arrays_work or len(bodies) > 1
-        self._counters.batches += 1
+    def _settle(self, plan: _Plan, result: SendResult, resent: int) -> Iterator[Settled]:
+        piece = plan.pieces.popleft()
         settled = 0
-        for index in sorted(verdicts):
-            if index > settled:
-                self._settle(index - settled, True)
-            self._reject(bodies[index], from_status(400, verdicts[index]))
-            settled = index + 1
-        if len(bodies) > settled:
-            self._settle(len(bodies) - settled, True)
+        for bodies, each in _runs(piece, result):
+            settled += len(bodies)
+            yield Settled(bodies, each, result.is_decided and settled == len(piece), resent)
+            resent = 0
+        # Learned after it was counted: an exception that strikes in between doubles nothing.
+        if result.is_decided:
+            plan.is_part_accepted = True
+            self.limits.arrays_work = self.limits.arrays_work or len(piece) > 1
+        if plan.settle(len(piece), alone=len(piece) == 1 and result.outcome is Outcome.ACCEPTED):
+            self.limits.remember_singles_only()
 
-    def _reject(self, body: bytes, error: FocusLabError) -> None:
-        self._counters.last_error = self._counters.details["rejected"] = str(error)
-        self._settle(1, False)
-        self._callbacks.refused(error, (body,))
+    def _learn_from_refusal(self, plan: _Plan, result: SendResult) -> None:
+        piece = plan.pieces[0]
+        if result.outcome is Outcome.TOO_LARGE:
+            self.limits.remember_size(encoded_size(piece))
+        elif result.outcome is not Outcome.PARTIAL:  # that one was unreadable: half of it is shorter
+            if len(piece) > self._options.max_batch_size:
+                self.limits.remember_short_arrays()
+            if result.outcome is Outcome.REFUSED or self._may_refuse_arrays(len(piece)):
+                plan.note_refused_array()
+
+
+def _runs(bodies: Sequence[bytes], result: SendResult) -> Iterator[tuple[Sequence[bytes], SendResult]]:
+    """Yield the triggers of a request in order, in runs of the same result."""
+    if result.rejected is None:
+        yield bodies, result
+        return
+    start = 0
+    for index in sorted(result.rejected):
+        if index > start:
+            yield bodies[start:index], ACCEPTED
+        yield bodies[index : index + 1], SendResult(Outcome.REFUSED, result.rejected[index])
+        start = index + 1
+    if start < len(bodies):
+        yield bodies[start:], ACCEPTED

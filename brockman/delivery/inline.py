@@ -1,57 +1,50 @@
-"""When a caller's thread delivers, where no thread of our own can be had."""
+"""Deliver in the caller's thread, for one second at most, where no worker thread can run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 from brockman.buffer.base import Buffer
+from brockman.delivery.worker import Worker
+from brockman.options import Options
 from brockman.process.clock import monotonic
 
-_LIMIT = 1.0  # seconds that one call may take for it
-_REST = 10.0  # seconds until the next one, after that was not enough
+_LIMIT = 1.0  # seconds that one call may take
+_COOLDOWN = 10.0  # seconds without another such call, after one that did not deliver everything
 
 
 class InlineDelivery:
-    """Bounds what callers pay: they deliver when it is due, for a moment, and not again soon after a failure."""
+    """Decides when a caller delivers."""
 
-    def __init__(
-        self, buffer: Buffer, *, interval: float, full: tuple[int, int], deliver: Callable[[float], bool]
-    ) -> None:
-        """Wire it.
-
-        Args:
-            buffer: What is to be delivered.
-            interval: Seconds that a trigger may wait.
-            full: Triggers, and bytes, that make a batch which goes at once.
-            deliver: Delivers for so many seconds at the most, and returns whether nothing is left.
-        """
+    def __init__(self, buffer: Buffer, worker: Worker, options: Options) -> None:
+        self.retry_at = -math.inf  # on the clock; not before
         self._buffer = buffer
-        self._interval = interval
-        self._full = full
-        self._deliver = deliver
+        self._worker = worker
+        self._options = options
         self._since = monotonic()  # the oldest trigger was recorded then, or later
-        self._rest_until = -math.inf
 
-    def recorded(self, *, may_wait: bool) -> None:
-        """Deliver if that is due, as a trigger was recorded. Blocks for a second at the most, and seldom.
+    def after_record(self, *, wait_for_request_end: bool) -> None:
+        """Deliver if that is due, now that a trigger was recorded. Blocks for a second at most.
 
         Args:
-            may_wait: Whether what has waited for the interval may wait on, for the end of a request.
+            wait_for_request_end: Whether triggers older than the interval may wait for the end of a request.
         """
-        now = monotonic()
+        now, options = monotonic(), self._options
         if len(self._buffer) + self._buffer.in_flight <= 1:
             self._since = now
-        if self._buffer.holds(*self._full) or (not may_wait and now - self._since >= self._interval):
-            self._deliver_all()
+        is_old = not wait_for_request_end and now - self._since >= options.flush_interval
+        if is_old or self._buffer.holds(options.max_batch_size, options.max_batch_bytes):
+            self._deliver()
 
-    def request_ended(self, *, now: bool) -> None:
-        """Deliver what has waited for the interval, or, with `now`, all there is. Blocks as `recorded`."""
-        if now or monotonic() - self._since >= self._interval:
-            self._deliver_all()
+    def after_request(self, *, now: bool) -> None:
+        """Deliver what has waited for the interval, or, with `now`, everything. Blocks for a second at most."""
+        if now or monotonic() - self._since >= self._options.flush_interval:
+            self._deliver()
 
-    def _deliver_all(self) -> None:
-        if monotonic() >= self._rest_until:
-            if not self._deliver(_LIMIT):
-                self._rest_until = monotonic() + _REST
+    def _deliver(self) -> None:
+        if monotonic() >= self.retry_at:
+            watermark = self._buffer.admitted
+            self._worker.wait_for(watermark, _LIMIT)
+            if self._buffer.removed < watermark:
+                self.retry_at = monotonic() + _COOLDOWN
             self._since = monotonic()

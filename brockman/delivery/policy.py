@@ -1,54 +1,126 @@
-"""The rules of retrying: what an answer means, and how long to wait. No I/O, no threads, no clock.
+"""What an answer means for the triggers that were sent, and how long to wait before the next attempt.
 
-The table is that of the FocusLab API. A status it does not list counts as the x00 of its class (RFC 9110, 15).
+Pure: no I/O, no threads, no clock. The table is that of the FocusLab API; a status it does not list counts as the
+x00 of its class (RFC 9110, section 15).
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+
+from brockman.exceptions import AnswerError, BadRequest, ConnectionFailed, FocusLabError, from_status
+from brockman.transport import Answer
+from brockman.trigger.batch import parse_verdicts
 
 RETRY_AFTER_CAP = 300.0  # seconds; a server that asks for more is asked again after this
 SETUP_DELAY = 30.0  # seconds before the first retry when the set-up is wrong: a person has to act
 SETUP_DELAY_CAP = 300.0
+_ADVICE = {
+    401: "check api_key (FL_API_KEY)",
+    403: "check api_key (FL_API_KEY)",
+    404: "check endpoint (FL_ENDPOINT)",
+    407: "check the proxy's user and password",
+}
 
 
 class Outcome(enum.Enum):
     """What an answer means for the triggers that were sent."""
 
     ACCEPTED = "accepted"
-    PARTIAL = "a result for each trigger"
-    REFUSED = "this request is refused"
+    PARTIAL = "accepted or refused one by one"
+    REFUSED = "refused together"
     TOO_LARGE = "too large"
     MISCONFIGURED = "the set-up is wrong"
-    UNAVAILABLE = "the service is unavailable"
+    UNAVAILABLE = "the service is away"
     SERVER_ERROR = "may be caused by this batch"
 
 
-_LISTED = {
+# Answers that say nothing about the triggers: they are held, and sent again.
+INCONCLUSIVE = (Outcome.UNAVAILABLE, Outcome.MISCONFIGURED)
+
+_BY_STATUS = {
     207: Outcome.PARTIAL,
     413: Outcome.TOO_LARGE,
     501: Outcome.REFUSED,
     **dict.fromkeys((401, 403, 404), Outcome.MISCONFIGURED),
-    # Not in the API's table, and no trigger's fault: payment, a proxy's login, an endpoint retired, a portal.
+    # Not in the API's table, and no trigger's fault: payment, a proxy's login, a retired endpoint, a portal.
     **dict.fromkeys((402, 407, 410, 511), Outcome.MISCONFIGURED),
     **dict.fromkeys((408, 425, 429, 502, 503, 504), Outcome.UNAVAILABLE),
-    # A content network's words for "the origin is away": nothing of a trigger was looked at.
+    # A content delivery network's statuses for an origin that does not answer.
     **dict.fromkeys((521, 522, 523, 524, 529), Outcome.UNAVAILABLE),
 }
 _BY_CLASS = {2: Outcome.ACCEPTED, 4: Outcome.REFUSED, 5: Outcome.SERVER_ERROR}
 
 
+@dataclass(frozen=True)
+class SendResult:
+    """What one request came to, for each trigger in it.
+
+    Attributes:
+        outcome: What the answer means.
+        error: What `send_trigger` raises; None when the request was accepted in whole or in part.
+        rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
+        retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
+        location: Where a redirect points.
+    """
+
+    outcome: Outcome
+    error: FocusLabError | None = None
+    rejected: Mapping[int, FocusLabError] | None = None
+    retry_after: float | None = None
+    location: str | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the server has accepted the triggers, or decided on each."""
+        return self.outcome is Outcome.ACCEPTED or self.rejected is not None
+
+
+ACCEPTED = SendResult(Outcome.ACCEPTED)
+
+
+def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResult:
+    """Return what an answer means for a request with `count` triggers.
+
+    Args:
+        answer: The answer, or why there is none.
+        count: Triggers in the request.
+        now: Seconds since the epoch, for a `Retry-After` date of a server that sends no `Date`.
+    """
+    if isinstance(answer, ConnectionFailed):
+        return SendResult(Outcome.UNAVAILABLE, answer)
+    outcome = classify(answer.status, answer.content_type, answer.body)
+    if outcome is Outcome.ACCEPTED:
+        return ACCEPTED
+    if outcome is Outcome.PARTIAL:
+        words = parse_verdicts(answer.body, count)
+        if words is None and count == 1:
+            return ACCEPTED
+        rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
+        return SendResult(outcome, rejected=rejected)
+    server_time = parse_date(answer.date)
+    asked = parse_retry_after(answer.retry_after, now if server_time is None else server_time)
+    return SendResult(
+        outcome,
+        from_status(answer.status, answer.words),
+        retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
+        location=answer.location,
+    )
+
+
 def classify(status: int, content_type: str = "", body: bytes = b"") -> Outcome:
     """Return what an answer means.
 
-    A success that carries an HTML page is a captive portal or a proxy speaking, not the API. A body that is empty,
-    or a word such as "created", is believed whatever its content type: frameworks label all answers `text/html`.
+    A success that carries an HTML page comes from a captive portal or a proxy, not from the API. A body that is
+    empty, or a word such as "created", is believed whatever its content type: frameworks label all answers
+    `text/html`.
     """
-    outcome = _LISTED.get(status) or _BY_CLASS.get(status // 100, Outcome.MISCONFIGURED)
+    outcome = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Outcome.MISCONFIGURED)
     if outcome in (Outcome.ACCEPTED, Outcome.PARTIAL) and _is_html(content_type, body):
         return Outcome.MISCONFIGURED
     return outcome
@@ -61,11 +133,49 @@ def _is_html(content_type: str, body: bytes) -> bool:
     return start.startswith((b"<!doctype html", b"<html"))
 
 
+def describe(result: SendResult, endpoint: str, waiting: str) -> str:
+    """Return the text of the log line for a result that settles nothing: the cause, and what to change.
+
+    Args:
+        result: The result.
+        endpoint: The endpoint's URL.
+        waiting: What becomes of the triggers meanwhile.
+    """
+    error = result.error
+    if result.outcome is not Outcome.MISCONFIGURED or not isinstance(error, AnswerError):
+        cause = f"status {error.status}" if isinstance(error, AnswerError) else str(error)
+        return f"{endpoint} is unavailable ({cause}); {waiting}"
+    if 300 <= error.status < 400:
+        advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
+    elif 200 <= error.status < 300:
+        advice = "an HTML page came back, as from a captive portal or proxy; check endpoint (FL_ENDPOINT)"
+    else:
+        advice = _ADVICE.get(error.status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
+    return f"{endpoint} answers {error.status}: {advice}; until then {waiting}"
+
+
+def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:
+    """Return the seconds to wait after a result that settles nothing.
+
+    Args:
+        result: The result.
+        failures: Such results in a row, this one included.
+        base: `Options.backoff_base`.
+        cap: `Options.backoff_cap`.
+        rand: Returns a number from 0 up to 1.
+    """
+    if result.outcome is Outcome.MISCONFIGURED:
+        return setup_delay(failures)
+    if result.retry_after is not None:
+        return result.retry_after + backoff(1, base, cap, rand)
+    return backoff(failures, base, cap, rand)
+
+
 def backoff(failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:
     """Return seconds to wait after the given number of failures in a row (1 is the first).
 
-    Exponential with full jitter: anywhere between 0 and min(cap, base * 2 ** (failures - 1)), so that many
-    clients do not come back together.
+    Exponential with full jitter: between 0 and min(cap, base * 2 ** (failures - 1)), so that many clients do not
+    come back together.
     """
     return rand() * min(cap, base * 2.0 ** min(failures - 1, 60))
 

@@ -1,16 +1,117 @@
-"""What is said on the log about the spool: when the disk fails, when it works again, and what is left alone."""
+"""The log: logger `brockman`, every line begins with "brockman: ", and nothing that goes on repeats itself."""
 
 from __future__ import annotations
 
 import errno
 import logging
+import math
 from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from brockman.process.clock import monotonic
 
 LINE_EVERY = 60.0  # seconds
+_MAX_KNOWN = 1000  # texts that are remembered, so that each is logged once
 _log = logging.getLogger("brockman")
-_ADVICE = {
+
+
+def say(level: int, text: str) -> None:
+    """Write a line. A filter or handler that raises harms nothing."""
+    try:
+        _log.log(level, "brockman: %s", text)
+    except Exception:
+        return
+
+
+def is_debug() -> bool:
+    """Return whether lines of level DEBUG are written."""
+    return _log.isEnabledFor(logging.DEBUG)
+
+
+@dataclass
+class _Trouble:
+    level: int
+    text: str
+    since: float
+    is_logged: bool = False
+
+
+class Log:
+    """Lines by subject, at most one a minute of each. Any thread may call; only `write` and `event` write.
+
+    Trouble is logged when it begins and, at the same level, when it ends.
+    """
+
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
+        self._troubles: dict[str, _Trouble] = {}
+        self._lines: deque[tuple[int, str]] = deque(maxlen=10)
+        self._known: set[str] = set()
+        self._next_at: dict[str, float] = {}
+        self._skipped: Counter[str] = Counter()
+
+    def trouble(self, subject: str, level: int, text: str) -> None:
+        """Note that something begins to be wrong, or still is; `write` logs its latest text once."""
+        known = self._troubles.get(subject)
+        if known is None or known.level != level:
+            self._troubles[subject] = _Trouble(level, text, known.since if known else self._clock())
+        else:
+            known.text = text
+
+    def over(self, subject: str, text: str) -> bool:
+        """Note that the trouble is over, if there is any; return whether `write` is to log it.
+
+        The line, with how long it took, is written if that of the beginning was.
+        """
+        ended = self._troubles.pop(subject, None)
+        if ended is None or not ended.is_logged:
+            return False
+        self._lines.append((ended.level, f"{text} after {self._clock() - ended.since:.0f} s"))
+        return True
+
+    def once(self, level: int, text: str) -> None:
+        """Have `write` log a text, unless it was logged before."""
+        if text not in self._known and len(self._known) < _MAX_KNOWN:
+            self._known.add(text)
+            self._lines.append((level, text))
+
+    def event(self, subject: str, level: int, text: str) -> None:
+        """Log something that may happen often: the next line of this subject counts those that were skipped."""
+        if self.wait(subject) > 0:
+            self._skipped[subject] += 1
+            return
+        self.claim(subject)
+        skipped = self._skipped.pop(subject, 0)
+        say(level, f"{text} (and {skipped} times more since the last such line)" if skipped else text)
+
+    def wait(self, subject: str) -> float:
+        """Return the seconds until the next line of a subject may be written."""
+        return max(0.0, self._next_at.get(subject, -math.inf) - self._clock())
+
+    def claim(self, subject: str) -> None:
+        """Note that a line of this subject is written now."""
+        self._next_at[subject] = self._clock() + LINE_EVERY
+
+    def due_in(self) -> float | None:
+        """Return the seconds until `write` has something to log; None when there is nothing."""
+        if self._lines:
+            return 0.0
+        waits = [self.wait(subject) for subject, one in list(self._troubles.items()) if not one.is_logged]
+        return min(waits, default=None)
+
+    def write(self) -> None:
+        """Log what is due."""
+        while self._lines:
+            say(*self._lines.popleft())
+        for subject, trouble in list(self._troubles.items()):
+            if not trouble.is_logged and self.wait(subject) <= 0:
+                trouble.is_logged = True
+                self.claim(subject)
+                say(trouble.level, trouble.text)
+
+
+_DISK_ADVICE = {
     errno.ENOSPC: "make room on that disk",
     errno.EDQUOT: "raise the quota",
     errno.EROFS: "name a folder on a disk that can be written",
@@ -19,96 +120,43 @@ _ADVICE = {
 }
 
 
-def say(level: int, text: str) -> None:
-    """Write a line on the log. A filter or handler of the user's that raises harms nothing."""
-    try:
-        _log.log(level, "%s", text)
-    except Exception:
-        return
-
-
 class Notice:
-    """Any thread may `fail`, `work` and `note`; the flusher's role speaks."""
+    """The log of a spool. Any thread may `fail`, `work` and `note`; the worker writes.
+
+    Attributes:
+        trouble: Why the disk takes no triggers; None while it does.
+    """
 
     def __init__(self, path: str) -> None:
         self.trouble: str | None = None
         self._path = path
-        self._said: str | None = None
-        self._notes: deque[str] = deque(maxlen=10)
-        self._known: set[str] = set()
-        self._next_line = self._next_note = 0.0
+        self._log = Log()
+        self.due_in, self.speak = self._log.due_in, self._log.write
 
     def fail(self, error: OSError) -> None:
-        """The disk does not take triggers."""
-        advice = _ADVICE.get(error.errno or 0)
+        """Note that the disk takes no triggers."""
+        advice = _DISK_ADVICE.get(error.errno or 0)
         reason = error.strerror or str(error)
         self.trouble = f"{reason}; {advice}" if advice else reason
+        text = f"cannot write to {self._path} ({self.trouble}); buffering in memory"
+        self._log.trouble("disk", logging.ERROR, text)
 
     def work(self) -> None:
-        """The disk takes triggers."""
+        """Note that the disk takes triggers."""
         self.trouble = None
+        self._log.over("disk", f"writing to {self._path} again")
 
     def note(self, text: str) -> None:
-        """Something is left alone, or was kept aside; the same is said only once."""
-        if text not in self._known and len(self._known) < 1000:
-            self._known.add(text)
-            self._notes.append(text)
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether trouble was told that is over: that is said at once, as of outages."""
-        return self.trouble is None and self._said is not None
-
-    def due_in(self) -> float | None:
-        """Return the seconds until a line may be written, or None when there is nothing to say."""
-        if self._is_over:
-            return 0.0
-        times = [self._next_note] if self._notes else []
-        if self.trouble != self._said:
-            times.append(self._next_line)
-        return max(0.0, min(times) - monotonic()) if times else None
-
-    def speak(self) -> None:
-        """Write what is to be said: of the disk and of what is noted each at most once a minute."""
-        if self._is_over:
-            self._said = None
-            say(logging.INFO, f"triggers go to disk in {self._path} again")
-        now, trouble = monotonic(), self.trouble
-        if trouble is not None and trouble != self._said and now >= self._next_line:
-            self._next_line = now + LINE_EVERY
-            self._said = trouble
-            say(
-                logging.ERROR,
-                f"triggers cannot be left in {self._path} ({trouble}); until then they wait in memory",
-            )
-        if self._notes and now >= self._next_note:
-            self._next_note = now + LINE_EVERY
-            while self._notes:
-                say(logging.WARNING, f"spool {self._path}: {self._notes.popleft()}")
+        """Note something about a file; the same text is logged once."""
+        self._log.once(logging.WARNING, f"spool {self._path}: {text}")
 
 
 class Notices:
-    """Counts what is not said, and says how many that were with the next line. Any thread may call."""
+    """Lines of the Celery task, by kind."""
 
     def __init__(self) -> None:
-        self._next_line: dict[str, float] = {}
-        self._unsaid: Counter[str] = Counter()
-        self._lasts: dict[str, bool] = {}
+        self._log = Log()
 
     def say(self, level: int, kind: str, text: str) -> None:
-        """Write a line, unless one of its kind was written within the last minute."""
-        self._lasts[kind] = True
-        now = monotonic()
-        if now < self._next_line.get(kind, 0.0):
-            self._unsaid[kind] += 1
-            return
-        self._next_line[kind] = now + LINE_EVERY
-        unsaid = self._unsaid.pop(kind, 0)
-        say(level, f"{text} (and {unsaid} times more since the last such line)" if unsaid else text)
-
-    def over(self, kind: str) -> bool:
-        """Take note that what was said of a kind is over; return whether it was going on.
-
-        The next of it is still not said within the same minute: an endpoint that comes and goes fills no log.
-        """
-        return self._lasts.pop(kind, False)
+        """Log something that may happen often."""
+        self._log.event(kind, level, text)

@@ -134,7 +134,7 @@ def test_what_may_pass_is_retried_and_the_rest_given_up(
     assert times[own[-1]] == 3
     assert {times[name] for name in own[1:-1]} == {4}
     assert running.text().count("a trigger is lost: the server answered 400: no such thing") == 1
-    assert running.text().count("is away") == 1
+    assert running.text().count("is unavailable") == 1
 
 
 def test_a_wrong_key_holds_everything(

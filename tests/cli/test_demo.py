@@ -48,7 +48,9 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     assert [ended.row(label) for label in ("rejected", "dropped", "duplicates")] == ["0"] * 3
     assert int(ended.row("retried")) > 0
     began, ended_again = ended.err.splitlines()  # no bar, where there is no terminal
-    assert re.fullmatch(r"brockman: http://\S+ is away \(status 503\); triggers are held and retried", began)
+    assert re.fullmatch(
+        r"brockman: http://\S+ is unavailable \(status 503\); triggers are held and retried", began
+    )
     assert re.fullmatch(r"brockman: the service answers again after \d+ s", ended_again)
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
@@ -91,14 +93,14 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
         env=environment(TMPDIR=str(tmp_path)),
     ) as process:
         assert process.stderr is not None
-        assert "is away" in process.stderr.readline()  # all threads wait for room now
+        assert "is unavailable" in process.stderr.readline()  # all threads wait for room now
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == status
     *before, line = err.splitlines()
     assert line.startswith("brockman: closed with ")
     # The outage may be over before the signal comes; then a thread may be about to record.
-    said = ("answers again", "is away", "recorded on a closed client")
+    said = ("answers again", "is unavailable", "recorded on a closed client")
     assert [text for text in before if not any(words in text for words in said)] == []
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []

@@ -113,7 +113,7 @@ def test_a_signal_during_an_outage_ends_it_with_a_summary(tmp_path: Path, number
         env=environment(FL_API_KEY=KEY),
     ) as process:
         assert process.stderr is not None
-        assert "is away" in process.stderr.readline()
+        assert "is unavailable" in process.stderr.readline()
         process.send_signal(number)
         out, err = process.communicate()
     assert process.returncode == status

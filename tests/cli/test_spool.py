@@ -320,7 +320,7 @@ def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_the
     arguments = command("spool", str(spool), "--send", "--endpoint", NOWHERE)
     with started(arguments, env=environment(FL_API_KEY=KEY)) as process:
         assert process.stderr is not None
-        assert "is away" in process.stderr.readline()
+        assert "is unavailable" in process.stderr.readline()
         process.send_signal(number)
         out, err = process.communicate()
     assert process.returncode == 128 + number
@@ -337,7 +337,7 @@ def test_after_the_timeout_it_gives_up_and_leaves_the_rest(
     leave(spool)
     ended = run(spool, "--send", "--endpoint", server.endpoint, "--timeout", "0.2")
     assert (ended.status, value(ended, "delivered"), value(ended, "left, no owner")) == (1, 0, 20)
-    assert "is away" in ended.err
+    assert "is unavailable" in ended.err
 
 
 def test_sending_shows_a_bar_on_a_terminal(server: RecordingServer, spool: Path) -> None:

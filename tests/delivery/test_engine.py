@@ -9,7 +9,7 @@ import pytest
 
 from brockman.exceptions import BadRequest, ConnectionFailed, ServerError
 from brockman.transport import Answer
-from tests.benchmarks.bench import OK, Bench, is_array, numbers
+from tests.support.engine import OK, Bench, is_array, numbers
 
 REFUSALS = [400, 405, 415, 422, 501]
 OUTAGES = [408, 425, 429, 502, 503, 504]
@@ -148,15 +148,16 @@ def test_a_stale_connection_is_sent_over_again_at_once():
 
 @pytest.mark.parametrize("status", SETUPS)
 def test_a_wrong_set_up_holds_everything_and_says_what_to_change(status, caplog):
-    """Nothing is dropped; retries from 30 s to 5 min; one error on the log that names the setting."""
+    """Nothing is dropped; waits from 30 s to 5 min; one line names the setting, one says that it is over."""
     caplog.set_level(logging.INFO)
     bench = Bench([*[Answer(status, location="https://elsewhere.example/")] * 6, OK])
     bench.deliver(3)
     assert (bench.counters.delivered, bench.counters.rejected) == (3, 0)
     assert [seconds for seconds, _ in bench.waits] == [30, 60, 120, 240, 300, 300]
-    (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "FL_ENDPOINT" in line.getMessage() or "FL_API_KEY" in line.getMessage()
-    assert "answers again" in caplog.records[-1].getMessage()
+    begun, ended = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert begun.startswith("brockman: ")
+    assert "FL_ENDPOINT" in begun or "FL_API_KEY" in begun
+    assert "answers again" in ended
 
 
 def test_an_html_page_is_no_success():
@@ -172,7 +173,20 @@ def test_one_warning_when_an_outage_begins_and_one_line_when_it_ends(caplog):
     caplog.set_level(logging.INFO)
     bench = Bench([*[Answer(503)] * 20, OK])
     bench.deliver(3)
-    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+
+
+def test_each_attempt_is_a_line_at_level_debug(caplog):
+    """Count, bytes, status and time of every request: the log at DEBUG shows what went over the wire."""
+    caplog.set_level(logging.DEBUG, "brockman")
+    bench = Bench([ConnectionFailed("refused"), OK])
+    bench.deliver(3)
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    size = len(bench.transport.bodies[0])
+    assert lines == [
+        f"brockman: sent 3 triggers, {size} bytes: refused in 0 ms",
+        f"brockman: sent 3 triggers, {size} bytes: 201 in 0 ms",
+    ]
 
 
 def test_retry_after_is_obeyed_in_seconds_and_as_a_date():

@@ -208,9 +208,8 @@ def test_a_callback_that_raises_harms_nothing(server, make_client, failure, capl
     assert "secret text" not in caplog.text
 
 
-def test_a_transport_that_raises_anything_loses_nothing(caplog, monkeypatch):
+def test_a_transport_that_raises_anything_loses_nothing(caplog):
     """An error that is no ConnectionFailed ends no thread: the batch is sent again."""
-    monkeypatch.setattr("brockman.delivery.worker._PAUSE_AFTER_ERROR", 0.05)
     replies = iter([ZeroDivisionError("x"), SystemExit(1)])
 
     def answer(body: bytes) -> Answer:

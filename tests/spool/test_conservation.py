@@ -63,7 +63,7 @@ class SpooledConservation(Conservation):
 
     def begin(self) -> None:
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
-        self.pipeline._inline._rest_until = math.inf  # as there
+        self.pipeline.inline.retry_at = math.inf  # as there
         self.pipeline.buffer.adopt(60)
 
     def totals(self) -> Counter[str]:

@@ -135,7 +135,7 @@ def test_what_fails_is_held_and_told_in_words_without_secrets(way, monkeypatch, 
     assert eventually(lambda: client.stats().retries > 1)
     told = client.stats().last_error
     assert re.search(FAULTS[fault], told)
-    assert "is away" in caplog.text
+    assert "is unavailable" in caplog.text
     if fault in ("407", "502", "reset"):
         way.fault = ""
         assert client.flush(20)

@@ -1,4 +1,4 @@
-"""A delivery on the bench: the real buffer, counters, report and delivery, with waits that pass at once."""
+"""The engine on a bench: real buffer, counters, log and worker, with waits that pass at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.memory import MemoryBuffer
-from brockman.delivery.engine import Delivery, DeliveryStopped
+from brockman.delivery.engine import Engine
 from brockman.delivery.report import Report
+from brockman.delivery.worker import DeliveryStopped, Role, Worker
 from brockman.options import Options
+from brockman.process.log import Log
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport, Reply
 
@@ -19,9 +21,9 @@ class Bench:
     """Puts numbered triggers in, delivers them, and remembers every wait.
 
     Attributes:
-        waits: The waits that delivery asked for: seconds, and whether the server asked for them.
-        max_waits: After so many waits the wait gives up, as when a client closes.
-        refused: What `on_error` was told: the error and the numbers of the triggers.
+        waits: Seconds of each wait, and whether the server asked for them.
+        max_waits: After this many waits the client is closed.
+        refused: The calls of `on_error`: the error and the numbers of the triggers.
         now: The clock; each wait moves it on.
     """
 
@@ -47,34 +49,29 @@ class Bench:
             wake=lambda: None,
             may_wait=lambda: True,
         )
-        report = Report(self.counters, callbacks, lambda: self.now)
-        self.delivery = Delivery(
-            self.options,
-            self.transport,
-            lambda count, delivered: self.buffer.settle(count, delivered=delivered),
+        self.engine = Engine(self.options, self.transport, lambda: self.now, lambda: 1.0)
+        report = Report(self.counters, callbacks, Log(lambda: self.now))
+        self._worker = _BenchWorker(
+            self.buffer,
+            self.engine,
+            Role(),
             self.counters,
             callbacks,
             report,
-            self._pause,
-            lambda: None,
-            clock=lambda: self.now,
-            rand=lambda: 1.0,
+            self.options,
+            leases=(),
+            start=lambda: None,
         )
-
-    def _pause(self, seconds: float, *, server_requested: bool) -> None:
-        if len(self.waits) >= self.max_waits:
-            raise DeliveryStopped
-        self.waits.append((seconds, server_requested))
-        self.now += seconds
+        self._worker.bench = self
 
     def deliver(self, count: int, start: int = 0, size: int = 0) -> None:
         """Deliver triggers start, start + 1, ... as batches of `max_batch_size`."""
         for i in range(start, start + count):
             self.buffer.put(json.dumps({"n": i, "pad": "x" * size}).encode())
         while len(self.buffer) or self.buffer.in_flight:
-            batch = self.buffer.take(self.options.max_batch_size, self.delivery.max_bytes)
+            batch = self.buffer.take(self.options.max_batch_size, self.engine.limits.max_bytes)
             try:
-                self.delivery.deliver(batch)
+                self._worker.deliver(batch)
             except DeliveryStopped:
                 return
 
@@ -84,16 +81,33 @@ class Bench:
         return [numbers(body) for body in self.transport.bodies]
 
 
+class _BenchWorker(Worker):
+    """A worker that notes its waits instead of sleeping."""
+
+    bench: Bench
+
+    def sleep(self, seconds: float, *, server_requested: bool) -> None:
+        """Move the clock of the bench on."""
+        bench = self.bench
+        if len(bench.waits) >= bench.max_waits:
+            raise DeliveryStopped
+        bench.waits.append((seconds, server_requested))
+        bench.now += seconds
+
+
 def number(body: bytes) -> int:
+    """Return the number of a trigger."""
     return int(json.loads(body)["n"])
 
 
 def numbers(body: bytes) -> list[int]:
+    """Return the numbers of the triggers in a request."""
     content = json.loads(body)
     return [trigger["n"] for trigger in (content if isinstance(content, list) else [content])]
 
 
 def is_array(body: bytes) -> bool:
+    """Return whether a request carries an array."""
     return body.startswith(b"[")
 
 
