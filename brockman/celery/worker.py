@@ -135,7 +135,7 @@ class Executor:
         """Count a message that holds no trigger, and say so."""
         self._notices.say(logging.ERROR, "refused", f"a message holds no trigger and is given up: {error}")
         if task.find_problem() is None:
-            task.client.give_up(body, error)
+            task.client._current().reject(body, error)
 
     @staticmethod
     def _record_here(task: Any, arguments: tuple[Any, ...], trigger: Any) -> bool:

@@ -95,7 +95,7 @@ class _LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(OSError):
-            self._say(f"brockman: {record.getMessage()}")
+            self._say(record.getMessage())
 
 
 def _make_bar(total: int | None, unit: str, is_bytes: bool) -> Any:

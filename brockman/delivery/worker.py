@@ -303,6 +303,8 @@ class Worker:
         """Bring a batch to its end, however long it takes. Raises DeliveryStopped when the client closes."""
         for event in self._engine.deliver(batch, self._time_left):
             self._counters.retries += event.resent
+            if self._origin.is_inherited:  # a callback forked, or a greenlet was copied
+                raise DeliveryStopped
             if isinstance(event, Settled):
                 self._settle(event)
             else:
@@ -319,7 +321,7 @@ class Worker:
             self._report.write()
         if error is not None:
             counters.last_error = counters.details["rejected"] = str(error)
-        if self._origin.is_inherited or not self._buffer.settle(len(event.bodies), delivered=event.is_accepted):
+        if not self._buffer.settle(len(event.bodies), delivered=event.is_accepted):
             raise DeliveryStopped
         counters.batches += event.ends_request
         self._waiters.notify()

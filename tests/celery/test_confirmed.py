@@ -133,7 +133,7 @@ def test_what_may_pass_is_retried_and_the_rest_given_up(
     assert times[own[0]] == 1
     assert times[own[-1]] == 3
     assert {times[name] for name in own[1:-1]} == {4}
-    assert running.text().count("a trigger is lost: the server answered 400: no such thing") == 1
+    assert running.text().count("a trigger is rejected: the server answered 400: no such thing") == 1
     assert running.text().count("is unavailable") == 1
 
 
@@ -197,7 +197,7 @@ def test_tasks_that_run_at_once_go_together(
     arrived = [trigger["id"] for request in accepted for trigger in request.triggers]
     assert sorted(arrived) == sorted(set(ids) - {ids[150]})
     assert len(server.requests) < 70
-    assert running.text().count("a trigger is lost") == 1
+    assert running.text().count("a trigger is rejected") == 1
     assert running.text().count("succeeded in") - running.text().count(": True") == 1
 
 

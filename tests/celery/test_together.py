@@ -5,18 +5,17 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brockman.celery.confirm import GroupCommit
+from brockman.celery.confirm import Confirming, GroupCommit
 from brockman.client import FocusLabClient
-from brockman.delivery.endpoint import EndpointLimits
+from brockman.delivery.pipeline import Pipeline
 from brockman.delivery.policy import Outcome
-from brockman.process.clock import monotonic
-from tests.conftest import eventually, law_holds
-from tests.support.server import RecordingServer, Reply, Request
+from tests.conftest import eventually
+from tests.support.server import RecordingServer, Reply
 
 BODIES = [b"%d" % number for number in range(20)]
 
@@ -132,52 +131,53 @@ def test_a_time_limit_strikes_one_that_waits() -> None:
 
 
 @pytest.fixture
-def send(make_client: Callable[..., FocusLabClient]) -> Callable[..., list[Outcome | None]]:
+def send(make_client: Callable[..., FocusLabClient]) -> Iterator[Callable[..., list[Outcome]]]:
     """Send three triggers together, with one client and what it learned, and return the rulings."""
     client = make_client()
-    limits = EndpointLimits(client.options.max_batch_bytes, monotonic)
+    pipeline = Pipeline(client.options)
+    engine = pipeline.make_engine()
     settled = 0
 
-    def send_three(*things: str) -> list[Outcome | None]:
+    def send_three(*things: str) -> list[Outcome]:
         nonlocal settled
         bodies = [client.encode_trigger("7", "viewed", thing) for thing in things]
-        verdicts = client.send_encoded([body for body in bodies if body is not None], limits)
-        for body, verdict in zip(bodies, verdicts, strict=True):
-            if verdict.outcome is Outcome.REFUSED and verdict.error is not None and body is not None:
-                client.give_up(body, verdict.error)
-        rulings = [verdict.outcome for verdict in verdicts]
-        settled += rulings.count(Outcome.ACCEPTED) + rulings.count(Outcome.REFUSED)
-        assert law_holds(client, settled)  # what is to be tried again is the caller's, and not counted
-        assert client.stats().rejected == rulings.count(Outcome.REFUSED)
-        return rulings
+        results = pipeline.send_each(engine, [body for body in bodies if body is not None])
+        for body, result in zip(bodies, results, strict=True):
+            if result.outcome is Outcome.REFUSED and result.error is not None and body is not None:
+                pipeline.reject(body, result.error)
+        outcomes = [result.outcome for result in results]
+        settled += outcomes.count(Outcome.ACCEPTED) + outcomes.count(Outcome.REFUSED)
+        stats = pipeline.stats()
+        assert stats.recorded == settled  # what is to be sent again is the caller's, and not counted
+        assert stats.rejected == outcomes.count(Outcome.REFUSED)
+        return outcomes
 
-    return send_three
+    yield send_three
+    pipeline.close(1)
 
 
-def test_verdicts_on_each(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
+def test_verdicts_on_each(server: RecordingServer, send: Callable[..., list[Outcome]]) -> None:
     """A 207 rules on each by its place."""
     server.respond = lambda request: Reply(207, b'{"rejected": [{"index": 1, "error": "no"}]}')
     assert send("a", "b", "c") == [Outcome.ACCEPTED, Outcome.REFUSED, Outcome.ACCEPTED]
     assert len(server.requests) == 1
 
 
-def test_a_server_that_knows_no_arrays(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
-    """It is asked once; from then on each trigger goes alone."""
+def test_a_server_that_knows_no_arrays(server: RecordingServer, send: Callable[..., list[Outcome]]) -> None:
+    """Its refusals are halved down to single triggers; from then on each trigger goes alone."""
     server.respond = lambda request: Reply(400 if request.is_array else 201)
     for _ in range(2):
         assert send("a", "b", "c") == [Outcome.ACCEPTED] * 3
-    assert [request.is_array for request in server.requests] == [True] + [False] * 6
+    assert [request.is_array for request in server.requests] == [True, True] + [False] * 6
 
 
-def test_an_outage_in_the_middle(server: RecordingServer, send: Callable[..., list[Outcome | None]]) -> None:
+def test_an_outage_in_the_middle(server: RecordingServer, send: Callable[..., list[Outcome]]) -> None:
     """The service goes away while each is sent alone: the rest is not tried."""
 
-    def respond(request: Request) -> Reply:
-        return Reply({1: 201, 2: 503}.get(len(server.requests), 400))
-
-    server.respond = respond
+    alone = iter((201, 503))
+    server.respond = lambda request: Reply(400 if request.is_array else next(alone))
     assert send("a", "b", "c") == [Outcome.ACCEPTED, Outcome.UNAVAILABLE, Outcome.UNAVAILABLE]
-    assert len(server.requests) == 3
+    assert [len(request.triggers) for request in server.requests] == [3, 2, 1, 1]
 
 
 def test_a_client_that_is_closed_sends_nothing(
@@ -185,10 +185,10 @@ def test_a_client_that_is_closed_sends_nothing(
 ) -> None:
     """It counts."""
     client = make_client()
+    confirming = Confirming(client)
     body = client.encode_trigger("7", "viewed", "page")
     client.close()
     assert body is not None
-    (verdict,) = client.send_encoded([body], EndpointLimits(1000, monotonic))
-    assert verdict.outcome is None
+    assert confirming.record(None, body, 0) is False
     assert client.stats().dropped == {"closed": 1}
     assert server.requests == []

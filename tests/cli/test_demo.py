@@ -51,7 +51,7 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     assert re.fullmatch(
         r"brockman: http://\S+ is unavailable \(status 503\); triggers are held and retried", began
     )
-    assert re.fullmatch(r"brockman: the service answers again after \d+ s", ended_again)
+    assert re.fullmatch(r"brockman: http://\S+ answers again after \d+ s", ended_again)
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
 

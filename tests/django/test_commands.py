@@ -353,7 +353,7 @@ def test_a_cache_that_is_gone_makes_no_page_fail(
                 assert Client().get("/page/").status_code == 200
                 publish()
         told = [line for line in caplog.messages if "could not be left in the cache" in line]
-        assert told == [f"the counts could not be left in the cache: {error}"]
+        assert told == [f"brockman: the counts could not be left in the cache: {error}"]
 
 
 def test_stats_say_that_the_cache_is_gone() -> None:

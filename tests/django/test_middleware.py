@@ -477,7 +477,9 @@ def test_a_consent_that_fails_is_told_at_once(caplog: pytest.LogCaptureFixture) 
     with override_settings(FL_MAY_TRACK=may_track), caplog.at_level(logging.ERROR, "brockman"):
         for _ in range(20):
             assert get("/page/").status_code == 200
-        assert caplog.messages == ["FL_MAY_TRACK raised Unheard; requests for which it does are not tracked"]
+        assert caplog.messages == [
+            "brockman: FL_MAY_TRACK raised Unheard; requests for which it does are not tracked"
+        ]
 
 
 # Mistakes and trouble.

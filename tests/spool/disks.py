@@ -46,7 +46,7 @@ def make(spool, **more):
 def become(uid):
     # perhaps not to be read by that user
     import brockman.buffer.spool.buffer, brockman.client, brockman.delivery.pipeline
-    import brockman.delivery.sending, brockman.transport.memory
+    import brockman.transport.memory
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)

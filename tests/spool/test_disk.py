@@ -16,7 +16,7 @@ from tests.conftest import eventually, law_holds, record
 from tests.spool.disks import PAD, Door, Producers, away, files_in, fill, mounted, open_files, told
 from tests.support.server import RecordingServer
 
-AWAY, AGAIN = "triggers cannot be left in", "go to disk in"
+AWAY, AGAIN = "cannot write to", "brockman: writing to"
 
 
 @pytest.fixture

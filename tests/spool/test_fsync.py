@@ -214,6 +214,6 @@ say(delivered=client.stats().delivered, dropped=client.stats().dropped, found=so
     assert said["dropped"] == {}
     assert said["found"] == list(range(40))
     assert len([line for line in logged(lines, "ERROR") if "Input/output error" in line]) == 1
-    assert len([line for line in logged(lines, "INFO") if line.endswith("again")]) == 1
+    assert len([line for line in logged(lines, "ERROR") if "again after" in line]) == 1
     assert json.dumps(said)
     assert os.listdir(tmp_path / "spool") == []

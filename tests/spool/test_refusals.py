@@ -79,7 +79,7 @@ def test_a_spool_that_others_could_read_or_change_is_refused(
     assert client.stats().delivered == len(server.triggers) == 10
     assert eventually(lambda: told(caplog, reason) != [])
     assert len(told(caplog, "")) == 1
-    assert told(caplog, str(path), logging.ERROR) == told(caplog, "until then they wait in memory")
+    assert told(caplog, str(path), logging.ERROR) == told(caplog, "buffering in memory")
     assert reason in str(client.stats().spool_error)
     client.close()
     assert sorted(tmp_path.rglob("*")) == before
