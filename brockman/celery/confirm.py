@@ -197,7 +197,7 @@ class Confirming:
         if result.outcome in INCONCLUSIVE:
             level = logging.ERROR if result.outcome is Outcome.MISCONFIGURED else logging.WARNING
             self._log.trouble(
-                "endpoint", level, policy.describe(result, endpoint, "triggers stay with the broker")
+                "endpoint", level, policy.describe(result, endpoint, "triggers are kept by the broker")
             )
             self._log.write()
             task.requeue(body, self._delay(task, result), faults)

@@ -144,7 +144,7 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     error = result.error
     if result.outcome is not Outcome.MISCONFIGURED or not isinstance(error, AnswerError):
         cause = f"status {error.status}" if isinstance(error, AnswerError) else str(error)
-        return f"{endpoint} is unavailable ({cause}); {waiting}"
+        return f"{endpoint} is unavailable ({cause}); {waiting} and retried"
     if 300 <= error.status < 400:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
     elif 200 <= error.status < 300:

@@ -334,7 +334,7 @@ class Worker:
             raise DeliveryStopped
         self._counters.last_error = str(result.error)
         level = logging.ERROR if result.outcome is Outcome.MISCONFIGURED else logging.WARNING
-        text = policy.describe(result, self._options.endpoint, "triggers are held and retried")
+        text = policy.describe(result, self._options.endpoint, "triggers are held")
         self._report.log.trouble(DELIVERY, level, text)
         self._report.write()
         self.sleep(event.seconds, server_requested=result.retry_after is not None)
