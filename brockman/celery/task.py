@@ -140,13 +140,13 @@ class RecordTask(celery.Task):
     def executor(self) -> Executor:
         """What executes the task in this process."""
         holder: PerProcess[Executor] | None = self.__dict__.get("_executors")
-        return (holder or self.__dict__.setdefault("_executors", PerProcess(Executor))).get()
+        return (holder or self.__dict__.setdefault("_executors", PerProcess(lambda: Executor(self)))).get()
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Count a message that is none of ours: Celery calls this in the worker, and logs the rest."""
         if isinstance(exc, (TypeError, InvalidTrigger)) and not self.request.is_eager:
             text = repr((args, kwargs))[:1000]
-            self.executor.refuse(self, text.encode(errors="replace"), InvalidTrigger(str(exc)))
+            self.executor.refuse(text.encode(errors="replace"), InvalidTrigger(str(exc)))
 
 
 def make_task(base: type[RecordTask], name: str) -> Any:
@@ -182,4 +182,4 @@ def record_trigger(
         InvalidTrigger: For a mistake in the arguments.
     """
     arguments = (actor_id, action, obj, identities, attributes, variables)
-    return self.executor.execute(self, arguments, trigger, faults)
+    return self.executor.execute(arguments, trigger, faults)

@@ -29,6 +29,7 @@ from brockman.client import FocusLabClient
 from brockman.delivery import policy
 from brockman.exceptions import FocusLabError, InvalidTrigger
 from brockman.process.clock import monotonic
+from brockman.process.fork import PerProcess
 from brockman.process.log import Notices
 
 _WAIT = 5.0  # seconds that a worker waits for room before it gives a message back
@@ -106,19 +107,26 @@ _PARTS = ("id", "actor_id", "action", "object")  # of every trigger
 class Executor:
     """Executes the task in one process."""
 
-    def __init__(self) -> None:
-        """Make one in the process that it is used in; starts nothing."""
+    def __init__(self, task: Any) -> None:
+        """Make one in the process that it is used in; starts nothing.
+
+        Args:
+            task: The task.
+        """
+        self._task = task
         self._notices = Notices()
         self._buffering = Buffering()
-        self._confirming: Confirming | None = None
+        # Made with the first message: it needs a client, whose settings may be wrong until then.
+        self._confirming = PerProcess(lambda: Confirming(task.client))
 
-    def execute(self, task: Any, arguments: tuple[Any, ...], trigger: Any, faults: Any) -> bool:
+    def execute(self, arguments: tuple[Any, ...], trigger: Any, faults: Any) -> bool:
         """Do the work of `brockman.celery.task.record_trigger`, in the execution of a task or called directly."""
+        task = self._task
         request, faults = task.request, faults if isinstance(faults, int) else 0
         if request.called_directly or request.is_eager:
-            return self._record_here(task, arguments, trigger)
+            return self._record_here(arguments, trigger)
         if trigger:
-            self._hold_if_misconfigured(task, trigger, faults)
+            self._hold_if_misconfigured(trigger, faults)
         if trigger is None:  # published by name, with the arguments as they are
             body = task.client.encode_trigger(*arguments, trigger_id=as_uuid(request.id))
         else:
@@ -127,19 +135,21 @@ class Executor:
             return False
         if not task.is_confirmed:
             return self._buffering.record(task, body)
-        if self._confirming is None:
-            self._confirming = Confirming(task.client)
-        return self._confirming.record(task, body, faults)
+        return self.confirming.record(task, body, faults)
 
-    def refuse(self, task: Any, body: bytes, error: FocusLabError) -> None:
+    @property
+    def confirming(self) -> Confirming:
+        """What sends in confirmed mode: one for all threads of the process."""
+        return self._confirming.get()
+
+    def refuse(self, body: bytes, error: FocusLabError) -> None:
         """Count a message that holds no trigger, and say so."""
         self._notices.say(logging.ERROR, "refused", f"a message holds no trigger and is given up: {error}")
-        if task.find_problem() is None:
-            task.client._current().reject(body, error)
+        if self._task.find_problem() is None:
+            self._task.client._current().reject(body, error)
 
-    @staticmethod
-    def _record_here(task: Any, arguments: tuple[Any, ...], trigger: Any) -> bool:
-        client = task.client
+    def _record_here(self, arguments: tuple[Any, ...], trigger: Any) -> bool:
+        task, client = self._task, self._task.client
         if trigger is not None:
             return trigger != "" and bool(client.record_encoded(check(trigger)))
         if task.request.called_directly:
@@ -147,13 +157,13 @@ class Executor:
         body = client.encode_trigger(*arguments, trigger_id=as_uuid(task.request.id))
         return body is not None and bool(client.record_encoded(body))
 
-    def _hold_if_misconfigured(self, task: Any, trigger: Any, faults: int) -> None:
+    def _hold_if_misconfigured(self, trigger: Any, faults: int) -> None:
         """Give the message back if this worker's settings are wrong: nothing is lost until a person acts."""
-        problem = task.find_problem()
+        problem = self._task.find_problem()
         if problem is None:
             return
         self._notices.say(logging.ERROR, "problem", f"{problem}; until then triggers stay with the broker")
-        task.requeue(check(trigger), policy.setup_delay(task.request.retries + 1), faults)
+        self._task.requeue(check(trigger), policy.setup_delay(self._task.request.retries + 1), faults)
 
 
 def check(trigger: Any) -> bytes:

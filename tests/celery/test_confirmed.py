@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -216,6 +218,43 @@ def test_a_soft_time_limit_loses_nothing(
         running.finish()
     assert set(server.ids()) == set(ids)
     assert "SoftTimeLimitExceeded" in running.text()
+
+
+# Eight threads start their first task together: each looks up the client before any has made what sends.
+FIRST_TASKS = """
+import contextlib, os, threading
+from concurrent.futures import ThreadPoolExecutor
+import celery
+from brockman.celery.task import RecordTask, make_task
+
+barrier = threading.Barrier(8)
+
+class Meeting(RecordTask):
+    abstract = True
+
+    @property
+    def client(self):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            barrier.wait(2)
+        return super().client
+
+make_task(Meeting, "meeting")
+meeting = celery.Celery("app", broker="memory://").tasks["meeting"]
+with ThreadPoolExecutor(8) as threads:
+    senders = list(threads.map(lambda _: meeting.executor.confirming, range(8)))
+barrier.abort()
+assert len(set(senders)) == 1, senders
+assert meeting.executor.confirming is senders[0]
+pid = os.fork()
+if pid == 0:
+    os._exit(meeting.executor.confirming is senders[0])
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_threads_that_start_together_send_together(endpoint: dict[str, str]) -> None:
+    """A process sends through one object, whichever of its threads makes it; a forked child has its own."""
+    subprocess.run([sys.executable, "-c", FIRST_TASKS], env={**os.environ, **endpoint}, check=True, timeout=60)
 
 
 def test_a_retry_that_cannot_be_published_goes_back(endpoint: dict[str, str]) -> None:
