@@ -1,11 +1,11 @@
-"""The Celery task: triggers leave the process at once, and a worker delivers them.
+"""The Celery task: a call publishes a trigger at once, and a worker delivers it.
 
     from brockman.celery import record_trigger
 
     record_trigger.delay(user.id, "viewed", "blog post", identities={"email": user.email})
 
-It works with whichever Celery app is current. The client's settings are read from the environment, and so are its
-own: see `brockman.options.celery.CelerySettings`.
+It works with every Celery app. The client's settings and its own are read from the environment; see
+`brockman.options.celery.CelerySettings` for the latter.
 """
 
 from brockman.celery.task import RecordTask, make_task

@@ -1,28 +1,29 @@
-"""What happens when the task is called: a message goes to the broker; when that is away, the trigger is kept.
+"""Publishing: a call of the task sends a message to the broker; if that is unreachable, it records the trigger.
 
-Celery's own connections wait for minutes or for ever: it retries, kombu connects again and again, and a read of a
-socket that was accepted but is never answered has no end. So a message of ours goes over connections that have the
-same settings, but time limits of their own, and no retries except one: at once, over a fresh connection, when the
-first has failed so fast that it may have been closed while it lay idle.
+Celery's own connections may block for minutes or forever: Celery retries, kombu reconnects, and a broker that
+accepts a connection and never answers is read from without a limit. So messages go over connections with the same
+settings, but with time limits and without retries. The one exception: if an attempt fails so fast that the
+connection may have been closed while idle, the message is sent again at once over a fresh one.
 
-And AMQP does not answer a message, unless it is asked to: what was written to a broker that died is gone. So ours
-are confirmed, unless the app's `broker_transport_options` say otherwise.
+AMQP confirms a message only if asked to, and what was written to a broker that died is lost. So publisher confirms
+are on, unless the app's `broker_transport_options` say otherwise.
 
-The time limits of a socket do not reach the resolver, and hold for each address of a host and each step of a
-handshake anew. So a connection is opened in a thread of its own, for which the caller waits as long as it may.
+Socket timeouts do not cover the resolver, and start anew for each address of a host and each step of a handshake.
+So a connection is opened in a thread of its own, and the caller waits for it within the time limit.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import logging
 import re
 import threading
 import uuid
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 from celery.exceptions import OperationalError
 
@@ -32,192 +33,227 @@ from brockman.process.fork import PerProcess
 from brockman.process.log import say
 from brockman.process.uwsgi import why_no_threads
 
+if TYPE_CHECKING:
+    from brockman.celery.task import RecordTask
 
-class BoundedConnect:
-    """A connection that is being opened, and to whom it belongs.
+# One attempt to connect, in kombu's terms.
+_NO_RETRIES = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
+# By driver type, the socket timeouts. Other brokers have only the limits that kombu itself sets.
+_SOCKET_TIMEOUTS = {
+    "redis": ("socket_timeout", "socket_connect_timeout"),
+    "amqp": ("read_timeout", "write_timeout"),
+}
+_DEFAULTS = {"amqp": {"confirm_publish": True}}  # by driver type, unless the app sets it
 
-    Attributes:
-        is_given_up: Whether it belongs to the thread, since the caller has gone: who called must not touch it.
+
+_ConnectResult = concurrent.futures.Future["BaseException | None"]
+
+
+class _BrokerUnavailable(Exception):
+    """The broker cannot be reached, for the reason in `cause`."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+@contextmanager
+def bounded_connect(connection: Any, timeout: float) -> Iterator[None]:
+    """Open a connection of a pool within `timeout` seconds; release it at the end of the block.
+
+    A thread opens it. If the caller stops waiting first, the thread releases the connection when it is done.
+
+    Raises:
+        OperationalError: When the time is over.
+        BaseException: What opening raised, or what interrupts the caller.
     """
+    result: _ConnectResult = concurrent.futures.Future()
+    is_detached = False
+    try:
+        if not connection.connected:
+            _start_thread(lambda: _connect(connection, result))
+            try:
+                error = result.result(timeout)
+            except concurrent.futures.TimeoutError:
+                error = OperationalError(f"no connection to the broker within {timeout} s")
+            finally:
+                is_detached = result.cancel()  # fails if the thread was faster
+            if error is not None:
+                raise error
+            _set_timeout(connection, timeout)
+        yield
+    except BaseException:
+        if not is_detached:
+            _discard(connection)
+        raise
+    finally:
+        if not is_detached:
+            connection.release()
 
-    def __init__(self, connection: Any) -> None:
-        """Begin nothing yet.
 
-        Args:
-            connection: Kombu's, from a pool.
-        """
-        self.is_given_up = False
-        self._connection = connection
-        self._lock = threading.Lock()  # decides between a caller that goes and a thread that is through
-        self._is_through = False
-        self._ended = threading.Event()
-        self._error: BaseException | None = None
-
-    def open(self, timeout: float) -> None:
-        """Open the connection, unless it is open. Blocks for so many seconds at the most.
-
-        Raises:
-            OperationalError: When it took longer.
-            BaseException: What was raised while it was opened, or what strikes this thread while it waits.
-        """
-        if self._connection.connected:
+def _start_thread(target: Callable[[], None]) -> None:
+    """Run a function in a thread, or here where no thread can be had."""
+    if why_no_threads() is None:
+        with suppress(RuntimeError):  # too many threads, or the interpreter is shutting down
+            threading.Thread(target=target, name="brockman-broker", daemon=True).start()
             return
-        if not self._start_thread():
-            self._connect()
-        else:
-            self._wait(timeout)
-            if self.is_given_up:
-                raise OperationalError(f"no connection to the broker was open within {timeout} s")
-            if self._error is not None:
-                raise self._error
-        _limit_waits(self._connection, timeout)
-
-    def _start_thread(self) -> bool:
-        if why_no_threads() is None:
-            with suppress(RuntimeError):  # there are too many, or the interpreter ends
-                threading.Thread(target=self._run, name="brockman-broker", daemon=True).start()
-                return True
-        return False
-
-    def _run(self) -> None:
-        try:
-            self._connect()
-        except BaseException as error:  # it is the caller's
-            self._error = error
-        with self._lock:
-            self._is_through = True
-        self._ended.set()
-        if self.is_given_up:
-            discard(self._connection)
-            self._connection.release()
-
-    def _wait(self, timeout: float) -> None:
-        try:
-            self._ended.wait(timeout)
-        finally:
-            with self._lock:
-                self.is_given_up = not self._is_through
-
-    def _connect(self) -> None:
-        self._connection.default_channel  # noqa: B018 - opens the connection and a channel
+    target()
 
 
-def discard(connection: Any) -> None:
-    """Drop the socket of a connection without speaking to the broker; the next use opens another."""
+def _connect(connection: Any, result: _ConnectResult) -> None:
+    error: BaseException | None = None
+    try:
+        connection.default_channel  # noqa: B018 - opens the connection and a channel
+    except BaseException as caught:  # raised in the caller
+        error = caught
+    try:
+        result.set_result(error)
+    except concurrent.futures.InvalidStateError:  # cancelled
+        _discard(connection)
+        connection.release()
+
+
+def _discard(connection: Any) -> None:
+    """Close the socket without telling the broker; the next use opens a new one."""
     with suppress(Exception):
         connection.collect()
 
 
-def _limit_waits(connection: Any, timeout: float) -> None:
-    """Have py-amqp wait no longer: its own limit is an option of the system's socket, which gevent ignores."""
+def _set_timeout(connection: Any, timeout: float) -> None:
+    """Set the timeout of py-amqp's socket: its own is an option of the operating system, which gevent ignores."""
     sock = getattr(getattr(connection.connection, "transport", None), "sock", None)
     if sock is not None:
         sock.settimeout(timeout)
 
 
-COOLDOWN = 3.0  # seconds after a failure in which the broker is not asked again
-# Kombu's: one attempt to connect.
-_ONCE = {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0}
-# By the kind of broker, the time limits of its sockets. Others get only what kombu itself bounds.
-_TIME_LIMITS = {
-    "redis": ("socket_timeout", "socket_connect_timeout"),
-    "amqp": ("read_timeout", "write_timeout"),
-}
-# By the kind of broker, what else is set unless the app sets it.
-_OPTIONS = {"amqp": {"confirm_publish": True}}
+class _CircuitBreaker:
+    """Keeps calls from the broker for a while after a failure, then lets one try it; logs both changes.
 
+    Any thread may call it: each change is a single store.
+    """
 
-class BrokerAway(Exception):
-    """The broker cannot be reached; `cause` is what was raised, or None when it was not asked again so soon."""
+    def __init__(self, cooldown: float) -> None:
+        self._cooldown = cooldown  # seconds
+        self._retry_at = 0.0
+        self._is_open = False
 
-    def __init__(self, cause: Exception | None) -> None:
-        super().__init__(str(cause))
-        self.cause = cause
-
-
-class _Breaker:
-    """Whether the broker rests after a failure. Any thread may ask and tell: each change is one store."""
-
-    def __init__(self) -> None:
-        self._rests_until = 0.0
-        self._is_told = False
-
-    def may_try(self) -> bool:
-        """Return whether to ask the broker; of those who come after a rest, only one is to find out."""
+    def allows_attempt(self) -> bool:
         now = monotonic()
-        if now < self._rests_until:
+        if now < self._retry_at:
             return False
-        if self._is_told:
-            self._rests_until = now + COOLDOWN
+        if self._is_open:  # the other calls wait for the outcome of this one
+            self._retry_at = now + self._cooldown
         return True
 
-    def failed(self, error: Exception) -> None:
-        self._rests_until = monotonic() + COOLDOWN
-        if not self._is_told:
-            self._is_told = True
+    def record_failure(self, error: Exception) -> None:
+        self._retry_at = monotonic() + self._cooldown
+        if not self._is_open:
+            self._is_open = True
             cause = re.sub("//[^/]*@", "//...@", str(error))[:300] or type(error).__name__
-            text = (
-                f"the Celery broker cannot be reached ({cause}); until then triggers are recorded where they occur"
+            say(
+                logging.WARNING,
+                f"the Celery broker cannot be reached ({cause}); recording triggers in this process",
             )
-            say(logging.WARNING, text)
 
-    def worked(self) -> None:
-        self._rests_until = 0.0
-        if self._is_told:
-            self._is_told = False
+    def record_success(self) -> None:
+        self._retry_at = 0.0
+        if self._is_open:
+            self._is_open = False
             say(logging.INFO, "the Celery broker can be reached again")
 
 
 class Publisher:
-    """Publishes for one task. Any thread of any process may call it."""
+    """Publishes the messages of one task. Any thread of any process may call it."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: RecordTask) -> None:
+        """Connect to nothing yet."""
+        self._task = task
         self._pools: PerProcess[dict[Any, Any]] = PerProcess(dict)
-        self._breakers: PerProcess[_Breaker] = PerProcess(_Breaker)
+        self._breakers = PerProcess(lambda: _CircuitBreaker(task.broker_cooldown))
         weakref.finalize(self, _close, self._pools).atexit = False
 
-    def publish(self, app: Any, timeout: float, send: Callable[[Any], Any]) -> Any:
-        """Publish over a connection of our own, and return what `send` returns. Blocks.
+    def publish(
+        self, body: bytes | None, options: dict[str, Any], task_id: Any = None, producer: Any = None
+    ) -> Any:
+        """Publish a trigger, or record it here if the broker is unreachable and `celery_fallback` is on. Blocks.
 
         Args:
-            app: The Celery app, whose broker it is.
-            timeout: Seconds that each answer of the broker may take.
-            send: Called with the connection.
+            body: The trigger; None if it was dropped: then a message is needed only for tasks that follow.
+            options: Of Celery's `apply_async`.
+            task_id: The message's id; None for the trigger's.
+            producer: The caller's own, or None.
+        """
+        task, text = self._task, "" if body is None else body.decode()
+        task_id = task_id or (json.loads(text)["id"] if text else str(uuid.uuid4()))
+        message = {"trigger": text}
+        options.setdefault("kwargsrepr", "{'trigger': ...}")  # keeps the actor out of logs and monitors
+        has_followers = any(options.get(name) for name in ("link", "chain", "chord"))  # only a worker calls them
+        # In a test that captures triggers, none is published: a worker would send it for real.
+        is_captured = bool(registry.substitutes) and not task.app.conf.task_always_eager
+        if not is_captured and (body is not None or has_followers):
+            if has_followers or not task.read_settings().celery_fallback:
+                return self.publish_message(message, task_id, producer, options)
+            breaker = self._breakers.get()
+            if breaker.allows_attempt():
+                try:
+                    result = self._send(message, task_id, producer, options)
+                except _BrokerUnavailable as error:
+                    breaker.record_failure(error.cause)
+                else:
+                    breaker.record_success()
+                    return result
+        task.client.record_encoded(body)
+        result = task.AsyncResult(task_id)
+        result.ignored = True
+        return result
+
+    def publish_message(
+        self, message: dict[str, Any], task_id: Any, producer: Any, options: dict[str, Any]
+    ) -> Any:
+        """Publish a message, or raise what the broker's library raised. Blocks."""
+        try:
+            return self._send(message, task_id, producer, options)
+        except _BrokerUnavailable as error:
+            raise error.cause from None
+
+    def _send(self, message: dict[str, Any], task_id: Any, producer: Any, options: dict[str, Any]) -> Any:
+        """Publish over the caller's connection if there is one, else over one with time limits.
 
         Raises:
-            BrokerAway: When it failed for a reason that lies with the broker.
+            _BrokerUnavailable: When the broker cannot be reached.
         """
-        pool = self._pool(app, timeout)
-        started = monotonic()
+        task = self._task
+        if task.app.conf.task_always_eager:
+            return task._publish_as_is((), message, task_id, producer, **options)
+        if producer is not None or options.get("connection") is not None:
+            try:
+                return task._publish_as_is((), message, task_id, producer, **options)
+            except _broker_errors(task.app.connection_for_write()) as error:
+                raise _BrokerUnavailable(error) from error
+
+        def send(connection: Any) -> Any:
+            return task._publish_as_is((), message, task_id, **{**options, "connection": connection})
+
+        options.setdefault("retry", False)  # Celery's retries would exceed the time limit
+        timeout = task.read_settings().celery_publish_timeout
+        pool, started = self._pool(timeout), monotonic()
         try:
             return self._attempt(pool, timeout, send)
-        except BrokerAway:
-            if monotonic() - started > timeout / 2:  # it was waited for: no connection that was closed while idle
+        except _BrokerUnavailable:
+            if monotonic() - started > timeout / 2:  # no connection that was closed while idle
                 raise
         return self._attempt(pool, timeout, send)
 
-    def guard(self, publish: Callable[[], Any], fall_back: Callable[[], Any]) -> Any:
-        """Return what `publish` returns; when the broker is away, or was a moment ago, what `fall_back` does."""
-        breaker = self._breakers.get()
-        if not breaker.may_try():
-            return fall_back()
-        try:
-            result = publish()
-        except BrokerAway as error:
-            breaker.failed(error.cause or error)
-        else:
-            breaker.worked()
-            return result
-        return fall_back()
-
-    def _pool(self, app: Any, timeout: float) -> Any:
-        pools = self._pools.get()
+    def _pool(self, timeout: float) -> Any:
+        app, pools = self._task.app, self._pools.get()
         key = (id(app), app.conf.broker_write_url, timeout)
         pool = pools.get(key)
         if pool is None:
-            kind, given = app.connection_for_write().transport.driver_type, app.conf.broker_transport_options
-            ours = {name: min(timeout, given.get(name) or timeout) for name in _TIME_LIMITS.get(kind, ())}
-            options = {**_OPTIONS.get(kind, {}), **given, **_ONCE, **ours}
+            driver, given = app.connection_for_write().transport.driver_type, app.conf.broker_transport_options
+            timeouts = {
+                name: min(timeout, given.get(name) or timeout) for name in _SOCKET_TIMEOUTS.get(driver, ())
+            }
+            options = {**_DEFAULTS.get(driver, {}), **given, **_NO_RETRIES, **timeouts}
             connection = app.connection_for_write(connect_timeout=timeout, transport_options=options)
             pool = pools.setdefault(key, connection.Pool(limit=app.conf.broker_pool_limit))
         return pool
@@ -226,120 +262,22 @@ class Publisher:
     def _attempt(pool: Any, timeout: float, send: Callable[[Any], Any]) -> Any:
         try:
             connection = pool.acquire(block=True, timeout=timeout / 2)
-        except pool.LimitExceeded as error:  # all of them are waiting
-            raise BrokerAway(
-                OperationalError(f"no connection to the broker was free within {timeout / 2} s")
-            ) from error
-        opening = BoundedConnect(connection)
+        except pool.LimitExceeded as error:  # other threads use all of them
+            text = f"no connection of the pool was free within {timeout / 2} s"
+            raise _BrokerUnavailable(OperationalError(text)) from error
         try:
-            opening.open(timeout)
-            return send(connection)
-        except broker_errors(connection) as error:
-            if not opening.is_given_up:
-                discard(connection)
-            raise BrokerAway(error) from error
-        finally:
-            if not opening.is_given_up:
-                connection.release()
+            with bounded_connect(connection, timeout):
+                return send(connection)
+        except _broker_errors(connection) as error:
+            raise _BrokerUnavailable(error) from error
 
 
 def _close(pools: PerProcess[dict[Any, Any]]) -> None:
-    """Close the connections of this process; those of a parent are not ours."""
+    """Close this process's connections, not those inherited from a parent."""
     for pool in pools.get().values():
         pool.force_close_all()
 
 
-def broker_errors(connection: Any) -> tuple[type[Exception], ...]:
-    """Return the exceptions whose cause lies with the broker or with the way to it."""
+def _broker_errors(connection: Any) -> tuple[type[Exception], ...]:
+    """Return the exceptions that the broker, or the network, is the cause of."""
     return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
-
-
-_FOLLOWERS = ("link", "chain", "chord")
-
-
-class Caller:
-    """Publishes the messages of one task. Any thread of any process may call it."""
-
-    def __init__(self) -> None:
-        """Connect to nothing yet."""
-        self._publisher = Publisher()
-
-    def publish(self, task: Any, body: bytes | None, task_id: Any, producer: Any, options: dict[str, Any]) -> Any:
-        """Publish a trigger, or record it here when the broker is away and the settings say so. Blocks.
-
-        Args:
-            task: The task.
-            body: The trigger; None for none, when only what follows it is wanted.
-            task_id: The message's id; None for the trigger's.
-            producer: The caller's own, or None.
-            options: Of Celery's `apply_async`.
-        """
-        text = "" if body is None else body.decode()
-        task_id = task_id or (json.loads(text)["id"] if text else str(uuid.uuid4()))
-        message = {"trigger": text}
-        options.setdefault("kwargsrepr", "{'trigger': ...}")  # logs and monitors need not know the actor
-
-        def fall_back() -> Any:
-            if body is not None:
-                task.client.record_encoded(body)
-            return unpublished(task, task_id)
-
-        if registry.substitutes and not task.app.conf.task_always_eager:
-            return fall_back()  # a test: its outbox takes the trigger, and no worker sends it for real
-        if body is None or has_followers(options) or not task.read_settings().celery_fallback:
-            return self.publish_message(task, message, task_id, producer, options)
-        return self._publisher.guard(lambda: self._send(task, message, task_id, producer, options), fall_back)
-
-    def publish_message(
-        self, task: Any, message: dict[str, Any], task_id: Any, producer: Any, options: dict[str, Any]
-    ) -> Any:
-        """Publish a message, or raise what the broker's library raised. Blocks."""
-        try:
-            return self._send(task, message, task_id, producer, options)
-        except BrokerAway as error:
-            cause = error.cause or error
-        raise cause
-
-    def _send(
-        self, task: Any, message: dict[str, Any], task_id: Any, producer: Any, options: dict[str, Any]
-    ) -> Any:
-        """Publish as the caller wants it, else over a connection of our own.
-
-        Raises:
-            BrokerAway: When the broker cannot be reached.
-        """
-        if task.app.conf.task_always_eager:
-            return task.publish_as_is((), message, task_id, producer, **options)
-        if producer is not None or options.get("connection") is not None:
-            try:
-                return task.publish_as_is((), message, task_id, producer, **options)
-            except broker_errors(task.app.connection_for_write()) as error:
-                raise BrokerAway(error) from error
-
-        def send(connection: Any) -> Any:
-            return task.publish_as_is((), message, task_id, **{**options, "connection": connection})
-
-        options.setdefault("retry", False)  # by Celery: it would wait longer than anyone should
-        return self._publisher.publish(task.app, task.read_settings().celery_publish_timeout, send)
-
-
-def unpublished(task: Any, task_id: str) -> Any:
-    """Return the result of a task that no worker will see."""
-    result = task.AsyncResult(task_id)
-    result.ignored = True
-    return result
-
-
-def has_followers(options: dict[str, Any]) -> bool:
-    """Return whether Celery is to do more after this task: only a worker will."""
-    return any(options.get(name) for name in _FOLLOWERS)
-
-
-def in_order(
-    actor_id: Any, action: Any, obj: Any, identities: Any = None, attributes: Any = None, variables: Any = None
-) -> tuple[Any, ...]:
-    """Return the arguments of `record_trigger` in their order."""
-    return actor_id, action, obj, identities, attributes, variables
-
-
-in_order.__qualname__ = "record_trigger"  # what a TypeError names

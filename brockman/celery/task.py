@@ -1,45 +1,54 @@
-"""The task that records a trigger: what happens when it is called, and in the worker.
+"""The task that records a trigger: the call, and the function that workers execute.
 
-The arguments become JSON, with an id and the time, when the task is called; the message carries this one text. So
-a mistake shows where it was made, any serializer will do, and a message that comes twice is one trigger.
+A call turns its arguments into JSON, with an id and the time, and the message carries this one text. So a mistake
+raises where it was made, any serializer works, and a message delivered twice is one trigger.
 """
 
 from __future__ import annotations
 
 import os
-import uuid
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import celery
 from celery.exceptions import Reject
 
-from brockman.celery.publish import Caller, has_followers, in_order, unpublished
-from brockman.celery.worker import Executor, as_uuid
+from brockman.celery.message import as_uuid, bind_arguments, validate_trigger
+from brockman.celery.publish import Publisher
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options.celery import CelerySettings
 from brockman.process.fork import PerProcess
 
+if TYPE_CHECKING:
+    from brockman.celery.worker import Executor
+
 
 class RecordTask(celery.Task):
-    """The base of the task. A subclass says where its client and its settings come from."""
+    """The base of the task. A subclass may provide its own client and settings."""
 
     abstract = True
     ignore_result = True
-    Strategy = "brockman.celery.worker:take_at_once"
-    max_retries = None  # a trigger is retried for as long as it takes
-    # In either mode a message is acknowledged when its trigger is taken care of, and comes again if that fails.
+    Strategy = "brockman.celery.worker:strategy"
+    max_retries = None
+    # In both modes a message is acknowledged after the task, and delivered again if a worker dies before that.
     acks_late = True
     reject_on_worker_lost = True
     acks_on_failure_or_timeout = False
-    acks_on_timeout = False  # from Celery 5.7 on
+    acks_on_timeout = False  # Celery 5.7
+    broker_cooldown = 3.0  # seconds after a failure in which no call tries the broker
+    requeue_delay = (1.0, 5.0)  # seconds, at random, until a message that found the buffer full is delivered again
+
+    def __init__(self) -> None:
+        """Connect to nothing yet. Celery calls this once per app."""
+        self._publisher = Publisher(self)
+        self._executors = PerProcess(self._make_executor)
 
     def make_client(self) -> FocusLabClient:
-        """Return the client that triggers are recorded with. Called once for each task, when first needed."""
+        """Return the client that records the triggers. Called when it is first needed."""
         return FocusLabClient()
 
     def read_settings(self) -> CelerySettings:
-        """Return the settings. Called often: when the task is called, and in the worker.
+        """Return the settings. Called for each message, by the caller and in the worker.
 
         Raises:
             ConfigurationError: For a wrong value.
@@ -56,17 +65,9 @@ class RecordTask(celery.Task):
         client: FocusLabClient | None = self.__dict__.get("_client")
         return client or self.__dict__.setdefault("_client", self.make_client())
 
-    def find_problem(self) -> ConfigurationError | None:
-        """Return what is wrong with the settings of the client, or None."""
-        try:
-            self.client  # noqa: B018 - makes it
-        except ConfigurationError as error:
-            return error
-        return None
-
     @property
     def is_confirmed(self) -> bool:
-        """Whether a trigger is taken care of only when the endpoint has accepted it."""
+        """Whether `celery_mode` is `confirmed`."""
         return self.read_settings().celery_mode == "confirmed"
 
     def apply_async(
@@ -77,84 +78,84 @@ class RecordTask(celery.Task):
         Takes the arguments of `record_trigger` and the options of Celery's own `apply_async`.
 
         Returns:
-            An `AsyncResult`, whose id is the trigger's unless a `task_id` that is no UUID was given. Nothing is
-            stored under it.
+            An `AsyncResult`, whose id is the trigger's unless `task_id` is not a UUID. No result is stored.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
-            TypeError: For arguments that are missing, or too many.
+            TypeError: For missing arguments, or too many.
             ConfigurationError: When settings are wrong.
-            BufferFull: When the broker is away, there is no room here, and `overflow="raise"`.
-            OperationalError: When the broker cannot be reached, and `celery_fallback` is off or other tasks are to
+            BufferFull: When the broker is unreachable, the buffer is full, and `overflow="raise"`.
+            OperationalError: When the broker is unreachable, and `celery_fallback` is off or other tasks are to
                 follow this one.
         """
         kwargs = kwargs or {}
-        if "trigger" in kwargs:  # it was made before: a retry
+        if "trigger" in kwargs:  # a retry
             if args or not kwargs.keys() <= {"trigger", "faults"}:
                 raise TypeError("record_trigger() got an unexpected keyword argument 'trigger'")
-            return self._caller.publish_message(self, kwargs, task_id, producer, options)
-        body = self.encode(args or (), kwargs, task_id)
-        if body is None and not has_followers(options):  # dropped, and counted
-            return unpublished(self, task_id or str(uuid.uuid4()))
-        return self.publish_encoded(body, task_id, producer, **options)
+            return self._publisher.publish_message(kwargs, task_id, producer, options)
+        return self._publisher.publish(self._encode(args or (), kwargs, task_id), options, task_id, producer)
 
-    def encode(self, args: Any, kwargs: Any, task_id: Any = None) -> bytes | None:
-        """Return the trigger of these arguments as JSON; None when it is dropped, and counted.
+    def _encode(self, args: Any, kwargs: Any, task_id: Any = None) -> bytes | None:
+        """Return a trigger as JSON; None when it is dropped, and counted."""
+        return self.client.encode_trigger(*bind_arguments(*args, **kwargs), trigger_id=as_uuid(task_id))
 
-        Raises:
-            InvalidTrigger: For a mistake in the arguments.
-            TypeError: For arguments that are missing, or too many.
-        """
-        return self.client.encode_trigger(*in_order(*args, **kwargs), trigger_id=as_uuid(task_id))
-
-    def publish_encoded(
-        self, body: bytes | None, task_id: Any = None, producer: Any = None, **options: Any
-    ) -> Any:
-        """Publish what `encode` returned; see `apply_async`."""
-        return self._caller.publish(self, body, task_id, producer, options)
-
-    def publish_as_is(self, *args: Any, **options: Any) -> Any:
-        """Do what `apply_async` does for every other task."""
+    def _publish_as_is(self, *args: Any, **options: Any) -> Any:
+        """Call Celery's own `apply_async`."""
         return super().apply_async(*args, **options)
 
-    @property
-    def _caller(self) -> Caller:
-        caller: Caller | None = self.__dict__.get("_calling")
-        return caller or self.__dict__.setdefault("_calling", Caller())
-
-    def requeue(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
-        """End this execution, and have the trigger come again after so many seconds.
+    def _requeue(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
+        """End this execution, and have the trigger delivered again after `countdown` seconds.
 
         Raises:
-            Retry: When it was published anew.
-            Reject: When that failed: a message that is acknowledged late goes back to the broker.
+            Retry: When it was published again.
+            Reject: When that failed: the broker then delivers the unacknowledged message again.
         """
         message = {"trigger": body.decode(), **({"faults": faults} if faults else {})}
         try:
             raise self.retry(args=(), kwargs=message, countdown=countdown)
-        except Reject as error:  # Celery's own would not go back: the trigger would be lost
+        except Reject as error:  # Celery's does not requeue: the trigger would be lost
             reason = error.reason
         raise Reject(reason, requeue=True)
 
+    def _find_problem(self) -> ConfigurationError | None:
+        """Return what is wrong with the client's settings, or None."""
+        try:
+            self.client  # noqa: B018 - makes it
+        except ConfigurationError as error:
+            return error
+        return None
+
     @property
-    def executor(self) -> Executor:
-        """What executes the task in this process."""
-        holder: PerProcess[Executor] | None = self.__dict__.get("_executors")
-        return (holder or self.__dict__.setdefault("_executors", PerProcess(lambda: Executor(self)))).get()
+    def _executor(self) -> Executor:
+        return self._executors.get()
+
+    def _make_executor(self) -> Executor:
+        from brockman.celery.worker import Executor  # only in workers: it imports Celery's worker
+
+        return Executor(self)
+
+    def _record_here(self, arguments: tuple[Any, ...], trigger: Any) -> bool:
+        """Record a trigger of a direct call, or in eager mode."""
+        if trigger is not None:
+            return trigger != "" and self.client.record_encoded(validate_trigger(trigger))
+        if self.request.called_directly:
+            return self.client.record_trigger(*arguments)
+        body = self.client.encode_trigger(*arguments, trigger_id=as_uuid(self.request.id))
+        return self.client.record_encoded(body)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
-        """Count a message that is none of ours: Celery calls this in the worker, and logs the rest."""
+        """Count a message without a valid trigger. Celery calls this in the worker, and logs the exception."""
         if isinstance(exc, (TypeError, InvalidTrigger)) and not self.request.is_eager:
             text = repr((args, kwargs))[:1000]
-            self.executor.refuse(text.encode(errors="replace"), InvalidTrigger(str(exc)))
+            self._executor.reject(text.encode(errors="replace"), InvalidTrigger(str(exc)))
 
 
 def make_task(base: type[RecordTask], name: str) -> Any:
-    """Return the task for whichever Celery app is current, or becomes it later; brings none of its own.
+    """Return the task for every Celery app, present and future; makes no app.
 
     Args:
-        base: Where the client and the settings come from.
-        name: The task's name, under which workers know it.
+        base: Its class.
+        name: Its name, which workers know it by.
     """
     return celery.shared_task(base=base, name=name, bind=True)(record_trigger)
 
@@ -182,4 +183,6 @@ def record_trigger(
         InvalidTrigger: For a mistake in the arguments.
     """
     arguments = (actor_id, action, obj, identities, attributes, variables)
-    return self.executor.execute(arguments, trigger, faults)
+    if self.request.called_directly or self.request.is_eager:
+        return self._record_here(arguments, trigger)
+    return self._executor.execute(arguments, trigger, faults)

@@ -149,14 +149,3 @@ class Notice:
     def note(self, text: str) -> None:
         """Note something about a file; the same text is logged once."""
         self._log.once(logging.WARNING, f"spool {self._path}: {text}")
-
-
-class Notices:
-    """Lines of the Celery task, by kind."""
-
-    def __init__(self) -> None:
-        self._log = Log()
-
-    def say(self, level: int, kind: str, text: str) -> None:
-        """Log something that may happen often."""
-        self._log.event(kind, level, text)

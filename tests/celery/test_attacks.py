@@ -19,11 +19,11 @@ import pytest
 import redis
 
 from brockman.exceptions import InvalidTrigger
-from tests.celery.test_broker import PROMISE, timed
-from tests.celery.test_buffered import done, is_empty
-from tests.celery.test_calls import MEMORY, messages
-from tests.celery.test_confirmed import CONFIRMED, OWN
-from tests.celery.workers import NAME, publish, publisher, redis_conf, worker
+from tests.celery.test_confirm import CONFIRMED, OWN
+from tests.celery.test_publish import PROMISE, timed
+from tests.celery.test_task import MEMORY, messages
+from tests.celery.test_worker import done, is_empty
+from tests.celery.workers import NAME, annotated, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.servers.running import free_port
 from tests.support.server import RecordingServer, Reply, Request, silence
@@ -114,12 +114,12 @@ def test_a_name_with_many_addresses_of_which_none_answers(
 
 
 def test_a_broker_that_comes_and_goes_leaks_nothing(
-    server: RecordingServer, redis_port: int, endpoint: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    server: RecordingServer, redis_port: int, endpoint: dict[str, str]
 ) -> None:
     """Connections are cut, and refused, again and again: no file or thread is left, each trigger is there once."""
-    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.01)
     ids: list[str] = []
-    with redis.Redis(port=redis_port) as look, publisher(redis_conf(redis_port), **endpoint) as task:
+    conf = redis_conf(redis_port) | annotated(broker_cooldown=0.01)
+    with redis.Redis(port=redis_port) as look, publisher(conf, **endpoint) as task:
         ids += publish(task, 10)
         files, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
         for start in range(10, 2010, 50):
@@ -246,7 +246,7 @@ def test_messages_that_hold_no_trigger(
     assert [line["rejected"] for line in told if "rejected" in line] == [count]
     assert len([line for line in told if "error" in line]) == count
     assert server.ids() == dict.fromkeys(names, 1)
-    assert running.text().count("a message holds no trigger") == 1  # a minute
+    assert running.text().count("a message without a valid trigger") == 1  # a minute
 
 
 def test_odd_arguments(redis_port: int, endpoint: dict[str, str]) -> None:

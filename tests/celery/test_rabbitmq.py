@@ -19,10 +19,10 @@ import pytest
 
 from tests.celery.rabbitmq import Node
 from tests.celery.test_attacks import FORKING
-from tests.celery.test_broker import PROMISE, timed
-from tests.celery.test_buffered import NEVER, done
-from tests.celery.test_confirmed import CONFIRMED
-from tests.celery.workers import publish, publisher, worker
+from tests.celery.test_confirm import CONFIRMED
+from tests.celery.test_publish import PROMISE, timed
+from tests.celery.test_worker import NEVER, done
+from tests.celery.workers import annotated, publish, publisher, worker
 from tests.conftest import eventually
 from tests.support.server import RecordingServer, Reply, Request
 
@@ -100,12 +100,10 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
     node: Node,
     endpoint: dict[str, str],
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A call waits for its answer, not longer than promised; later it is used again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
-    with publisher(conf(node, "hung"), **endpoint) as task:
+    with publisher(conf(node, "hung") | annotated(broker_cooldown=0.2), **endpoint) as task:
         ids = publish(task, 10)
         node.signal(signal.SIGSTOP)
         try:

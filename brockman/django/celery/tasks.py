@@ -1,4 +1,4 @@
-"""The Celery task of a Django project: its client and its settings are those of the project.
+"""The Celery task of a Django project, whose client and settings are the project's.
 
 from brockman.django.celery.tasks import record_trigger
 
@@ -25,19 +25,18 @@ class DjangoRecordTask(RecordTask):
     abstract = True
 
     def make_client(self) -> DjangoFocusLabClient:
-        """Return a client that has the project's settings."""
+        """Return a client with the project's settings."""
         return DjangoFocusLabClient()
 
-    def find_problem(self) -> ConfigurationError | None:
-        """Return what is wrong with the project's settings, which its client raises or not, or None."""
-        try:
-            read_settings(CelerySettings)
-            return self._django_client.problem
-        except ConfigurationError as error:
-            return error
+    @property
+    def client(self) -> DjangoFocusLabClient:
+        """The client, made with the first use."""
+        client = super().client
+        assert isinstance(client, DjangoFocusLabClient)
+        return client
 
     def read_settings(self) -> CelerySettings:
-        """Return the project's settings for the task, or the defaults where a wrong one must make no page fail."""
+        """Return the project's settings for the task, or the defaults where a wrong one must fail no request."""
         try:
             return read_settings(CelerySettings)
         except ConfigurationError as error:
@@ -47,36 +46,38 @@ class DjangoRecordTask(RecordTask):
     def delay_on_commit(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
         """Publish a trigger when the current transaction commits, and not at all when it is rolled back.
 
-        It is what it is at the time of this call, its time too. Outside of `atomic` it is published at once. When
-        the broker is away then, the fallback holds in any case: nobody would be there to take an exception.
+        Values and timestamp are captured now. Outside of `atomic` the trigger is published at once. If the broker
+        is unreachable on commit, the trigger is recorded here even with `celery_fallback` off: nobody could handle
+        the exception.
 
         Args:
             *args: As `record_trigger` takes them.
-            using: Which database's transaction; None means the default one.
+            using: The database of the transaction; None means the default one.
             **kwargs: As `record_trigger` takes them.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
         """
-        client = self._django_client
-        body = self.encode(args, kwargs)
+        client = self.client
+        body = self._encode(args, kwargs)
         if body is None:
             return
 
         def publish() -> None:
             try:
-                self.publish_encoded(body)
-            except Exception as error:  # of the broker's library
+                self._publisher.publish(body, {})
+            except Exception as error:  # from the broker's library
                 client.count_failure("delay_on_commit", error)
                 client.record_encoded(body)
 
         client.on_commit(publish, using)
 
-    @property
-    def _django_client(self) -> DjangoFocusLabClient:
-        client = self.client
-        assert isinstance(client, DjangoFocusLabClient)
-        return client
+    def _find_problem(self) -> ConfigurationError | None:
+        try:
+            read_settings(CelerySettings)
+            return self.client.problem
+        except ConfigurationError as error:
+            return error
 
 
 record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")

@@ -18,7 +18,7 @@ from kombu.serialization import registry
 
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options.celery import CelerySettings
-from tests.celery.test_buffered import done, is_empty
+from tests.celery.test_worker import done, is_empty
 from tests.celery.workers import NAME, WITH_TASK, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.servers.running import free_port

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.celery.workers import APP, WITH_TASK, Worker, publish, publisher, redis_conf, worker
+from tests.celery.workers import APP, WITH_TASK, Worker, annotated, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.servers.running import RECORDING, assert_exact
 from tests.support.server import RecordingServer, Reply
@@ -42,12 +42,6 @@ SPARING = """
 import logging
 for name in ("celery.worker.strategy", "celery.app.trace"):
     logging.getLogger(name).setLevel(logging.WARNING)
-"""
-
-# What was given back to the broker comes again after seconds else.
-SOON = """
-import brockman.celery.worker
-brockman.celery.worker._BACK_IN = (0.2, 0.5)
 """
 
 
@@ -163,14 +157,13 @@ def test_a_full_buffer_loses_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
     """A worker whose buffer is full, since the endpoint is away, waits, then gives messages back to the broker."""
-    conf = redis_conf(redis_port)
-    conf["task_annotations"] = {"brockman.record_trigger": {"soft_time_limit": 1}}  # that ends the wait
+    # The time limit ends the wait for room.
+    conf = redis_conf(redis_port) | annotated(soft_time_limit=1, requeue_delay=(0.2, 0.5))
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 32)
     server.respond = lambda request: Reply(503)
     settings = {"FL_MAX_QUEUE_SIZE": "5", "FL_MAX_BATCH_SIZE": "5", "FL_BACKOFF_CAP": "1"}
-    source = WITH_TASK + SOON
-    with worker(tmp_path / "worker", server, conf, *POOLS["prefork"], source=source, **settings) as running:
+    with worker(tmp_path / "worker", server, conf, *POOLS["prefork"], **settings) as running:
         assert eventually(lambda: running.text().count("Retry in") >= 2)
         server.respond = lambda request: Reply()
         assert eventually(lambda: is_empty(redis_port) and done(running) == 32, 30)

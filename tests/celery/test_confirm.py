@@ -16,8 +16,8 @@ import pytest
 import redis
 from celery.exceptions import Reject
 
-from tests.celery.test_buffered import done, is_empty
-from tests.celery.workers import APP, publish, publisher, redis_conf, worker
+from tests.celery.test_worker import done, is_empty
+from tests.celery.workers import APP, annotated, publish, publisher, redis_conf, worker
 from tests.conftest import eventually
 from tests.servers.running import free_port
 from tests.support.server import RecordingServer, Reply, Request, reset, silence
@@ -207,8 +207,7 @@ def test_a_soft_time_limit_loses_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
     """It strikes in the middle of an attempt: the trigger comes again, and no lock is left behind."""
-    conf = redis_conf(redis_port)
-    conf["task_annotations"] = {"brockman.record_trigger": {"soft_time_limit": 1}}
+    conf = redis_conf(redis_port) | annotated(soft_time_limit=1)
     server.respond = lambda request: Reply(act=silence) if len(server.requests) < 2 else Reply()
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 20)
@@ -241,13 +240,13 @@ class Meeting(RecordTask):
 make_task(Meeting, "meeting")
 meeting = celery.Celery("app", broker="memory://").tasks["meeting"]
 with ThreadPoolExecutor(8) as threads:
-    senders = list(threads.map(lambda _: meeting.executor.confirming, range(8)))
+    senders = list(threads.map(lambda _: meeting._executor.confirming, range(8)))
 barrier.abort()
 assert len(set(senders)) == 1, senders
-assert meeting.executor.confirming is senders[0]
+assert meeting._executor.confirming is senders[0]
 pid = os.fork()
 if pid == 0:
-    os._exit(meeting.executor.confirming is senders[0])
+    os._exit(meeting._executor.confirming is senders[0])
 assert os.waitpid(pid, 0)[1] == 0
 """
 
@@ -267,7 +266,7 @@ def test_a_retry_that_cannot_be_published_goes_back(endpoint: dict[str, str]) ->
         task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": "{}"}, delivery_info={})
         try:
             with pytest.raises(Reject) as raised:
-                task.requeue(b"{}", 1.0)
+                task._requeue(b"{}", 1.0)
         finally:
             task.pop_request()
     assert raised.value.requeue

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from brockman.celery.confirm import Confirming, GroupCommit
+from brockman.celery.confirm import Batcher, Confirming
 from brockman.client import FocusLabClient
 from brockman.delivery.pipeline import Pipeline
 from brockman.delivery.policy import Outcome
@@ -42,13 +42,13 @@ def sender() -> Sender:
     return Sender()
 
 
-def make(sender: Sender, **limits: int) -> GroupCommit[str]:
-    return GroupCommit(sender, "interrupted", **{"max_count": 500, "max_bytes": 10_000, **limits})
+def make(sender: Sender, **limits: int) -> Batcher[str]:
+    return Batcher(sender, "interrupted", **{"max_count": 500, "max_bytes": 10_000, **limits})
 
 
-def waiting(group: GroupCommit[str], count: int) -> bool:
+def waiting(group: Batcher[str], count: int) -> bool:
     """Return whether so many have come to wait."""
-    return eventually(lambda: len(group._waiting) == count)
+    return eventually(lambda: group.waiting == count)
 
 
 def test_who_waits_goes_together_and_gets_its_own(sender: Sender) -> None:
@@ -101,7 +101,7 @@ def test_an_exception_leaves_nothing_held(sender: Sender) -> None:
 LIMITED = """
 from gevent import monkey; monkey.patch_all()
 import gevent, time
-from brockman.celery.confirm import GroupCommit
+from brockman.celery.confirm import Batcher
 
 sent = []
 
@@ -110,7 +110,7 @@ def send(bodies):
     time.sleep(0.2)
     return bodies
 
-group = GroupCommit(send, b"interrupted", max_count=500, max_bytes=1000)
+group = Batcher(send, b"interrupted", max_count=500, max_bytes=1000)
 
 def limited():
     with gevent.Timeout(0.05, False):

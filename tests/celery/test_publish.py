@@ -15,7 +15,7 @@ import pytest
 import redis
 from celery.exceptions import OperationalError
 
-from tests.celery.workers import publish, publisher, redis_conf, redis_server
+from tests.celery.workers import annotated, publish, publisher, redis_conf, redis_server
 from tests.conftest import eventually
 from tests.servers.running import free_port
 from tests.support.server import RecordingServer
@@ -116,16 +116,14 @@ def test_a_broker_that_hangs_in_mid_work_and_comes_back(
     tmp_path: Path,
     endpoint: dict[str, str],
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A connection that answers no more is a black hole too; afterwards messages are published again."""
     caplog.set_level(logging.INFO, "brockman")
-    monkeypatch.setattr("brockman.celery.publish.COOLDOWN", 0.2)
     port = free_port()
     with (
         redis_server(tmp_path / "redis", server, port) as broker,
         redis.Redis(port=port) as look,
-        publisher(redis_conf(port), **endpoint) as task,
+        publisher(redis_conf(port) | annotated(broker_cooldown=0.2), **endpoint) as task,
     ):
         published = publish(task, 10)
         broker.process.send_signal(signal.SIGSTOP)
