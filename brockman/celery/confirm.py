@@ -31,11 +31,12 @@ Result = TypeVar("Result")
 class _Entry(Generic[Result]):
     """A trigger that a thread sends."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, interrupted: Result) -> None:
         self.body = body
-        self.result: Result | None = None
+        self.result = interrupted
+        self.is_done = False
         self.is_leader = False
-        self.ready = threading.Event()  # there is a result, or the thread is to lead
+        self.ready = threading.Event()  # the trigger is done, or its thread is to lead
 
 
 class Batcher(Generic[Result]):
@@ -83,7 +84,7 @@ class Batcher(Generic[Result]):
         Raises:
             BaseException: What interrupts this thread while it sends or waits.
         """
-        entry: _Entry[Result] = _Entry(body)
+        entry = _Entry(body, self._interrupted)
         with self._lock:
             self._queue.append(entry)
             entry.is_leader = not self._has_leader
@@ -94,21 +95,21 @@ class Batcher(Generic[Result]):
         except BaseException:  # a time limit
             self._withdraw(entry)
             raise
-        if entry.result is None:
+        if not entry.is_done:
             self._send_batch()
-        return self._interrupted if entry.result is None else entry.result
+        return entry.result
 
     def _send_batch(self) -> None:
         """Send the oldest triggers that fit into one request; the leader's own is the first of them."""
         with self._lock:
             bodies = [entry.body for entry in list(self._queue)[: self._max_count]]
             batch = [self._queue.popleft() for _ in range(count_fitting(bodies, self._max_bytes))]
-        results = None
         try:
-            results = self._send(bodies[: len(batch)])
+            for entry, result in zip(batch, self._send(bodies[: len(batch)]), strict=True):
+                entry.result = result
         finally:
-            for number, entry in enumerate(batch):
-                entry.result = self._interrupted if results is None else results[number]
+            for entry in batch:
+                entry.is_done = True
                 entry.ready.set()
             with self._lock:
                 self._pass_lead()
