@@ -1,4 +1,4 @@
-"""A Redis for each test that asks for one, and the settings of a client for the recording server."""
+"""A Redis for each test that asks for one, and the settings of a client of the recording server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if find_spec("celery") is None or find_spec("redis") is None:
 
 @pytest.fixture
 def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
-    """A Redis of our own."""
+    """The port of a Redis that only this test uses."""
     from tests.celery.workers import redis_server
 
     port = free_port()
@@ -28,5 +28,5 @@ def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture
 def endpoint(server: RecordingServer) -> dict[str, str]:
-    """The environment of a client for the recording server."""
+    """The environment of a client of the recording server."""
     return {"FL_API_KEY": KEY, "FL_ENDPOINT": server.endpoint, "FL_FLUSH_INTERVAL": "0.1"}

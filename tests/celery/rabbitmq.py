@@ -1,4 +1,4 @@
-"""A RabbitMQ node of our own for the tests: its data, its cookie, its ports and its port mapper are ours."""
+"""A RabbitMQ node for the tests, with data, cookie, ports and port mapper of its own."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ import celery
 from tests.conftest import eventually
 from tests.servers.running import free_port, program
 
-# The script itself. Debian puts another one before it, which changes the user and knows only the system's node.
+# The script itself: Debian's wrapper changes the user and serves only the system's node.
 _SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-# One thread that does not spin while it has nothing to do: the tests' own programs want the processor too.
+# One scheduler thread that does not spin while idle: the tests' programs need the processor.
 _FRUGAL = "+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
 
 
 class Node:
-    """A node that can be killed, halted and started again, with the same messages."""
+    """A node that can be killed, suspended and restarted, and keeps its messages."""
 
     def __init__(self, folder: Path) -> None:
         """Start nothing yet."""
@@ -51,7 +51,7 @@ class Node:
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _FRUGAL,
         }
-        # Else the node starts one, which stays when the node ends.
+        # Otherwise the node starts one, which outlives it.
         self._mapper = subprocess.Popen([mapper, "-address", "127.0.0.1", "-port", mapper_port])
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -61,14 +61,18 @@ class Node:
         return f"amqp://guest:guest@127.0.0.1:{self._port}//"
 
     def start(self) -> None:
-        """Start it, and wait until it can be used."""
+        """Start it, and wait for it."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
-        assert eventually(self._answers, 60), (self._folder / "log").read_text()
+        self.wait()
 
-    def _answers(self) -> bool:
+    def wait(self) -> None:
+        """Wait until it accepts connections."""
+        assert eventually(self._accepts, 60), (self._folder / "log").read_text()
+
+    def _accepts(self) -> bool:
         with contextlib.suppress(OSError), self.app() as app, app.connection_for_write() as connection:
             connection.connect()
             return True
@@ -80,14 +84,14 @@ class Node:
         os.killpg(self._process.pid, number)
 
     def kill(self) -> None:
-        """End it by force."""
+        """Kill it."""
         with contextlib.suppress(ProcessLookupError):
             self.signal(signal.SIGKILL)
         assert self._process is not None
         self._process.wait(30)
 
     def end(self) -> None:
-        """End it and the port mapper, for good."""
+        """Kill it and the port mapper, and remove its data."""
         if self._process is not None:
             self.kill()
         self._mapper.kill()
@@ -96,7 +100,7 @@ class Node:
 
     @contextlib.contextmanager
     def app(self) -> Iterator[Any]:
-        """Give an app with this broker for the length of a block."""
+        """Yield an app with this broker."""
         app = celery.Celery("look", broker=self.url, set_as_current=False)
         yield app
         app.close()

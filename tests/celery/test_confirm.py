@@ -1,4 +1,4 @@
-"""Workers in confirmed mode, on a real Redis: whatever is killed, and whatever the endpoint answers."""
+"""Workers in confirmed mode on a real Redis, whatever the endpoint answers and whatever is killed."""
 
 from __future__ import annotations
 
@@ -14,39 +14,20 @@ from pathlib import Path
 
 import pytest
 import redis
-from celery.exceptions import Reject
 
-from tests.celery.test_worker import done, is_empty
-from tests.celery.workers import APP, annotated, publish, publisher, redis_conf, worker
-from tests.conftest import eventually
-from tests.servers.running import free_port
-from tests.support.server import RecordingServer, Reply, Request, reset, silence
-
-CONFIRMED = {"FL_CELERY_MODE": "confirmed", "FL_BACKOFF_BASE": "0.05", "FL_BACKOFF_CAP": "0.2"}
-
-# A task of another name, whose client is made by the app; the solo pool has its counts at the end.
-OWN = (
-    APP
-    + """
-from brockman.celery.task import RecordTask, make_task
-from brockman.client import FocusLabClient
-
-class OwnTask(RecordTask):
-    def make_client(self):
-        return FocusLabClient(max_attempts=3, on_error=lambda error, bodies: note({"error": str(error)}))
-
-def note(what):
-    with open(os.environ["TRUTH"], "a") as truth:
-        print(json.dumps(what), file=truth)
-
-own = make_task(OwnTask, "own")
-
-@celery.signals.worker_shutdown.connect(weak=False)
-def tell(**_):
-    stats = app.tasks["own"].client.stats()
-    note({"delivered": stats.delivered, "rejected": stats.rejected, "recorded": stats.recorded})
-"""
+from tests.celery.workers import (
+    CONFIRMED,
+    OWN,
+    annotated,
+    done,
+    is_empty,
+    publish,
+    publisher,
+    redis_conf,
+    worker,
 )
+from tests.conftest import eventually
+from tests.support.server import RecordingServer, Reply, Request, reset, silence
 
 
 def object_of(request: Request) -> str:
@@ -57,10 +38,10 @@ def object_of(request: Request) -> str:
 def test_nothing_is_lost_by_kill_9(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """Children are killed in mid-burst, then the whole worker; all arrives, and what comes twice has the same id.
+    """Pool processes are killed under load, then the worker; all triggers arrive, duplicates have the same id.
 
-    The worker is killed while its children wait for an answer and no message is on the way to it: kombu takes a
-    message out of Redis before it notes that it has it, and what a `kill -9` finds between the two is gone.
+    The worker is killed while its processes wait for an answer and it receives no message: kombu takes a message
+    off its Redis list before it stores it as unacknowledged, and a `kill -9` between the two loses it.
     """
     conf = redis_conf(redis_port, visibility_timeout=1, unacked_restore_interval=0.2)
     pool = ("-P", "prefork", "-c", "2")
@@ -71,7 +52,7 @@ def test_nothing_is_lost_by_kill_9(
 
     def slowly(request: Request) -> Reply:
         time.sleep(0.005)
-        if len(request.body) == int(request.headers["content-length"]):  # else its sender was killed
+        if len(request.body) == int(request.headers["content-length"]):  # else the sender was killed
             arrived.update(trigger["id"] for trigger in request.triggers)
         answering.wait(20)
         return Reply()
@@ -88,7 +69,7 @@ def test_nothing_is_lost_by_kill_9(
             os.kill(first.children[-1], signal.SIGKILL)
         server.wait_until(lambda server: len(server.requests) >= 100)
         answering.clear()
-        assert eventually(lambda: look.hlen("unacked") == 2 * 4)  # as many as a worker of two takes at a time
+        assert eventually(lambda: look.hlen("unacked") == 2 * 4)  # as many as a worker of two prefetches
         first.kill()
         answering.set()
     assert len(arrived) < 200
@@ -97,18 +78,18 @@ def test_nothing_is_lost_by_kill_9(
         assert eventually(lambda: is_empty(redis_port))
         second.finish()
     assert arrived.keys() == set(ids)
-    assert sum(arrived.values()) <= 200 + 20  # what was being sent, or prefetched, at the three deaths
+    assert sum(arrived.values()) <= 200 + 20  # sent, or prefetched, when the three were killed
 
 
-def test_what_may_pass_is_retried_and_the_rest_given_up(
+def test_failures_that_may_pass_are_retried_and_others_rejected(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """503 and no answer: for as long as it takes; 401: held; 500: three times; 400: at once. All is counted."""
+    """503 and no answer: without limit; 500: three times; 400: never. All is counted."""
     conf = redis_conf(redis_port)
 
     def respond(request: Request) -> Reply:
         thing = object_of(request)
-        if thing == "poison":
+        if thing == "invalid":
             return Reply(400, b"no such thing")
         if thing == "crash":
             return Reply(500, b"oops")
@@ -119,14 +100,14 @@ def test_what_may_pass_is_retried_and_the_rest_given_up(
     with publisher(conf, **endpoint) as task:
         own = [
             task.app.send_task("own", ("7", "viewed", thing), ignore_result=True).id
-            for thing in ("poison", *map(str, range(10)), "crash")
+            for thing in ("invalid", *map(str, range(10)), "crash")
         ]
     with worker(tmp_path / "worker", server, conf, "-P", "solo", source=OWN, **CONFIRMED) as running:
         assert eventually(lambda: is_empty(redis_port))
         running.finish()
-    told = [json.loads(line) for line in running.truth.read_text().splitlines()]
-    assert told[-1] == {"delivered": 10, "rejected": 2, "recorded": 12}
-    assert sorted(line["error"] for line in told[:-1]) == [
+    notes = [json.loads(line) for line in running.truth.read_text().splitlines()]
+    assert notes[-1] == {"delivered": 10, "rejected": 2, "recorded": 12}
+    assert sorted(line["error"] for line in notes[:-1]) == [
         "the server answered 400: no such thing",
         "the server answered 500: oops",
     ]
@@ -139,10 +120,10 @@ def test_what_may_pass_is_retried_and_the_rest_given_up(
     assert running.text().count("is unavailable") == 1
 
 
-def test_a_wrong_key_holds_everything(
+def test_a_wrong_key_rejects_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """401: nothing is given up, the messages stay with the broker, and one error says what to change."""
+    """401: the messages stay in the broker, and one error says what to change."""
     conf = redis_conf(redis_port)
     server.respond = lambda request: Reply(401, b"who are you?")
     with publisher(conf, **endpoint) as task:
@@ -155,39 +136,22 @@ def test_a_wrong_key_holds_everything(
     assert running.text().count("check api_key (FL_API_KEY)") == 1
 
 
-@pytest.mark.parametrize("mode", ["buffered", "confirmed"])
-def test_a_worker_without_a_key_gives_everything_back(
-    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], mode: str
-) -> None:
-    """It cannot send, and says what to set; the messages stay with the broker."""
-    conf = redis_conf(redis_port)
-    with publisher(conf, **endpoint) as task:
-        publish(task, 5)
-    environment = {"FL_API_KEY": "", "FL_CELERY_MODE": mode}
-    with worker(tmp_path / "worker", server, conf, "-P", "solo", **environment) as running:
-        assert eventually(lambda: running.text().count("Retry in 30") == 5), running.text()
-        running.finish()
-        assert not is_empty(redis_port)
-    assert running.text().count("api_key is missing") == 1
-    assert server.requests == []
-
-
 @pytest.mark.parametrize("pool", ["threads", "gevent"])
-def test_tasks_that_run_at_once_go_together(
+def test_concurrent_tasks_are_sent_in_batches(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], pool: str
 ) -> None:
-    """Fewer requests than triggers; a refused array is sent one by one, and only the poison is given up."""
-    # Else greenlets that are done at the same time find no connection to acknowledge over.
+    """There are fewer requests than triggers; a rejected batch is sent one by one, and one trigger is rejected."""
+    # Otherwise greenlets that finish at the same time find no connection to acknowledge over.
     conf = redis_conf(redis_port, max_connections=40)
-    conf["worker_prefetch_multiplier"] = 0  # else Celery's loop for gevent stands still for 2 s now and then
-    posting = threading.Semaphore()
+    conf["worker_prefetch_multiplier"] = 0  # otherwise Celery's loop for gevent sometimes stalls for 2 s
+    sending = threading.Semaphore()
 
     def respond(request: Request) -> Reply:
-        assert posting.acquire(blocking=False)  # one request at a time
+        assert sending.acquire(blocking=False)  # one request at a time
         time.sleep(0.02)
-        posting.release()
-        poisoned = any(trigger["object"] == "150" for trigger in request.triggers)
-        return Reply(400, b"no such thing") if poisoned else Reply()
+        sending.release()
+        is_invalid = any(trigger["object"] == "150" for trigger in request.triggers)
+        return Reply(400, b"no such thing") if is_invalid else Reply()
 
     server.respond = respond
     with publisher(conf, **endpoint) as task:
@@ -203,23 +167,7 @@ def test_tasks_that_run_at_once_go_together(
     assert running.text().count("succeeded in") - running.text().count(": True") == 1
 
 
-def test_a_soft_time_limit_loses_nothing(
-    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
-) -> None:
-    """It strikes in the middle of an attempt: the trigger comes again, and no lock is left behind."""
-    conf = redis_conf(redis_port) | annotated(soft_time_limit=1)
-    server.respond = lambda request: Reply(act=silence) if len(server.requests) < 2 else Reply()
-    with publisher(conf, **endpoint) as task:
-        ids = publish(task, 20)
-    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", **CONFIRMED) as running:
-        server.wait_until(lambda server: len(server.ids()) == 20 and len(server.triggers) == 22)
-        assert eventually(lambda: is_empty(redis_port))
-        running.finish()
-    assert set(server.ids()) == set(ids)
-    assert "SoftTimeLimitExceeded" in running.text()
-
-
-# Eight threads start their first task together: each looks up the client before any has made what sends.
+# Eight threads start their first task together: each looks up the client before any of them has made a sender.
 FIRST_TASKS = """
 import contextlib, os, threading
 from concurrent.futures import ThreadPoolExecutor
@@ -251,22 +199,44 @@ assert os.waitpid(pid, 0)[1] == 0
 """
 
 
-def test_threads_that_start_together_send_together(endpoint: dict[str, str]) -> None:
-    """A process sends through one object, whichever of its threads makes it; a forked child has its own."""
+def test_threads_of_a_process_share_one_sender(endpoint: dict[str, str]) -> None:
+    """Also if their first tasks start together; a forked child has its own."""
     subprocess.run([sys.executable, "-c", FIRST_TASKS], env={**os.environ, **endpoint}, check=True, timeout=60)
 
 
-def test_a_retry_that_cannot_be_published_goes_back(endpoint: dict[str, str]) -> None:
-    """Celery would reject the message for good, and the trigger would be lost."""
-    conf = {"broker_url": f"redis://127.0.0.1:{free_port()}"}
-    with publisher(conf, **endpoint, **CONFIRMED) as task:
-        assert task.acks_late
-        assert task.reject_on_worker_lost
-        assert not task.acks_on_timeout
-        task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": "{}"}, delivery_info={})
-        try:
-            with pytest.raises(Reject) as raised:
-                task._requeue(b"{}", 1.0)
-        finally:
-            task.pop_request()
-    assert raised.value.requeue
+def test_a_soft_time_limit_loses_nothing(
+    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
+) -> None:
+    """It interrupts an attempt: the trigger is requeued, and no lock stays held."""
+    conf = redis_conf(redis_port) | annotated(soft_time_limit=1)
+    server.respond = lambda request: Reply(act=silence) if len(server.requests) < 2 else Reply()
+    with publisher(conf, **endpoint) as task:
+        ids = publish(task, 20)
+    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", **CONFIRMED) as running:
+        server.wait_until(lambda server: len(server.ids()) == 20 and len(server.triggers) == 22)
+        assert eventually(lambda: is_empty(redis_port))
+        running.finish()
+    assert set(server.ids()) == set(ids)
+    assert "SoftTimeLimitExceeded" in running.text()
+
+
+def test_a_hard_time_limit_loses_nothing(
+    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
+) -> None:
+    """It kills the pool process during an attempt: the message is delivered again."""
+    conf = redis_conf(redis_port) | annotated(time_limit=1)
+    accepted = Counter[str]()
+
+    def respond(request: Request) -> Reply:
+        if not server.requests:
+            return Reply(act=silence)
+        accepted.update(trigger["id"] for trigger in request.triggers)
+        return Reply()
+
+    server.respond = respond
+    with publisher(conf, **endpoint) as task:
+        ids = publish(task, 5)
+    with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "1", **CONFIRMED) as running:
+        assert eventually(lambda: accepted.keys() == set(ids)), running.text()
+        assert eventually(lambda: is_empty(redis_port)), running.text()
+        assert "Hard time limit" in running.text()

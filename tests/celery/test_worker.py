@@ -1,4 +1,4 @@
-"""Workers in buffered mode, on a real Redis: whatever way one ends, each trigger arrives once."""
+"""Workers in buffered mode, on a real Redis: however one ends, each trigger arrives once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.celery.workers import APP, WITH_TASK, Worker, annotated, publish, publisher, redis_conf, worker
+from tests.celery.workers import (
+    APP,
+    NEVER,
+    WITH_TASK,
+    annotated,
+    done,
+    is_empty,
+    publish,
+    publisher,
+    redis_conf,
+    worker,
+)
 from tests.conftest import eventually
 from tests.servers.running import RECORDING, assert_exact
 from tests.support.server import RecordingServer, Reply
 
-NEVER = "600"  # seconds: what leaves does so because a batch is full or the process ends
 POOLS = {
     "prefork": ("-P", "prefork", "-c", "2"),
     "threads": ("-P", "threads", "-c", "4"),
@@ -22,7 +32,8 @@ POOLS = {
     "gevent": ("-P", "gevent", "-c", "20"),
 }
 
-# A task of the user's own, with a client of their own: brockman.celery is not imported.
+
+# A user's task with a client of its own: brockman.celery is not imported.
 PLAIN = (
     APP
     + RECORDING
@@ -37,7 +48,8 @@ def plain(name, seconds):
 """
 )
 
-# Two lines on the log for each task cost more than the task.
+
+# Two log lines for each task cost more than the task.
 SPARING = """
 import logging
 for name in ("celery.worker.strategy", "celery.app.trace"):
@@ -45,22 +57,11 @@ for name in ("celery.worker.strategy", "celery.app.trace"):
 """
 
 
-def done(running: Worker) -> int:
-    """Return how many tasks are done, by the log."""
-    return running.text().count(" succeeded in ")
-
-
-def is_empty(port: int) -> bool:
-    """Return whether the broker holds no message, neither waiting nor unacknowledged."""
-    with redis.Redis(port=port) as look:
-        return look.llen("celery") == 0 and look.hlen("unacked") == 0
-
-
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_warm_shutdown_delivers_everything(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str], pool: str
 ) -> None:
-    """TERM in mid-burst: what was begun is delivered, and the next worker does the rest."""
+    """TERM under load: what was received is delivered, and the next worker does the rest."""
     conf = redis_conf(redis_port)
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 200)
@@ -76,10 +77,10 @@ def test_a_warm_shutdown_delivers_everything(
         assert not [key for key in look.scan_iter() if key.startswith(b"celery-task-meta")]
 
 
-def test_a_cold_shutdown_delivers_what_was_taken(
+def test_a_cold_shutdown_delivers_the_buffer(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """QUIT ends the pool at once; what is in the buffer is delivered all the same."""
+    """QUIT kills the pool at once, but the buffer is delivered."""
     conf = redis_conf(redis_port)
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 50)
@@ -89,10 +90,10 @@ def test_a_cold_shutdown_delivers_what_was_taken(
     assert server.ids() == dict.fromkeys(ids, 1), running.text()
 
 
-def test_children_that_are_recycled_deliver_everything(
+def test_recycled_pool_processes_lose_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """`--max-tasks-per-child`: the worker's own process takes the triggers, and one request has them all."""
+    """`--max-tasks-per-child`: the main process buffers the triggers, and sends them in one request."""
     conf = redis_conf(redis_port)
     with publisher(conf, **endpoint) as task:
         ids = publish(task, 40)
@@ -104,10 +105,10 @@ def test_children_that_are_recycled_deliver_everything(
     assert len(server.requests) == 1
 
 
-def test_a_plain_client_in_the_users_own_tasks(
+def test_a_client_in_a_task_of_the_user(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """It needs nothing of brockman.celery: children that are recycled deliver what their tasks recorded."""
+    """Recycled pool processes deliver what their tasks recorded, without brockman.celery."""
     conf = redis_conf(redis_port)
     options = ("-P", "prefork", "-c", "2", "--max-tasks-per-child", "10")
     source = PLAIN + "import sys; assert 'brockman.celery' not in sys.modules\n"
@@ -123,7 +124,7 @@ def test_a_plain_client_in_the_users_own_tasks(
 def test_a_pool_that_shrinks_delivers_everything(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """`--autoscale`: children that are no longer needed are ended with what they hold."""
+    """`--autoscale`: pool processes that are stopped deliver what they recorded."""
     conf = redis_conf(redis_port)
     settings = {"FL_FLUSH_INTERVAL": NEVER, "AUTOSCALE_KEEPALIVE": "0.5"}
     with worker(tmp_path / "worker", server, conf, "--autoscale=4,1", source=PLAIN, **settings) as running:
@@ -133,15 +134,15 @@ def test_a_pool_that_shrinks_delivers_everything(
         assert eventually(lambda: len(running.children) == 4)
         assert eventually(lambda: done(running) == 150)
         assert eventually(lambda: len(running.children) == 1)
-        assert len(server.requests) >= 3  # of those who went
+        assert len(server.requests) >= 3  # from the stopped ones
         running.finish()
         assert_exact(running, server, at_least=150)
 
 
-def test_ten_thousand_calls_are_a_hundred_requests_at_most(
+def test_ten_thousand_calls_take_at_most_a_hundred_requests(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """Under default settings the process of a worker batches what its tasks bring."""
+    """With the default settings, in the main process's batches."""
     conf = redis_conf(redis_port)
     source = WITH_TASK + SPARING
     with worker(tmp_path / "worker", server, conf, "-P", "prefork", "-c", "2", source=source) as running:
@@ -156,7 +157,7 @@ def test_ten_thousand_calls_are_a_hundred_requests_at_most(
 def test_a_full_buffer_loses_nothing(
     server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
 ) -> None:
-    """A worker whose buffer is full, since the endpoint is away, waits, then gives messages back to the broker."""
+    """While the endpoint is unavailable, a worker with a full buffer waits, then requeues messages."""
     # The time limit ends the wait for room.
     conf = redis_conf(redis_port) | annotated(soft_time_limit=1, requeue_delay=(0.2, 0.5))
     with publisher(conf, **endpoint) as task:
@@ -170,4 +171,4 @@ def test_a_full_buffer_loses_nothing(
         running.finish()
     assert set(server.ids()) == set(ids), running.text()
     assert "overflow" not in running.text()
-    assert running.text().count("the buffer is full") <= 2  # once in each child
+    assert running.text().count("the buffer is full") <= 2  # once in each pool process

@@ -20,8 +20,8 @@ from tests.support.server import RecordingServer, Reply
 if find_spec("celery") is None or find_spec("redis") is None:
     pytest.skip("Celery or redis is not installed", allow_module_level=True)
 
-from tests.celery.test_worker import done, is_empty
-from tests.celery.workers import publish, publisher, redis_conf, redis_server, worker
+
+from tests.celery.workers import done, is_empty, publish, publisher, redis_conf, redis_server, worker
 
 POOL = ("-P", "prefork", "-c", "2")
 
