@@ -30,7 +30,7 @@ from celery.exceptions import OperationalError
 from brockman.process import registry
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
-from brockman.process.log import say
+from brockman.process.log import Log
 from brockman.process.uwsgi import why_no_threads
 
 if TYPE_CHECKING:
@@ -44,16 +44,13 @@ _SOCKET_TIMEOUTS = {
     "amqp": ("read_timeout", "write_timeout"),
 }
 _DEFAULTS = {"amqp": {"confirm_publish": True}}  # by driver type, unless the app sets it
-
-
 _ConnectResult = concurrent.futures.Future["BaseException | None"]
 
 
 class _BrokerUnavailable(Exception):
-    """The broker cannot be reached, for the reason in `cause`."""
+    """The broker cannot be reached."""
 
     def __init__(self, cause: Exception) -> None:
-        super().__init__(str(cause))
         self.cause = cause
 
 
@@ -136,6 +133,7 @@ class _CircuitBreaker:
         self._cooldown = cooldown  # seconds
         self._retry_at = 0.0
         self._is_open = False
+        self._log = Log()
 
     def allows_attempt(self) -> bool:
         now = monotonic()
@@ -147,19 +145,17 @@ class _CircuitBreaker:
 
     def record_failure(self, error: Exception) -> None:
         self._retry_at = monotonic() + self._cooldown
-        if not self._is_open:
-            self._is_open = True
-            cause = re.sub("//[^/]*@", "//...@", str(error))[:300] or type(error).__name__
-            say(
-                logging.WARNING,
-                f"the Celery broker cannot be reached ({cause}); recording triggers in this process",
-            )
+        self._is_open = True
+        cause = re.sub("//[^/]*@", "//...@", str(error))[:300] or type(error).__name__
+        text = f"the Celery broker cannot be reached ({cause}); recording triggers in this process"
+        self._log.trouble("broker", logging.WARNING, text)
+        self._log.write()
 
     def record_success(self) -> None:
         self._retry_at = 0.0
-        if self._is_open:
-            self._is_open = False
-            say(logging.INFO, "the Celery broker can be reached again")
+        self._is_open = False
+        if self._log.over("broker", "the Celery broker can be reached again"):
+            self._log.write()
 
 
 class Publisher:

@@ -134,14 +134,11 @@ class RecordTask(celery.Task):
 
         return Executor(self)
 
-    def _record_here(self, arguments: tuple[Any, ...], trigger: Any) -> bool:
-        """Record a trigger of a direct call, or in eager mode."""
-        if trigger is not None:
-            return trigger != "" and self.client.record_encoded(validate_trigger(trigger))
-        if self.request.called_directly:
-            return self.client.record_trigger(*arguments)
-        body = self.client.encode_trigger(*arguments, trigger_id=as_uuid(self.request.id))
-        return self.client.record_encoded(body)
+    def _body(self, arguments: tuple[Any, ...], trigger: Any) -> bytes | None:
+        """Return the trigger of an execution; None when it is dropped, or was at the call."""
+        if trigger is None:  # called directly, or published by name, with the arguments as they are
+            return self.client.encode_trigger(*arguments, trigger_id=as_uuid(self.request.id))
+        return validate_trigger(trigger) if trigger != "" else None
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Count a message without a valid trigger. Celery calls this in the worker, and logs the exception."""
@@ -182,7 +179,7 @@ def record_trigger(
     Raises:
         InvalidTrigger: For a mistake in the arguments.
     """
-    arguments = (actor_id, action, obj, identities, attributes, variables)
+    body = self._body((actor_id, action, obj, identities, attributes, variables), trigger)
     if self.request.called_directly or self.request.is_eager:
-        return self._record_here(arguments, trigger)
-    return self._executor.execute(arguments, trigger, faults)
+        return self.client.record_encoded(body)
+    return body is not None and self._executor.execute(body, faults if isinstance(faults, int) else 0)

@@ -23,7 +23,6 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError
 from celery.worker.strategy import default
 
 from brockman.celery.confirm import Confirming
-from brockman.celery.message import as_uuid, validate_trigger
 from brockman.delivery import policy
 from brockman.exceptions import FocusLabError
 from brockman.process.clock import monotonic
@@ -61,17 +60,12 @@ class Executor:
         """The sender of confirmed mode, shared by all threads of the process."""
         return self._confirming.get()
 
-    def execute(self, arguments: tuple[Any, ...], trigger: Any, faults: Any) -> bool:
+    def execute(self, body: bytes, faults: int) -> bool:
         """Buffer, or send, the trigger of a message; see `brockman.celery.task.record_trigger`."""
-        task, body = self._task, None
-        faults = faults if isinstance(faults, int) else 0
-        if trigger is None:  # published by name, with the arguments as they are
-            body = task.client.encode_trigger(*arguments, trigger_id=as_uuid(task.request.id))
-        elif trigger != "":  # which was dropped at the call, and published for the tasks that follow
-            body = validate_trigger(trigger)
-            self._requeue_if_misconfigured(body, faults)
-        if body is None:
-            return False
+        task, problem = self._task, self._task._find_problem()
+        if problem is not None:
+            self._log.event("problem", logging.ERROR, f"{problem}; until then triggers are kept by the broker")
+            task._requeue(body, policy.setup_delay(task.request.retries + 1), faults)
         if task.is_confirmed:
             return self.confirming.record(task, body, faults)
         return self._buffer(body)
@@ -81,12 +75,6 @@ class Executor:
         self._log.event("rejected", logging.ERROR, f"rejected a message without a valid trigger: {error}")
         if self._task._find_problem() is None:
             self._task.client._current().reject(body, error)
-
-    def _requeue_if_misconfigured(self, body: bytes, faults: int) -> None:
-        problem = self._task._find_problem()
-        if problem is not None:
-            self._log.event("problem", logging.ERROR, f"{problem}; until then triggers are kept by the broker")
-            self._task._requeue(body, policy.setup_delay(self._task.request.retries + 1), faults)
 
     def _buffer(self, body: bytes) -> bool:
         """Record a trigger, or requeue its message if there is no room for 5 s."""

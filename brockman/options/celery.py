@@ -9,24 +9,24 @@ from brockman.options.fields import Settings, choice, flag, number, setting
 
 @dataclass(frozen=True, kw_only=True)
 class CelerySettings(Settings):
-    """The settings of `record_trigger`; in the environment `FL_` and the name in capitals."""
+    """The settings of the task; each is read from the environment as `FL_` and its name in capitals."""
 
     celery_mode: str = setting(
         "buffered",
         choice("buffered", "confirmed"),
         "mode",
-        "When a worker is done with a message: `buffered`, when the trigger is in its buffer; `confirmed`, when"
+        "When a worker acknowledges a message: `buffered`, when the trigger is in its buffer; `confirmed`, when"
         " the endpoint has accepted it.",
     )
     celery_fallback: bool = setting(
         True,
         flag,
         "flag",
-        "When the broker cannot be reached: record in the process that calls. Off: the call raises.",
+        "Record in the calling process when the broker cannot be reached. Off: the call raises.",
     )
     celery_publish_timeout: float = setting(
         1.0,
         number(0, 3600, whole=False, above=True),
         "seconds",
-        "The longest that each answer of the broker may take when the task is called.",
+        "The longest that a call waits for each answer of the broker.",
     )
