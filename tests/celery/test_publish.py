@@ -164,27 +164,48 @@ def test_a_broker_of_another_protocol(
     assert server.ids() == dict.fromkeys(ids, 1)
 
 
-@pytest.mark.parametrize("scheme", ["redis", "amqp"])
-def test_a_resolver_that_never_answers(
-    server: RecordingServer, endpoint: dict[str, str], scheme: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Socket timeouts do not cover it; the call's time limit does."""
-    is_over = threading.Event()
+@pytest.fixture
+def resolver(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Resolve broker.example to this machine, but only once the event is set."""
+    answers = threading.Event()
     resolve = socket.getaddrinfo
 
-    def hang(host: Any, *args: Any, **kwargs: Any) -> Any:
-        if host != "broker.example":
-            return resolve(host, *args, **kwargs)
-        is_over.wait(20)
-        raise socket.gaierror("no answer")
+    def wait(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "broker.example":
+            answers.wait(20)
+            host = "127.0.0.1"
+        return resolve(host, *args, **kwargs)
 
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    with publisher({"broker_url": f"{scheme}://broker.example"}, **endpoint) as task:
+    monkeypatch.setattr(socket, "getaddrinfo", wait)
+    yield answers
+    answers.set()
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_resolver_that_does_not_answer(
+    server: RecordingServer, endpoint: dict[str, str], scheme: str, resolver: threading.Event
+) -> None:
+    """Socket timeouts do not cover it; the call's time limit does."""
+    with publisher({"broker_url": f"{scheme}://broker.example:{free_port()}"}, **endpoint) as task:
         ids: list[str] = []
         assert timed(lambda: ids.extend(publish(task, 5))) < PROMISE
         server.wait_until(lambda server: len(server.triggers) >= 5)
-        is_over.set()
+        resolver.set()
     assert server.ids() == dict.fromkeys(ids, 1)
+
+
+def test_a_connection_that_opens_too_late_returns_to_the_pool(
+    redis_port: int, endpoint: dict[str, str], resolver: threading.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The next call uses it: the pool has no other."""
+    caplog.set_level(logging.INFO, "brockman")
+    conf = {"broker_url": f"redis://broker.example:{redis_port}", "broker_pool_limit": 1}
+    with publisher(conf | annotated(broker_cooldown=0.01), **endpoint) as task:
+        publish(task, 1)
+        resolver.set()
+        ids: list[str] = []
+        reconnect(task, ids, caplog)
+    assert [message["headers"]["id"] for message in messages(redis_port)] == ids[-1:]
 
 
 @pytest.mark.parametrize("scheme", ["redis", "amqp"])

@@ -1,4 +1,4 @@
-"""Triggers that belong to a transaction: recorded when it commits, and not at all when it is rolled back."""
+"""Triggers of a transaction: recorded when it commits, and not at all when it is rolled back."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Rollback(Exception):
 
 @contextlib.contextmanager
 def rolled_back(using: str | None = None) -> Iterator[None]:
-    """A transaction that fails at its end."""
+    """A transaction that is rolled back at its end."""
     with contextlib.suppress(Rollback), transaction.atomic(using=using):
         yield
         raise Rollback
 
 
 def sent(project: RecordingServer) -> list[str]:
-    """Return what was delivered: the actors."""
+    """Return the actors of the delivered triggers."""
     assert client.flush()
     return [trigger["actor_id"] for trigger in project.triggers]
 
@@ -43,8 +43,8 @@ def record(actor: int, using: str | None = None) -> None:
     assert client.record_trigger_on_commit(actor, "ordered", "book", using=using)
 
 
-def test_it_is_recorded_when_the_transaction_commits(project):
-    """And not before."""
+def test_a_commit_records(project):
+    """Nothing is recorded before."""
     with transaction.atomic():
         record(1)
         assert client.stats().recorded == 0
@@ -52,8 +52,8 @@ def test_it_is_recorded_when_the_transaction_commits(project):
     assert sent(project) == ["1"]
 
 
-def test_it_is_never_recorded_when_the_transaction_is_rolled_back(project):
-    """The order that failed was never ordered; nothing is counted as lost."""
+def test_a_rollback_records_nothing(project):
+    """The trigger is not counted as dropped either."""
     with rolled_back():
         record(1)
     record(2)
@@ -61,8 +61,8 @@ def test_it_is_never_recorded_when_the_transaction_is_rolled_back(project):
     assert client.stats().dropped == {}
 
 
-def test_a_nested_block_that_is_rolled_back_takes_only_its_own(project):
-    """As savepoints do."""
+def test_a_nested_rollback_affects_only_its_own_triggers(project):
+    """As with savepoints."""
     with transaction.atomic():
         record(1)
         with rolled_back():
@@ -72,16 +72,16 @@ def test_a_nested_block_that_is_rolled_back_takes_only_its_own(project):
     assert sent(project) == ["1", "3"]
 
 
-def test_outside_a_transaction_it_is_recorded_at_once(project):
-    """So the call may stand in code that does not know."""
+def test_without_a_transaction_it_is_recorded_at_once(project):
+    """So the caller need not know."""
     assert connection.get_autocommit()
     record(1)
     assert client.stats().recorded == 1
     assert sent(project) == ["1"]
 
 
-def test_it_follows_the_database_it_is_told(project):
-    """`using=` names the one whose commit counts."""
+def test_it_follows_the_given_database(project):
+    """`using=` names the database of the transaction."""
     with transaction.atomic(using="other"):
         record(1, using="other")
         record(2)  # the default database is in no transaction
@@ -92,8 +92,8 @@ def test_it_follows_the_database_it_is_told(project):
     assert set(connections) == {"default", "other"}
 
 
-def test_it_is_what_it_was_at_the_call(project):
-    """What changes between the call and the commit changes nothing, and its time is that of the call."""
+def test_values_and_timestamp_are_those_of_the_call(project):
+    """Later changes of the arguments have no effect."""
     variables = {"total": 3}
     with transaction.atomic():
         client.record_trigger_on_commit(1, "ordered", "book", variables=variables)
@@ -105,8 +105,8 @@ def test_it_is_what_it_was_at_the_call(project):
     assert datetime.fromisoformat(trigger["recorded_at"].replace("Z", "+00:00")) < called
 
 
-def test_a_mistake_is_told_at_the_call(project):
-    """Where it was made, and not at the commit."""
+def test_a_mistake_raises_at_the_call(project):
+    """Not at the commit."""
     with override_settings(DEBUG=True), transaction.atomic(), pytest.raises(InvalidTrigger, match="action"):
         client.record_trigger_on_commit(1, "", "book")
     with transaction.atomic():
@@ -114,8 +114,8 @@ def test_a_mistake_is_told_at_the_call(project):
     assert client.stats().dropped == {"invalid": 1}
 
 
-def test_a_full_buffer_stops_no_other_callback(project):
-    """What the project wants done after the commit is done."""
+def test_a_full_buffer_blocks_no_other_callback(project):
+    """`BufferFull` keeps none of the project's own callbacks from running."""
     full = DjangoFocusLabClient(overflow="raise", max_queue_bytes=1)
     done = []
     with transaction.atomic():
@@ -134,7 +134,7 @@ class Shop(TestCase):
     databases = ("default",)
 
     def test_order(self) -> None:
-        """Run below."""
+        """Record on commit."""
         with capture() as outbox, self.captureOnCommitCallbacks(execute=True):
             record(1)
             assert list(outbox) == []
@@ -147,6 +147,6 @@ def test_djangos_test_case_can_execute_it(project):
     try:
         unittest.TestSuite([Shop("test_order")]).run(result)
     finally:
-        del mail.outbox  # which the test case has made
+        del mail.outbox  # set by the test case
     assert (result.testsRun, result.errors, result.failures) == (1, [], [])
     assert project.requests == []

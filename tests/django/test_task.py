@@ -1,4 +1,4 @@
-"""The Celery task of a Django project: its settings are the project's, and it knows of transactions."""
+"""The Celery task of a Django project: the project's settings, transactions, test runs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAME = "brockman.django.record_trigger"
 
 @pytest.fixture
 def task(project) -> Iterator[Any]:
-    """The task in an app with a broker in memory."""
+    """The task in an app with an in-memory broker."""
     import brockman.django.tasks  # noqa: F401 - as autodiscovery does
 
     app = celery.Celery("shop", broker="memory://", set_as_current=False)
@@ -31,7 +31,7 @@ def task(project) -> Iterator[Any]:
 
 
 def messages(task: Any) -> list[dict[str, Any]]:
-    """Take all messages from the broker, and return the triggers in them."""
+    """Take all messages from the broker, and return their triggers."""
     found = []
     with task.app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
         while queue.qsize():
@@ -42,32 +42,32 @@ def messages(task: Any) -> list[dict[str, Any]]:
     return found
 
 
-def test_it_takes_what_a_view_has_at_hand(task, project) -> None:
-    """It is checked and stamped where it is called; the message is text."""
+def test_a_call_converts_and_validates(task, project) -> None:
+    """Model instances become keys; a mistake raises where `DEBUG` is on, and is counted elsewhere."""
     task.delay(User(pk=7), "viewed", "page", variables={"user": User(pk=7)})
     (trigger,) = messages(task)
     assert (trigger["actor_id"], trigger["variables"]) == ("7", {"user": 7})
     with override_settings(DEBUG=True), pytest.raises(InvalidTrigger, match="action"):
         task.delay(7, "", "page")
-    task.delay(7, "", "page")  # in production it makes no page fail
+    task.delay(7, "", "page")  # in production it fails no request
     assert messages(task) == []
     assert task.client.stats().dropped == {"invalid": 1}
 
 
 def test_its_settings_are_the_projects(task) -> None:
-    """As `FL_CELERY_MODE`; a wrong one is told."""
+    """As `FL_CELERY_MODE`; a wrong one raises where `DEBUG` is on."""
     assert not task.is_confirmed
     with override_settings(FL_CELERY_MODE="confirmed"):
         assert task.is_confirmed
-    with override_settings(FL_CELERY_MODE="both"):  # in production it makes no page fail
+    with override_settings(FL_CELERY_MODE="both"):  # in production it fails no request
         task.delay(1, "viewed", "page")
         with override_settings(DEBUG=True), pytest.raises(ConfigurationError, match="celery_mode is 'both'"):
             task.delay(1, "viewed", "page")
     assert len(messages(task)) == 1
 
 
-def test_on_commit_it_is_published_when_the_transaction_commits(task) -> None:
-    """As it was at the call, and its time too."""
+def test_delay_on_commit_publishes_when_the_transaction_commits(task) -> None:
+    """With the values and the timestamp of the call."""
     variables = {"total": 3}
     with transaction.atomic():
         task.delay_on_commit(1, "ordered", "book", variables=variables)
@@ -88,14 +88,13 @@ def test_on_commit_it_is_published_when_the_transaction_commits(task) -> None:
     assert [trigger["actor_id"] for trigger in messages(task)] == ["5"]
 
 
-def test_a_mistake_on_commit_is_told_at_the_call(task) -> None:
-    """Where it was made."""
+def test_delay_on_commit_raises_a_mistake_at_the_call(task) -> None:
     with override_settings(DEBUG=True), transaction.atomic(), pytest.raises(InvalidTrigger, match="obj"):
         task.delay_on_commit(1, "ordered", "")
 
 
-def test_in_test_runs_nothing_is_published(task, project, test_run) -> None:
-    """Or a real worker would send it; what a test captures has it."""
+def test_a_test_run_publishes_nothing(task, project, test_run) -> None:
+    """A real worker would send it; `capture` has it instead."""
     for eager in (False, True):
         task.app.conf.task_always_eager = eager
         with capture() as outbox:
@@ -108,11 +107,11 @@ def test_in_test_runs_nothing_is_published(task, project, test_run) -> None:
     assert messages(task) == []
 
 
-def test_a_broker_that_is_away_makes_no_page_fail(project) -> None:
-    """The trigger leaves by the buffered client of the web process; on commit that always holds."""
+def test_an_unreachable_broker_fails_no_request(project) -> None:
+    """The web process's client delivers the trigger; on commit also with the fallback off."""
     import brockman.django.tasks  # noqa: F401
 
-    app = celery.Celery("away", broker="redis://127.0.0.1:1/0", set_as_current=False)
+    app = celery.Celery("unreachable", broker="redis://127.0.0.1:1/0", set_as_current=False)
     task = app.tasks[NAME]
     task.delay(7, "viewed", "page")
     with override_settings(FL_CELERY_FALLBACK=False):
