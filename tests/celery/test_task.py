@@ -30,7 +30,7 @@ from tests.celery.workers import (
     trigger_of,
 )
 from tests.servers.running import free_port
-from tests.support.server import RecordingServer
+from tests.support.server import RecordingServer, Reply
 
 # A web process that calls the task, and what of the worker's side it has loaded then.
 CALL = """
@@ -193,17 +193,20 @@ def test_nothing_is_logged_without_a_problem(
     assert [record for record in caplog.records if record.name == "brockman"] == []
 
 
-def test_a_retry_that_cannot_be_published_is_requeued(endpoint: dict[str, str]) -> None:
+def test_a_retry_that_cannot_be_published_is_requeued(server: RecordingServer, endpoint: dict[str, str]) -> None:
     """Celery would reject the message without requeueing it, and the trigger would be lost."""
+    server.respond = lambda request: Reply(503)
     conf = {"broker_url": f"redis://127.0.0.1:{free_port()}"}
     with publisher(conf, **endpoint, **CONFIRMED) as task:
         assert task.acks_late
         assert task.reject_on_worker_lost
         assert not task.acks_on_timeout
-        task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": "{}"}, delivery_info={})
+        trigger = task.client.encode_trigger("7", "viewed", "page").decode()
+        task.push_request(id="7", called_directly=False, args=[], kwargs={"trigger": trigger}, delivery_info={})
         try:
             with pytest.raises(Reject) as raised:
-                task._requeue(b"{}", 1.0)
+                task.run(trigger=trigger)
         finally:
             task.pop_request()
     assert raised.value.requeue
+    assert len(server.requests) == 1
