@@ -22,7 +22,7 @@ from brockman.exceptions import BufferFull, ConnectionFailed
 from brockman.options import Options
 from brockman.transport import Answer
 from brockman.trigger.encode import encode_trigger
-from tests.conftest import KEY
+from tests.support.client import KEY
 
 MAX_ATTEMPTS = 3
 MOMENT = 0.006  # seconds for a flush; what is not done by then stays for the next

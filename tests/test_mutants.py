@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from tests.test_conservation import Conservation
 
+print("begun")
 run_state_machine_as_test(Conservation, settings=settings(
     max_examples=400, stateful_step_count=25, deadline=None, derandomize=True, database=None,
     phases=[Phase.generate], suppress_health_check=list(HealthCheck)))
@@ -110,19 +111,14 @@ def test_the_conservation_test_catches(name, tmp_path):
     """The fault named in the parameter is found."""
     file, old, new = MUTANTS[name]
     shutil.copytree(ROOT / "brockman", tmp_path / "brockman", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "tests" / "support").mkdir(parents=True)
-    for needed in (
-        "__init__.py",
-        "conftest.py",
-        "support/__init__.py",
-        "support/server.py",
-        "test_conservation.py",
-    ):
+    shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")
+    for needed in ("__init__.py", "test_conservation.py"):
         shutil.copy(ROOT / "tests" / needed, tmp_path / "tests" / needed)
     source = (tmp_path / "brockman" / file).read_text()
     assert source.count(old) >= 1, "the code has changed: write this mutant anew"
     (tmp_path / "brockman" / file).write_text(source.replace(old, new, 1))
     done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "begun\n", done.stderr
     assert done.returncode != 0
-    assert "SyntaxError" not in done.stderr
-    assert "Error" in done.stderr or "Flaky" in done.stderr  # found, but by the clock, and not again
+    # Flaky: found, but it depended on the clock, and did not happen again.
+    assert "Error" in done.stderr or "Flaky" in done.stderr

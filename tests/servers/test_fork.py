@@ -6,10 +6,11 @@ import sys
 
 import pytest
 
-from tests.conftest import eventually
-from tests.servers.forking import BEGIN, Taking, hold_until, run, taking_two_of_three
-from tests.servers.running import assert_exact, running
+from tests.support.endpoint import Endpoint
+from tests.support.programs import assert_exact, running
+from tests.support.scripts import BEGIN, accept_two_of_three, hold_until, run
 from tests.support.server import Reply, Request
+from tests.support.waiting import eventually
 
 
 def test_500_forks_in_the_middle_of_everything(server, tmp_path):
@@ -47,10 +48,10 @@ for thread in threads:
     thread.join()
 print("children are out", flush=True)
 """
-    server.respond = taking = taking_two_of_three()
+    endpoint = accept_two_of_three(server)
     program = run(tmp_path, server, script)
     assert "children are out" in program.text()
-    assert_exact(program, taking, at_least=500 + 8)
+    assert_exact(program, endpoint, at_least=500 + 8)
     assert sum(name.startswith("child") for name in program.recorded()) == 500
 
 
@@ -235,8 +236,8 @@ assert client.flush(30)
 wait_for(lambda: len(children) == 4)
 join(*children)
 """
-    server.respond = taking = Taking(lambda r: 400 if any(t["action"] == "refuse" for t in r.triggers) else 201)
-    assert_exact(run(tmp_path, server, script), taking, at_least=8)
+    endpoint = Endpoint(server, lambda r: 400 if any(t["action"] == "refuse" for t in r.triggers) else 201)
+    assert_exact(run(tmp_path, server, script), endpoint, at_least=8)
 
 
 def test_a_fork_in_before_record(server, tmp_path):
@@ -297,10 +298,10 @@ for number in range(30):
 over.set()
 thread.join()
 """
-    server.respond = taking = taking_two_of_three()
+    endpoint = accept_two_of_three(server)
     order = [hooks, "import brockman.client"] if first else ["import brockman.client", hooks]
     program = run(tmp_path, server, "\n".join([*order, script]))
-    assert_exact(program, taking, at_least=30)
+    assert_exact(program, endpoint, at_least=30)
     assert "triggers are held" in program.text()
 
 
@@ -333,7 +334,9 @@ join(pid)
     (tmp_path / "script.py").write_text(BEGIN + script)
     with running([sys.executable, "script.py"], tmp_path, server) as program:
         assert eventually((tmp_path / "forked").exists), program.text()
-        assert eventually(lambda: server.requests and not server._open, 15), "the connection is still open"
+        assert eventually(lambda: server.requests and not server.open_connections, 15), (
+            "the connection is still open"
+        )
         assert program.process.poll() is None
         (tmp_path / "go on").touch()
         assert program.wait() == 0, program.text()

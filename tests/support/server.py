@@ -1,4 +1,4 @@
-"""A recording HTTP server on raw sockets, which can also break HTTP: what the tests put in place of FocusLab."""
+"""A recording HTTP server on raw sockets, which can also break HTTP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass
 class Request:
-    """What came in."""
+    """A request that was received."""
 
     method: str
     path: str
@@ -24,7 +24,7 @@ class Request:
     raw_headers: list[tuple[str, str]]
     body: bytes
     at: float  # time.monotonic()
-    connection: int  # counts up with every connection
+    connection: int  # its number, from 1
 
     @property
     def content(self) -> Any:
@@ -40,18 +40,18 @@ class Request:
 
     @property
     def is_array(self) -> bool:
-        """Whether an array was sent."""
+        """True if the body is an array."""
         return isinstance(self.content, list)
 
 
 @dataclass
 class Reply:
-    """What goes out. `act` is called with the connection instead of all the rest; then that is closed."""
+    """A response. If `act` is given, it is called with the connection instead, which is closed afterwards."""
 
     status: int = 201
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    hang_up: bool = False  # close the connection afterwards, without having said so
+    hang_up: bool = False  # close the connection afterwards, without `Connection: close`
     act: Callable[[RecordingServer, socket.socket], None] | None = None
 
 
@@ -61,24 +61,24 @@ def reset(server: RecordingServer, connection: socket.socket) -> None:
 
 
 def cut(server: RecordingServer, connection: socket.socket) -> None:
-    """Hang up in the middle of the first line of an answer."""
+    """Hang up in the first line of a response."""
     connection.sendall(b"HTTP/1.")
 
 
 def silence(server: RecordingServer, connection: socket.socket) -> None:
-    """Never answer."""
+    """Send nothing until the server stops."""
     server.stopped.wait()
 
 
 def drip(server: RecordingServer, connection: socket.socket) -> None:
-    """Send a byte of an answer that never ends every 50 ms."""
+    """Send a response that never ends, a byte every 50 ms."""
     connection.sendall(b"HTTP/1.1 201 Created\r\n")
     while not server.stopped.wait(0.05):
         connection.sendall(b"x")
 
 
 class RecordingServer:
-    """Records every request, and answers as `respond` says: 201 with no body unless told otherwise."""
+    """Records every request, and answers with what `respond` returns: 201 without a body by default."""
 
     def __init__(self, respond: Callable[[Request], Reply] | None = None, port: int = 0) -> None:
         self.requests: list[Request] = []
@@ -145,20 +145,25 @@ class RecordingServer:
 
     @property
     def triggers(self) -> list[dict[str, Any]]:
-        """Every trigger of every request, in order, whatever was answered."""
+        """The triggers of all requests, in order, whatever was answered."""
         return [trigger for request in self.requests for trigger in request.triggers]
 
     def ids(self) -> Counter[str]:
-        """How often each id came."""
+        """Return how often each id was received."""
         return Counter(trigger["id"] for trigger in self.triggers)
 
+    @property
+    def open_connections(self) -> int:
+        """The number of connections that neither side has closed."""
+        return len(self._open)
+
     def wait_until(self, condition: Callable[[RecordingServer], bool], timeout: float = 20.0) -> None:
-        """Wait until a condition on what was received holds; fail after `timeout` seconds."""
+        """Wait until a condition on the received requests holds; fail after `timeout` seconds."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), timeout), f"{len(self.requests)} requests came"
 
     def hang_up(self) -> None:
-        """Close every connection that is open."""
+        """Close every open connection."""
         for connection in list(self._open):
             try:
                 connection.shutdown(socket.SHUT_RDWR)

@@ -10,7 +10,7 @@ import struct
 import subprocess
 from pathlib import Path
 
-from tests.servers.running import program
+from tests.support.programs import find_program
 from tests.support.server import RecordingServer
 
 PASSWORD = "opensesame"
@@ -27,7 +27,7 @@ def make_certificates(folder: Path) -> None:
         f"req {ec} -subj /CN=focuslab.invalid -keyout key.pem -out asked.pem",
         "x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile more -out server.pem",
     ):
-        subprocess.run([program("openssl"), *command.split()], check=True, capture_output=True, cwd=folder)
+        subprocess.run([find_program("openssl"), *command.split()], check=True, capture_output=True, cwd=folder)
 
 
 class TlsServer(RecordingServer):
