@@ -9,9 +9,9 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually, law_holds, record
-from tests.delivery.test_worker import flusher_threads
+from tests.support.client import KEY, law_holds, record, worker_threads
 from tests.support.server import Reply, silence
+from tests.support.waiting import eventually
 
 
 def test_clients_with_the_same_settings_share_everything(make_client, server):
@@ -21,7 +21,7 @@ def test_clients_with_the_same_settings_share_everything(make_client, server):
     record(second, 4, start=3)
     assert second.flush()
     assert first.stats().delivered == second.stats().delivered == 7
-    assert (len(flusher_threads()), server.connections) == (1, 1)
+    assert (len(worker_threads()), server.connections) == (1, 1)
 
 
 @pytest.mark.parametrize("other", [{"flush_interval": 0.06}, {"on_drop": print}, {"api_key": "another"}])
@@ -46,6 +46,30 @@ def test_functions_are_the_same_if_they_are_the_same(make_client):
     record(first, 1)
     assert first.flush()
     assert (second.stats().delivered, third.stats().delivered) == (1, 0)
+
+
+def test_wrappers_of_one_method_are_different_settings(make_client) -> None:
+    """Two callables that pass on the attributes of one method are not the same function."""
+
+    class Wrapper:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def __call__(self, *arguments):
+            pass
+
+    class Sink:
+        def dropped(self, reason, body):
+            pass
+
+    sink = Sink()
+    first, second = (make_client(on_drop=Wrapper(sink.dropped)) for _ in range(2))
+    record(first, 1)
+    assert first.flush()
+    assert second.stats().delivered == 0
 
 
 def test_closing_one_gives_up_nothing_of_the_others(make_client, server):
@@ -104,8 +128,8 @@ def test_a_client_that_nobody_holds_leaves_its_thread_to_the_next_one(server):
         del client
     assert server.connections == 1
     gc.collect()
-    assert eventually(lambda: flusher_threads() == [])
-    assert eventually(lambda: not server._open)
+    assert eventually(lambda: worker_threads() == [])
+    assert eventually(lambda: not server.open_connections)
 
 
 def test_a_client_with_a_transport_of_its_own_shares_nothing():
@@ -124,7 +148,7 @@ def test_a_disabled_client_may_be_closed_and_counts_what_it_refuses():
     record(client, 3)
     assert client.stats().dropped == {"disabled": 3}
     assert client.close()
-    assert flusher_threads() == []
+    assert worker_threads() == []
 
 
 def test_close_waits_for_the_server_only_as_long_as_it_may(make_client, server):

@@ -156,6 +156,29 @@ def test_a_close_lets_the_loop_go_on(server, gate, make_client):
     assert_once_each(server, 5)
 
 
+def test_aclose_does_not_block_the_loop_that_a_callback_waits_for(server: RecordingServer, make_client) -> None:
+    """An `on_error` that waits for the event loop gets its result while `aclose` waits."""
+    server.respond = lambda request: Reply(400)
+    answers: list[int] = []
+
+    async def answer() -> int:
+        return 42
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_error(error, bodies) -> None:
+            for _ in range(20):
+                answers.append(asyncio.run_coroutine_threadsafe(answer(), loop).result(20))
+
+        client = make_client(on_error=on_error)
+        record(client, 1)
+        assert await client.aclose(20)
+        assert answers == [42] * 20
+
+    asyncio.run(main())
+
+
 def test_a_loop_that_is_closed_under_a_flush_harms_nothing(server, gate, make_client, caplog):
     """The thread delivers, without a word on the log, although nobody can be told any more."""
     client = make_client()

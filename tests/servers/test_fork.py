@@ -341,3 +341,21 @@ join(pid)
         (tmp_path / "go on").touch()
         assert program.wait() == 0, program.text()
     assert_exact(program, server, at_least=2)
+
+
+def test_a_forked_child_does_not_keep_the_parents_triggers(server, tmp_path):
+    """A child frees the triggers of the parent's buffer when it records its first own."""
+    script = """
+import gc
+from brockman.buffer.memory import MemoryBuffer
+client = FocusLabClient(flush_interval=600, max_batch_size=10**6)
+for n in range(1000): record(client, n)
+if not os.fork():
+    record(client, "child")
+    client.flush(30)
+    gc.collect()
+    held = sum(len(one) for one in gc.get_objects() if isinstance(one, MemoryBuffer))
+    os._exit(held > 0)
+assert os.wait()[1] == 0
+"""
+    assert_exact(run(tmp_path, server, script), server, at_least=1001)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import eventually
-from tests.servers.running import RECORDING, Running, assert_exact, running
+from tests.support.programs import Program, assert_exact, running
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply, Request, silence
+from tests.support.waiting import eventually
 
 BEGIN = f"""
 import asyncio, faulthandler, random, signal, sys, threading, time
@@ -29,18 +30,18 @@ def say(*words):
 
 def start(
     folder: Path, server: RecordingServer, script: str, begin: str = BEGIN
-) -> AbstractContextManager[Running]:
+) -> AbstractContextManager[Program]:
     """Run a script for the length of a block."""
     (folder / "script.py").write_text(begin + script)
     return running([sys.executable, "script.py"], folder, server)
 
 
-def wait_for_word(program: Running, word: str) -> None:
+def wait_for_word(program: Program, word: str) -> None:
     """Wait until a program has said a word."""
     assert eventually(lambda: word in program.text(), 40), program.text()
 
 
-def wait_until_stopped(program: Running) -> None:
+def wait_until_stopped(program: Program) -> None:
     """Wait until SIGSTOP has stopped a program."""
     options = os.WSTOPPED | os.WNOHANG
     assert eventually(lambda: os.waitid(os.P_PID, program.process.pid, options) is not None, 40), program.text()
@@ -80,6 +81,23 @@ signal.signal(signal.SIGTERM, handler)
         assert program.stop() == 7, program.text()
     assert "handler 15 5000 0" in program.text()
     assert_exact(program, server, at_least=5000)
+
+
+def test_many_sigterms_get_one_deadline(server: RecordingServer, tmp_path) -> None:
+    """A second SIGTERM during the close of the first does not restart the time limit."""
+    server.respond = lambda request: Reply(503)
+    script = f"""
+import signal, time
+{RECORDING}
+client = FocusLabClient(shutdown_timeout=2, handle_sigterm=True)
+record(client, "only")
+signal.signal(signal.SIGALRM, lambda *ignored: os.kill(os.getpid(), signal.SIGTERM))
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.5)
+while True:
+    signal.pause()
+"""
+    with start(tmp_path, server, script, begin="") as program:
+        assert program.wait(20) == -signal.SIGTERM, program.text()
 
 
 @pytest.mark.parametrize("last_line", ["client.close(30)", "sys.exit(3)"], ids=["close", "exit"])

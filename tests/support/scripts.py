@@ -73,6 +73,58 @@ def make(**options):
 '''
 
 
+# Records from a place in the end of a process: `python -c RECORD_AT_EXIT PLACE used|unused`. The recorder holds
+# all it needs, because the names of modules are gone when the last finalizers run. Exits with EXIT_STATUS.
+EXIT_STATUS = 7
+AT_EXIT_COUNT = 3
+RECORD_AT_EXIT = f"""
+import atexit, sys, threading, weakref
+PLACE, USED = sys.argv[1:3]
+if PLACE == "first hook":
+    atexit.register(lambda: late())
+{RECORDING}
+client = FocusLabClient(shutdown_timeout=20)
+if USED == "used":
+    record(client, "first")
+    client.flush(20)
+
+class RecordLate:
+    def __init__(self):
+        self.client, self.write, self.truth = client, os.write, _truth
+
+    def __call__(self):
+        for n in range({AT_EXIT_COUNT}):
+            if self.client.record_trigger("late", "viewed", f"late {{n}}"):
+                self.write(self.truth, f"late {{n}}\\n".encode())
+
+class Finalized:
+    def __init__(self, call):
+        self.call = call
+
+    def __del__(self):
+        self.call()
+
+def outlive():
+    threading.main_thread().join()
+    late()
+
+late = RecordLate()
+if PLACE == "hook":
+    atexit.register(late)
+elif PLACE == "thread":
+    threading.Thread(target=outlive).start()
+elif PLACE == "finalize":
+    kept = Finalized(int)
+    weakref.finalize(kept, late)
+elif PLACE == "del":
+    kept = Finalized(late)
+elif PLACE == "del of a module":
+    import application
+    application.kept = Finalized(late)
+sys.exit({EXIT_STATUS})
+"""
+
+
 def accept_two_of_three(server: RecordingServer) -> Endpoint:
     """Have a server answer every third request with 503."""
     count, lock = itertools.count(1), threading.Lock()
