@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import linecache
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from itertools import count
 from types import FrameType
 from typing import Any
@@ -29,12 +29,12 @@ def begins_block(frame: FrameType) -> bool:
     return linecache.getline(frame.f_code.co_filename, frame.f_lineno).lstrip().startswith("with ")
 
 
-def interrupted(number: int, call: Callable[[], object], files: Collection[str | None] = _FILES) -> bool:
-    """Raise KeyboardInterrupt before the nth line that a call runs in some files; return False if it runs fewer."""
+def interrupted(number: int, call: Callable[[], object]) -> bool:
+    """Raise KeyboardInterrupt before the nth line that a call runs in _FILES; return False if it runs fewer."""
     seen = count()
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code.co_filename not in files:
+        if frame.f_code.co_filename not in _FILES:
             return None
         # Not at the end of a `with` block: the tracer runs before its lock is released, a signal handler does not.
         if event == "line" and not begins_block(frame) and next(seen) == number:
@@ -76,19 +76,26 @@ def test_ctrl_c_at_any_line_of_a_close_loses_no_later_trigger(
             return
 
 
+@pytest.mark.xfail(strict=True, reason="a close interrupted in registry.release leaks its worker")
 def test_an_interrupted_close_leaks_no_thread(server) -> None:
-    """Wherever close was interrupted, outside the registry, the worker thread ends once the client is gone."""
+    """Wherever close was interrupted, the worker thread ends once the client is gone."""
+
+    def make(number: int) -> FocusLabClient:  # with settings, and so a thread, of its own
+        return FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.05 + number / 1000)
+
     for number in count():
-        client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.05)
+        client = make(number)
         record(client, 1)
         assert client.flush(20)
-        was_interrupted = interrupted(number, client.close, _FILES - {registry.__file__})
+        if not interrupted(number, client.close):
+            break
         del client
-        gc.collect()
-        assert eventually(lambda: worker_threads() == []), number
-        if not was_interrupted:
-            assert number > 20
-            return
+    assert number > 20
+    gc.collect()
+    have_ended = eventually(lambda: worker_threads() == [], 10)
+    for leaked in range(number):
+        make(leaked).close(10)
+    assert have_ended
 
 
 def test_ctrl_c_inside_a_close_does_not_hang_the_exit(server: RecordingServer, tmp_path) -> None:
