@@ -1,4 +1,4 @@
-"""What may be given as a timeout, and what one that is wrong leaves as it was."""
+"""The `timeout` argument of flush and close: any number; anything else is an error that changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 @pytest.mark.parametrize("timeout", [Decimal(10), Fraction(10)], ids=repr)
 @pytest.mark.parametrize("name", ["flush", "close", "aflush", "aclose"])
 def test_a_number_of_any_kind_is_a_timeout(name: str, timeout: Any, server, make_client) -> None:
-    """A timeout out of a configuration may be a Decimal, or anything else that is a number."""
+    """A timeout read from a configuration may be a Decimal, or any other number."""
     client = make_client()
     client.record_trigger("42", "paid", "invoice")
 
@@ -25,8 +25,8 @@ def test_a_number_of_any_kind_is_a_timeout(name: str, timeout: Any, server, make
 
 @pytest.mark.parametrize("timeout", [timedelta(seconds=10), 10**400], ids=["timedelta", "huge"])
 @pytest.mark.parametrize("name", ["flush", "close", "aflush", "aclose"])
-def test_a_timeout_that_is_none_changes_nothing(name: str, timeout: Any, server, make_client) -> None:
-    """The caller learns of the mistake; the client is as open as before, and delivers."""
+def test_a_wrong_timeout_changes_nothing(name: str, timeout: Any, server, make_client) -> None:
+    """The caller gets an error; the client stays open, and delivers."""
     client = make_client()
 
     with pytest.raises((TypeError, OverflowError), match=r"timeout: .* should be a number of seconds"):

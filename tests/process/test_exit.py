@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tests.conftest import KEY
+from tests.support.client import KEY
 from tests.support.server import Reply, drip, silence
 
 SCRIPT = """

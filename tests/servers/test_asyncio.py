@@ -13,41 +13,25 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.conftest import eventually, law_holds, record
-from tests.support.server import RecordingServer, Reply, Request
+from tests.support.client import law_holds, record
+from tests.support.endpoint import Endpoint
+from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
-LONG = 30.0  # seconds: nothing here takes so long, unless it is broken
-
-
-class Gate:
-    """Holds back every answer of the server until it is opened."""
-
-    def __init__(self, server: RecordingServer) -> None:
-        """Close it."""
-        self._opened = threading.Event()
-        self.arrived = 0
-        server.respond = self._respond
-
-    def _respond(self, request: Request) -> Reply:
-        self.arrived += 1
-        self._opened.wait(LONG)
-        return Reply()
-
-    def open(self) -> None:
-        """Let all answers out."""
-        self._opened.set()
+LONG = 30.0  # seconds; nothing here takes as long unless it is broken
 
 
 @pytest.fixture
-def gate(server: RecordingServer) -> Iterator[Gate]:
-    """A gate that is open when the test is over."""
-    closed = Gate(server)
-    yield closed
-    closed.open()
+def endpoint(server: RecordingServer) -> Iterator[Endpoint]:
+    """An endpoint that holds back its answers until it is released, at the end of the test at the latest."""
+    held = Endpoint(server)
+    held.hold()
+    yield held
+    held.release()
 
 
 async def comes_true(condition: Callable[[], bool]) -> int:
-    """Wait for a condition in the event loop; return how often the loop has come round."""
+    """Wait for a condition in the event loop; return the number of iterations of the loop meanwhile."""
     deadline, rounds = time.monotonic() + LONG, 0
     while not condition():
         assert time.monotonic() < deadline
@@ -57,13 +41,13 @@ async def comes_true(condition: Callable[[], bool]) -> int:
 
 
 def assert_once_each(server: RecordingServer, count: int) -> None:
-    """So many triggers are received, once each."""
+    """Fail unless `count` triggers were received, once each."""
     assert len(server.ids()) == count
     assert set(server.ids().values()) <= {1}
 
 
-def test_a_flush_lets_the_loop_go_on_and_says_what_is_pending(server, gate, make_client):
-    """While the endpoint is silent other tasks run and the timeout holds; when it answers, all arrives once."""
+def test_a_flush_does_not_block_the_loop_and_reports_what_is_pending(server, endpoint, make_client):
+    """While the endpoint is silent other tasks run and the timeout is kept; when it answers, all arrives once."""
     client = make_client()
     record(client, 7)
 
@@ -73,7 +57,7 @@ def test_a_flush_lets_the_loop_go_on_and_says_what_is_pending(server, gate, make
         result = flushing.result()
         assert not result
         assert (result.pending, result.delivered) == (7, 0)
-        gate.open()
+        endpoint.release()
         result = await client.aflush(LONG)
         assert result
         assert (result.pending, result.delivered) == (0, 7)
@@ -82,20 +66,20 @@ def test_a_flush_lets_the_loop_go_on_and_says_what_is_pending(server, gate, make
     assert_once_each(server, 7)
 
 
-def test_a_cancelled_flush_ends_at_once_and_leaves_the_client_usable(server, gate, make_client):
-    """It ends while the endpoint is still silent; what it waited for and what comes later is delivered once."""
+def test_a_cancelled_flush_ends_at_once_and_leaves_the_client_usable(server, endpoint, make_client):
+    """It ends while the endpoint is still silent; earlier and later triggers are delivered once."""
     client = make_client()
 
     async def main() -> None:
         record(client, 3)
         flushing = [asyncio.ensure_future(client.aflush(None)) for _ in range(3)]
-        await comes_true(lambda: gate.arrived > 0)
+        await comes_true(lambda: endpoint.arrived > 0)
         for task in flushing:
             task.cancel()
         results = await asyncio.gather(*flushing, return_exceptions=True)
         assert [type(result) for result in results] == [asyncio.CancelledError] * 3
         record(client, 4, start=3)
-        gate.open()
+        endpoint.release()
         assert await client.aflush(LONG)
 
     asyncio.run(main())
@@ -117,38 +101,38 @@ def test_the_end_of_an_async_with_block_delivers_and_closes(server, make_client)
     assert client.stats().dropped["closed"] == 1
 
 
-def test_a_cancelled_close_counts_what_it_gives_up(server, gate, make_client):
-    """Closed at once, each trigger counted as `shutdown`, and no thread is left when the endpoint has answered."""
+def test_a_cancelled_close_counts_what_it_drops(server, endpoint, make_client):
+    """It closes at once and counts each trigger as `shutdown`; no thread is left when the endpoint has answered."""
     client = make_client()
     record(client, 5)
 
     async def main() -> None:
         closing = asyncio.ensure_future(client.aclose(None))
-        await comes_true(lambda: gate.arrived > 0)
+        await comes_true(lambda: endpoint.arrived > 0)
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert client.stats().dropped["shutdown"] == 5
         assert law_holds(client, 5)
         assert not client.record_trigger("actor", "viewed", "page")
-        assert (await client.aclose()).pending == 0  # once more does no harm
+        assert (await client.aclose()).pending == 0  # closing again does nothing
 
     asyncio.run(main())
-    gate.open()
+    endpoint.release()
     assert eventually(lambda: "brockman-worker" not in {thread.name for thread in threading.enumerate()})
     assert law_holds(client, 5 + 1)
 
 
-def test_a_close_lets_the_loop_go_on(server, gate, make_client):
-    """Other tasks run while it waits; what the endpoint took is delivered, and nothing is given up."""
+def test_a_close_does_not_block_the_loop(server, endpoint, make_client):
+    """Other tasks run while it waits; what the endpoint accepts is delivered, and nothing is dropped."""
     client = make_client()
     record(client, 5)
 
     async def main() -> None:
         closing = asyncio.ensure_future(client.aclose(LONG))
-        await comes_true(lambda: gate.arrived > 0)
+        await comes_true(lambda: endpoint.arrived > 0)
         assert not closing.done()
-        gate.open()
+        endpoint.release()
         result = await closing
         assert (result.delivered, result.dropped, result.pending) == (5, 0, 0)
 
@@ -179,37 +163,37 @@ def test_aclose_does_not_block_the_loop_that_a_callback_waits_for(server: Record
     asyncio.run(main())
 
 
-def test_a_loop_that_is_closed_under_a_flush_harms_nothing(server, gate, make_client, caplog):
-    """The thread delivers, without a word on the log, although nobody can be told any more."""
+def test_a_loop_that_is_closed_during_a_flush_is_ignored(server, endpoint, make_client, caplog):
+    """The worker delivers and logs nothing, although it cannot notify the loop."""
     client = make_client()
     record(client, 2)
     loop = asyncio.new_event_loop()
     flushing = loop.create_task(client.aflush(None))
-    loop.run_until_complete(comes_true(lambda: gate.arrived > 0))
+    loop.run_until_complete(comes_true(lambda: endpoint.arrived > 0))
     loop.close()
-    gate.open()
+    endpoint.release()
     assert client.flush(LONG)
     assert_once_each(server, 2)
     assert [entry for entry in caplog.records if entry.name == "brockman"] == []
-    caplog.set_level(logging.CRITICAL, logger="asyncio")  # it says that the task was not awaited: so it was
+    caplog.set_level(logging.CRITICAL, logger="asyncio")  # it logs that the task was never awaited
     del flushing
     gc.collect()
 
 
-def test_a_full_buffer_never_blocks_the_loop(server, gate, make_client):
+def test_a_full_buffer_never_blocks_the_loop(server, endpoint, make_client):
     """With overflow="block", a coroutine's trigger is dropped and counted at once; a worker thread's waits."""
     client = make_client(overflow="block", block_timeout=LONG, max_queue_size=3, max_batch_size=3)
 
     async def main() -> None:
         record(client, 3)
-        await comes_true(lambda: gate.arrived > 0)
+        await comes_true(lambda: endpoint.arrived > 0)
         record(client, 3, start=3)
         started = time.monotonic()
         assert not client.record_trigger("actor", "viewed", "page")
         assert time.monotonic() - started < LONG / 2
         assert client.stats().dropped["overflow"] == 1
         waiting = asyncio.ensure_future(asyncio.to_thread(record, client, 1, 6))
-        gate.open()
+        endpoint.release()
         await waiting
         assert await client.aflush(LONG)
 
@@ -218,8 +202,8 @@ def test_a_full_buffer_never_blocks_the_loop(server, gate, make_client):
     assert_once_each(server, 7)
 
 
-def test_a_decorated_coroutine_has_delivered_when_it_returns(server, make_client):
-    """Also when it raises, many at once, and as an `async with` block; its result and its error come through."""
+def test_a_decorated_coroutine_delivers_before_it_returns(server, make_client):
+    """So it does when it raises, many at once, and as an `async with` block; results and errors pass through."""
     client = make_client(flush_interval=LONG)
 
     @client.flushing(timeout=LONG)
@@ -243,7 +227,7 @@ def test_a_decorated_coroutine_has_delivered_when_it_returns(server, make_client
 
 
 def test_event_loops_in_several_threads_share_a_client(server, make_client):
-    """Each loop's flush returns in its own loop with what its tasks recorded delivered; all of it once."""
+    """Each flush returns in its own loop when what its tasks recorded is delivered; all of it once."""
     client = make_client(max_batch_size=50)
     errors: list[BaseException] = []
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.servers.forking import Taking, run
-from tests.servers.running import assert_exact
+from tests.support.endpoint import Endpoint
+from tests.support.programs import assert_exact
+from tests.support.scripts import run
 
 
 def test_10_000_clients(server, tmp_path):
-    """Made, used once and dropped, every hundredth closed: one more thread, few descriptors, and both go again."""
+    """Made, used once and dropped, every hundredth closed: one thread and few descriptors more, none at the end."""
     script = """
 def used():
     return threading.active_count(), len(os.listdir("/proc/self/fd"))
@@ -33,7 +34,7 @@ wait_for(lambda: used()[1] == before[1])
 
 
 def test_clients_with_and_without_the_same_settings(server, tmp_path):
-    """Equal settings share a thread; closing one of its clients gives up nothing of the others."""
+    """Equal settings share a thread; closing one client drops no trigger of the others."""
     script = """
 before = threading.active_count()
 one, same, other = make(), make(), make(flush_interval=0.03)
@@ -50,5 +51,5 @@ open("recover", "w").close()
 assert same.flush(30) and other.flush(30)
 assert {**same.stats().dropped, "closed": 0} == dict.fromkeys(same.stats().dropped, 0), same.stats()
 """
-    server.respond = taking = Taking(lambda request: 201 if (tmp_path / "recover").exists() else 503)
-    assert_exact(run(tmp_path, server, script), taking, at_least=4)
+    endpoint = Endpoint(server, lambda request: 201 if (tmp_path / "recover").exists() else 503)
+    assert_exact(run(tmp_path, server, script), endpoint, at_least=4)

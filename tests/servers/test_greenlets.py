@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import eventually
-from tests.servers.running import RECORDING, Running, assert_exact, running
+from tests.support.programs import Program, assert_exact, running
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply, Request
+from tests.support.waiting import eventually
 
 GREENLETS, EACH, SENDERS = 200, 10, 5
 TICKS = 20  # of another greenlet, while one waits for an answer
@@ -95,7 +96,7 @@ class SlowServer:
         return self._ticks.stat().st_size if self._ticks.exists() else 0
 
 
-def finish(program: Running) -> str:
+def finish(program: Program) -> str:
     """Wait for the end of a program, and return what it printed, which is no error and no word of ours."""
     assert program.wait(90) == 0, program.text()
     text = program.text()

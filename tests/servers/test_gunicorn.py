@@ -6,9 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
-import ssl
-import subprocess
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,9 +13,11 @@ from pathlib import Path
 import pytest
 
 import brockman
-from tests.conftest import eventually
-from tests.servers.running import RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.support.programs import Program, assert_exact, drive, find_program, free_port, running
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer
+from tests.support.tls import TlsServer, make_certificates
+from tests.support.waiting import eventually
 
 HALF = 1000  # requests before the reload, and while it goes on
 LAST = 100  # requests between the reload and the stop
@@ -56,7 +55,7 @@ EARLY = "import requests\n"
 class Gunicorn:
     """Gunicorn with the application; what became of its workers is read from its log."""
 
-    def __init__(self, started: Running, port: int) -> None:
+    def __init__(self, started: Program, port: int) -> None:
         self.started = started
         self.port = port
 
@@ -95,7 +94,13 @@ def gunicorn(folder: Path, server: RecordingServer, *options: str, **environment
     early = "" if "--worker-class=gevent" in options else EARLY
     (folder / "gunicorn.conf.py").write_text(early + CONFIG)
     port = free_port()
-    command = [program("gunicorn"), f"--workers={WORKERS}", f"--bind=127.0.0.1:{port}", *options, "site_app:app"]
+    command = [
+        find_program("gunicorn"),
+        f"--workers={WORKERS}",
+        f"--bind=127.0.0.1:{port}",
+        *options,
+        "site_app:app",
+    ]
     environment["XDG_RUNTIME_DIR"] = str(folder)  # for its control socket
     with running(command, folder, server, port, **environment) as started:
         yield Gunicorn(started, port)
@@ -132,33 +137,10 @@ def test_nothing_is_lost_or_doubled(server: RecordingServer, tmp_path: Path, wor
         assert str(Path(brockman.__file__).parent) not in site.started.text()
 
 
-class TlsServer(RecordingServer):
-    """Speaks HTTPS, with a certificate of its own making."""
-
-    def __init__(self, folder: Path) -> None:
-        self.certificate, key = folder / "certificate.pem", folder / "key.pem"
-        what = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
-        files = ["-keyout", str(key), "-out", str(self.certificate), "-addext", "subjectAltName=IP:127.0.0.1"]
-        subprocess.run([program("openssl"), *what, *files], check=True, capture_output=True)
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(self.certificate, key)
-        super().__init__()
-        self.endpoint = self.endpoint.replace("http", "https", 1)
-
-    def _serve(self, connection: socket.socket, number: int) -> None:
-        self._open.discard(connection)
-        try:
-            wrapped = self._context.wrap_socket(connection, server_side=True)
-        except OSError:
-            connection.close()
-            return
-        self._open.add(wrapped)
-        super()._serve(wrapped, number)
-
-
 @pytest.fixture
 def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
     """A server that accepts everything over TLS."""
+    make_certificates(tmp_path)
     recording = TlsServer(tmp_path)
     yield recording
     recording.stop()
@@ -167,7 +149,7 @@ def tls_server(tmp_path: Path) -> Iterator[TlsServer]:
 def test_workers_that_gevent_patches_late_speak_tls(tls_server: TlsServer, tmp_path: Path) -> None:
     """With --preload, gevent patches `ssl` when it was imported already, and triggers arrive all the same."""
     options = ["--worker-class=gevent", "--preload"]
-    with gunicorn(tmp_path, tls_server, *options, REQUESTS_CA_BUNDLE=str(tls_server.certificate)) as site:
+    with gunicorn(tmp_path, tls_server, *options, REQUESTS_CA_BUNDLE=str(tmp_path / "ca.pem")) as site:
         site.drive(LAST)
         assert site.started.stop(within=GRACEFUL) == 0
         assert_exact(site.started, tls_server, at_least=LAST)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.servers.running import RECORDING, assert_exact, running
+from tests.support.programs import assert_exact, running
+from tests.support.scripts import RECORDING
 
 WARNING = "no thread is started in a sub-interpreter"
 

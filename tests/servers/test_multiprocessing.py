@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.servers.running import RECORDING, assert_exact, free_port, running
+from tests.support.programs import assert_exact, free_port, running
+from tests.support.scripts import RECORDING
 
 pytestmark = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 

@@ -7,16 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.running import RECORDING, assert_exact, free_port, program, running
+from tests.support.programs import assert_exact, find_program, free_port, running
+from tests.support.redis_server import redis_server
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer
 
 redis = pytest.importorskip("redis")
 rq = pytest.importorskip("rq")
 
-# How many jobs of each task.
+# The number of jobs of each task.
 JOBS = {"block": 50, "decorated": 10, "fails": 5}
 
-# The interval is never over: nothing leaves by itself.
+# The interval never elapses: nothing is sent by itself.
 TASKS = (
     RECORDING
     + """
@@ -37,7 +39,7 @@ def fails(name):
 """
 )
 
-# What `rq worker --config` imports before it forks: all that the jobs need, or what of it is slow and not ours.
+# Imported by `rq worker --config` before it forks: all that the jobs need, or the slow part that is not ours.
 SETTINGS = """
 import tasks
 
@@ -50,11 +52,9 @@ import requests
 
 @pytest.fixture
 def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
-    """A Redis of our own."""
-    folder, port = tmp_path / "redis", free_port()
-    folder.mkdir()
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    with running([program("redis-server"), *options], folder, server, port):
+    """The port of a Redis for this test."""
+    port = free_port()
+    with redis_server(tmp_path / "redis", server, port):
         yield port
 
 
@@ -77,7 +77,7 @@ def test_jobs_lose_nothing(server: RecordingServer, tmp_path: Path, redis_port: 
     jobs = enqueue(redis_port)
     assert jobs == sum(JOBS.values())
     url = f"redis://127.0.0.1:{redis_port}"
-    command = [program("rq"), "worker", "--burst", "--url", url, "--config", "settings"]
+    command = [find_program("rq"), "worker", "--burst", "--url", url, "--config", "settings"]
     with running(command, tmp_path, server) as worker:
         assert worker.wait(120) == 0
         assert_exact(worker, server, at_least=jobs)

@@ -12,9 +12,11 @@ import pytest
 
 from brockman.asgi import Application, DeliverOnShutdown, Message, Receive, Send
 from brockman.client import FocusLabClient
-from tests.conftest import eventually, record
-from tests.servers.running import RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.support.client import record
+from tests.support.programs import Program, assert_exact, drive, find_program, free_port, running
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
 REQUESTS = 60
 
@@ -56,17 +58,17 @@ app = DeliverOnShutdown(Starlette(routes=[Route("/", page)], lifespan=lifespan))
 
 
 @contextlib.contextmanager
-def uvicorn(folder: Path, server: RecordingServer, code: str, workers: int) -> Iterator[tuple[Running, int]]:
+def uvicorn(folder: Path, server: RecordingServer, code: str, workers: int) -> Iterator[tuple[Program, int]]:
     """Run an application for the length of a block, from when all workers have started; give its port, too."""
     (folder / "site_app.py").write_text(START + code)
     port = free_port()
-    command = [program("uvicorn"), "--workers", str(workers), "--port", str(port), "site_app:app"]
+    command = [find_program("uvicorn"), "--workers", str(workers), "--port", str(port), "site_app:app"]
     with running(command, folder, server, port) as started:
         assert eventually(lambda: started.text().count("startup complete") == workers, 60), started.text()
         yield started, port
 
 
-def told(program: Running, what: str) -> int:
+def told(program: Program, what: str) -> int:
     """Return how many processes have recorded such a trigger."""
     return sum(name.startswith(what) for name in program.recorded())
 
@@ -109,7 +111,7 @@ def test_a_server_learns_that_the_application_cannot_start(
 ) -> None:
     """An application that fails at its startup ends the server, as it does without the hook; nothing is lost."""
     (tmp_path / "site_app.py").write_text(START + FAILS.replace("{}", how))
-    command = [program("uvicorn"), "--lifespan", "on", "--port", str(free_port()), "site_app:app"]
+    command = [find_program("uvicorn"), "--lifespan", "on", "--port", str(free_port()), "site_app:app"]
     with running(command, tmp_path, server) as started:
         assert started.wait(within=20) == 3  # uvicorn's status for it
         assert "no database" in started.text()

@@ -20,9 +20,10 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import eventually
-from tests.servers.running import PYTHONPATH, RECORDING, Running, assert_exact, drive, free_port, program, running
+from tests.support.programs import PYTHONPATH, Program, assert_exact, drive, find_program, free_port, running
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply, silence
+from tests.support.waiting import eventually
 
 APP = (
     RECORDING
@@ -60,7 +61,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into wha
 class Server:
     """A uWSGI that runs, with a look into its workers."""
 
-    def __init__(self, running: Running, port: int, stats_port: int, processes: int) -> None:
+    def __init__(self, running: Program, port: int, stats_port: int, processes: int) -> None:
         self.running = running
         self.port = port
         self._stats_port = stats_port
@@ -107,7 +108,7 @@ def uwsgi(
     port, stats_port = free_port(), free_port()
     environment = {"AT_IMPORT": "1", "FL_FLUSH_INTERVAL": "0.2", **more}
     if not old:
-        command = [program("uwsgi")]
+        command = [find_program("uwsgi")]
     elif place := os.environ.get("UWSGI_WITHOUT_THREADS"):
         command = [sys.executable, f"{place}/bin/uwsgi"]
         environment["PYTHONPATH"] = f"{PYTHONPATH}:{place}"

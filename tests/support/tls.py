@@ -39,6 +39,7 @@ class TlsServer(RecordingServer):
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.load_cert_chain(folder / "server.pem", folder / "key.pem")
         super().__init__()
+        self.endpoint = self.endpoint.replace("http", "https", 1)
 
     def hang_up(self):
         """Close every connection that is open; `SSLSocket.shutdown` would pull TLS away from under a read."""

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.conftest import KEY
+from tests.support.client import KEY
 from tests.support.server import Reply, silence
 
 SCRIPT = """

@@ -23,8 +23,9 @@ from brockman.transport import Answer
 from brockman.transport.console import ConsoleTransport
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually, record
+from tests.support.client import KEY, record
 from tests.support.server import RecordingServer, Reply, cut, drip, reset, silence
+from tests.support.waiting import eventually
 
 
 @pytest.fixture

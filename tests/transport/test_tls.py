@@ -17,9 +17,10 @@ from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
-from tests.conftest import KEY, eventually, law_holds, record
+from tests.support.client import KEY, law_holds, record
 from tests.support.server import reset
 from tests.support.tls import LATE, PASSWORD, TlsServer, Way, make_certificates
+from tests.support.waiting import eventually
 
 WAYS = ["direct", "http", "https", "socks5h"]
 
@@ -48,6 +49,17 @@ def way(request, folder, monkeypatch):
     yield way
     way.stop()
     server.stop()
+
+
+def connections_to(port: int) -> list[socket.socket]:
+    """Return the sockets of this process that are connected to a port of this machine."""
+    found = []
+    for opened in gc.get_objects():
+        if issubclass(type(opened), socket.socket):
+            with contextlib.suppress(OSError):  # it is closed, or listens
+                if opened.getpeername()[1] == port:
+                    found.append(opened)
+    return found
 
 
 @pytest.fixture
@@ -79,9 +91,8 @@ def test_triggers_arrive_once_over_one_connection(way, folder, monkeypatch):
 def test_a_body_does_not_wait_for_the_headers_to_be_acknowledged(way, transport):
     """Also through a proxy, Nagle's algorithm holds no request back."""
     transport.send(b"{}")
-    connection = next(filter(None, (idle for pool in transport._pools() for idle in pool.pool.queue)))
-    opened = getattr(connection.sock, "socket", connection.sock)
-    assert opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    (connection,) = connections_to(way.port)
+    assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])

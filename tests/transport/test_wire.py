@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import pytest
 
 from brockman import exceptions
-from tests.conftest import KEY, record
+from tests.support.client import KEY, record
 from tests.support.server import Reply
 
 
