@@ -1,4 +1,4 @@
-"""What a client learns of its endpoint, and that it forgets after an hour. The clock is passed in."""
+"""The limits of an endpoint: remembered for an hour, by a clock that is passed in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from brockman.delivery.endpoint import FORGET_AFTER, EndpointLimits
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that a test sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -27,15 +27,15 @@ def limits(clock):
     return EndpointLimits(1000, clock)
 
 
-def test_a_new_client_knows_nothing(limits):
-    """At first arrays of the full size are tried, and none is known to work."""
+def test_no_limit_is_known_at_first(limits):
+    """Arrays of the full size are tried, and none is known to work."""
     assert limits.singles_only is False
     assert limits.max_bytes == 1000
     assert limits.arrays_work is False
 
 
 def test_an_array_is_tried_again_after_an_hour(limits, clock):
-    """A server that knows no arrays gets single objects for an hour, to the second."""
+    """A server that accepts no arrays gets single objects for an hour, to the second."""
     limits.remember_singles_only()
     assert limits.singles_only is True
     clock.now += 3599
@@ -44,8 +44,8 @@ def test_an_array_is_tried_again_after_an_hour(limits, clock):
     assert limits.singles_only is False
 
 
-def test_the_hour_begins_anew_when_arrays_are_refused_again(limits, clock):
-    """Each refusal counts from its own time."""
+def test_the_hour_starts_again_when_arrays_are_rejected_again(limits, clock):
+    """The hour is counted from the last rejection."""
     limits.remember_singles_only()
     clock.now += FORGET_AFTER - 1
     limits.remember_singles_only()
@@ -56,7 +56,7 @@ def test_the_hour_begins_anew_when_arrays_are_refused_again(limits, clock):
 
 
 def test_a_smaller_limit_is_remembered_for_an_hour(limits, clock):
-    """A body that was too large halves the limit, for an hour."""
+    """The limit is half the size of the body that was too large, for an hour."""
     limits.remember_size(900)
     assert limits.max_bytes == 450
     clock.now += 3599
@@ -66,28 +66,28 @@ def test_a_smaller_limit_is_remembered_for_an_hour(limits, clock):
 
 
 def test_the_limit_only_falls(limits):
-    """A lesson of a larger body that is told late does not raise the limit again."""
+    """The rejection of a larger body that is noted later does not raise the limit."""
     limits.remember_size(200)
     limits.remember_size(900)
     assert limits.max_bytes == 100
 
 
 def test_the_limit_never_exceeds_the_option(limits):
-    """`max_batch_bytes` stays the most, however large the body that was refused."""
+    """`max_batch_bytes` stays the upper bound, however large the body that was rejected."""
     limits.remember_size(1_000_000)
     assert limits.max_bytes == 1000
 
 
-def test_a_forgotten_limit_does_not_come_back(limits, clock):
-    """After an hour the next lesson starts from the option, not from the old limit."""
+def test_an_expired_limit_does_not_return(limits, clock):
+    """After an hour a new limit starts from the option, not from the old limit."""
     limits.remember_size(20)
     clock.now += FORGET_AFTER
     limits.remember_size(900)
     assert limits.max_bytes == 450
 
 
-def test_the_lessons_are_independent(limits):
-    """A limit says nothing about arrays, nor the other way round."""
+def test_the_limits_are_independent(limits):
+    """A limit in bytes changes nothing about arrays, nor the other way round."""
     limits.remember_size(500)
     assert limits.singles_only is False
     limits.remember_singles_only()

@@ -1,4 +1,4 @@
-"""What delivery does with every answer: the status table of the API, halving, verdicts, holding, learning."""
+"""Delivery, answer by answer: the status table of the API, halving, partial answers, holding, limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_server_that_knows_no_arrays_gets_single_objects_at_once(status):
 
 
 def test_after_an_hour_an_array_is_tried_again():
-    """What was learned about arrays is forgotten after an hour: the server may have learned them meanwhile."""
+    """That a server takes no arrays is remembered for an hour only: it may have been updated meanwhile."""
     knows_arrays = False
     bench = Bench(lambda body: Answer(400) if is_array(body) and not knows_arrays else OK)
     bench.deliver(4)
@@ -283,7 +283,7 @@ def test_a_207_that_cannot_be_read_is_asked_for_again_in_halves():
 
 
 def test_what_is_in_flight_when_time_is_over_stays_in_flight():
-    """When the client gives up, what is not settled is still there to be counted."""
+    """Triggers that are not settled when the client closes are still there to be counted."""
     bench = Bench(lambda body: Answer(503), max_waits=2)
     bench.deliver(5)
     assert (bench.buffer.in_flight, bench.counters.delivered, bench.counters.rejected) == (5, 0, 0)

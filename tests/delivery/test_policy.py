@@ -1,4 +1,4 @@
-"""What an answer means, and how long to wait: the table of the wire, written out again."""
+"""The outcome of every answer, and the delay before a retry: the table of the API, written out again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from brockman.delivery.policy import Outcome, backoff, classify, parse_date, parse_retry_after, setup_delay
 
-# Every status, by what it means. What the API's table does not name is decided by whose fault it can be.
-RULINGS: dict[int, Outcome] = {
+# The outcome of every status. One that the API's table does not name is decided by whose fault it can be.
+OUTCOMES: dict[int, Outcome] = {
     **dict.fromkeys(range(100, 200), Outcome.MISCONFIGURED),
     **dict.fromkeys(range(200, 300), Outcome.ACCEPTED),
     **dict.fromkeys(range(300, 400), Outcome.MISCONFIGURED),
@@ -41,7 +41,7 @@ RULINGS: dict[int, Outcome] = {
     407: Outcome.MISCONFIGURED,
     410: Outcome.MISCONFIGURED,
     511: Outcome.MISCONFIGURED,
-    # not in the API's table: a content network says that the origin is away
+    # not in the API's table: a content network reports that the origin is unreachable
     521: Outcome.UNAVAILABLE,
     522: Outcome.UNAVAILABLE,
     523: Outcome.UNAVAILABLE,
@@ -67,12 +67,12 @@ def _local_time(request, monkeypatch):
 @pytest.mark.parametrize("body", [b"", b'{"id": 1}'])
 def test_every_status_means_what_the_table_says(content_type, body):
     """From 100 to 599, with and without a body."""
-    assert {status: classify(status, content_type, body) for status in range(100, 600)} == RULINGS
+    assert {status: classify(status, content_type, body) for status in range(100, 600)} == OUTCOMES
 
 
 @pytest.mark.parametrize("status", [-1, 0, 7, 99, 600, 999])
-def test_what_is_no_http_status_discards_nothing(status):
-    """An answer that no HTTP server gives counts as the set-up being wrong: everything is held."""
+def test_an_invalid_status_is_misconfigured(status):
+    """A status that no HTTP server sends drops nothing: the setup is wrong, and everything is held."""
     assert classify(status) is Outcome.MISCONFIGURED
 
 
@@ -103,14 +103,14 @@ def test_an_empty_answer_is_a_success_whatever_its_type(content_type):
 
 
 def test_a_trigger_that_quotes_html_is_still_a_success():
-    """Only an answer that begins as a page is one."""
+    """Only an answer that begins like a page is taken for one."""
     assert classify(201, "application/json", b'{"object": "<html>"}') is Outcome.ACCEPTED
 
 
 def test_a_page_with_an_error_status_means_the_error():
-    """Frameworks answer an error with a page: the status counts."""
+    """Frameworks send a page with an error: the status counts."""
     for status in range(300, 600):
-        assert classify(status, "text/html", PORTAL) is RULINGS[status]
+        assert classify(status, "text/html", PORTAL) is OUTCOMES[status]
 
 
 @settings(deadline=None, database=None)
@@ -118,8 +118,8 @@ def test_a_page_with_an_error_status_means_the_error():
 @example(1, 0.5, 60.0, 0.999)
 @example(10**400, 0.5, 60.0, 0.5)
 @example(2**63, 1e308, 1e308, 0.999)
-def test_a_wait_is_anywhere_up_to_the_bound(failures, base, cap, drawn):
-    """The draw is stretched over 0 to base * 2 ** (failures - 1), at most the cap, however long the outage."""
+def test_a_delay_is_drawn_from_zero_to_the_bound(failures, base, cap, drawn):
+    """It is the draw times min(cap, base * 2 ** (failures - 1)), however long the outage."""
     doublings = min(failures - 1, 60)  # 2 ** 60 seconds outlast the sun
     assert backoff(failures, base, cap, lambda: drawn) == drawn * min(cap, base * 2.0**doublings)
 
@@ -131,11 +131,11 @@ def test_the_defaults_double_from_half_a_second_to_a_minute():
 
 
 def test_the_jitter_is_full():
-    """The shortest wait is none: clients that failed together do not come back together."""
+    """The shortest delay is 0: clients that failed together do not retry together."""
     assert backoff(7, 0.5, 60.0, lambda: 0.0) == 0.0
 
 
-def test_a_wrong_set_up_is_tried_slowly():
+def test_a_wrong_setup_is_retried_slowly():
     """From 30 seconds, doubling to 5 minutes, and no more, however often."""
     assert [setup_delay(failures) for failures in range(1, 8)] == [30, 60, 120, 240, 300, 300, 300]
     assert setup_delay(10**400) == 300
@@ -187,13 +187,13 @@ def test_a_wrong_set_up_is_tried_slowly():
     ids=lambda value: ascii(value)[:40],
 )
 def test_the_seconds_a_server_asks_for(header, seconds):
-    """Whole seconds are obeyed up to five minutes; what is neither seconds nor a date to come is passed over."""
+    """Whole seconds are obeyed up to five minutes; what is neither seconds nor a future date is ignored."""
     assert parse_retry_after(header, NOW) == seconds
 
 
 @pytest.mark.parametrize(("ahead", "seconds"), [(1, 1), (90, 90), (300, 300), (4000, 300), (0, None), (-1, None)])
 def test_a_date_is_measured_from_now(ahead, seconds):
-    """A `Retry-After` date means the time until then, at most five minutes; one that has passed means nothing."""
+    """A `Retry-After` date means the time until then, at most five minutes; a past date is ignored."""
     when = datetime.fromtimestamp(NOW, timezone.utc) + timedelta(seconds=ahead)
     assert parse_retry_after(format_datetime(when, usegmt=True), NOW) == seconds
 
@@ -206,13 +206,13 @@ def test_a_date_is_measured_from_now(ahead, seconds):
     ids=["IMF-fixdate", "RFC 850", "asctime"],
 )
 def test_all_three_http_dates_are_utc(text):
-    """RFC 9110, 5.6.7: a recipient accepts all three forms, and each is UTC, wherever the client runs."""
+    """RFC 9110, 5.6.7: a recipient accepts all three forms, each in UTC, in whatever time zone it runs."""
     assert parse_date(text) == HTTP_DATE_SECONDS
 
 
 @pytest.mark.parametrize("text", [None, "", "soon", "7", "Sun, 06 Nov 1994", "32 Foo"])
 def test_what_is_no_date_is_none(text):
-    """A header that is no date is passed over, not an error."""
+    """A header that is no date is ignored, not an error."""
     assert parse_date(text) is None
 
 
@@ -229,6 +229,6 @@ DATE_LIKE = st.lists(
 @example("6 Nov 94 08.49.37", NOW)
 @example("Nov 6", NOW)
 def test_no_header_of_a_server_is_an_error(header, now):
-    """Whatever a server sends, the wait is none of its making, or more than 0 and at most 300 seconds."""
+    """Whatever a server sends is ignored, or a delay above 0 and of at most 300 seconds."""
     seconds = parse_retry_after(header, now)
     assert seconds is None or 0 < seconds <= 300

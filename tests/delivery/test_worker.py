@@ -1,4 +1,4 @@
-"""When the flusher sends, waits, wakes and stops."""
+"""The worker: its sending, waiting, waking and stopping."""
 
 from __future__ import annotations
 
@@ -15,19 +15,16 @@ from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually, law_holds, record
+from tests.support.client import KEY, law_holds, record, worker_threads
 from tests.support.server import Reply, reset, silence
-
-
-def flusher_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "brockman-worker"]
+from tests.support.waiting import eventually
 
 
 def test_nothing_starts_before_the_first_trigger(make_client, server):
     """A client that records nothing has no thread and no connection, also when it is flushed and closed."""
     client = make_client()
     assert client.flush()
-    assert flusher_threads() == []
+    assert worker_threads() == []
     assert client.close()
     assert server.connections == 0
 
@@ -59,12 +56,12 @@ def test_a_lone_trigger_goes_within_the_interval(make_client, server):
     assert server.requests[0].at - started >= 0.25
 
 
-def test_an_idle_flusher_sleeps(make_client, server):
+def test_an_idle_worker_sleeps(make_client, server):
     """With nothing to do the thread uses no processor time at all: it waits without polling."""
     client = make_client()
     record(client, 1)
     assert client.flush()
-    (thread,) = flusher_threads()
+    (thread,) = worker_threads()
     clock = time.pthread_getcpuclockid(thread.ident)
     half_a_second = threading.Event()
 
@@ -89,7 +86,7 @@ def test_flush_cuts_a_backoff_wait_short_for_one_attempt(make_client, server):
     assert client.flush(20)
 
 
-def test_flush_does_not_cut_short_what_the_server_asked_for(make_client, server):
+def test_flush_does_not_cut_retry_after_short(make_client, server):
     """Retry-After is obeyed; close makes one last attempt all the same."""
     server.respond = lambda request: Reply(503, headers={"Retry-After": "300"})
     client = make_client()
@@ -173,7 +170,7 @@ def test_flushes_from_many_threads_all_return(make_client, server):
 
 
 def test_flush_and_close_inside_a_callback_do_not_wait_for_themselves(server, make_client):
-    """A callback runs in the flusher's thread: flush and close return there at once."""
+    """A callback runs in the worker thread: flush and close return there at once."""
     server.respond = lambda request: Reply(400)
     results = []
 
@@ -199,10 +196,10 @@ def test_a_callback_that_raises_harms_nothing(server, make_client, failure, capl
     client = make_client(on_error=on_error)
     record(client, 1)
     assert client.flush()
-    (thread,) = flusher_threads()
+    (thread,) = worker_threads()
     record(client, 5, 1)
     assert client.flush()
-    assert flusher_threads() == [thread]
+    assert worker_threads() == [thread]
     assert client.stats().delivered == 5
     assert f"on_error raised {failure.__name__}" in caplog.text
     assert "secret text" not in caplog.text
@@ -227,7 +224,7 @@ def test_a_transport_that_raises_anything_loses_nothing(caplog):
 
 
 def test_triggers_leave_when_no_thread_can_be_started():
-    """When the system gives no thread, record_trigger works, and flush and close send in the caller's."""
+    """If no thread can be started, record_trigger works, and flush and close send in the caller's thread."""
     from brockman.delivery.pipeline import Pipeline
     from brockman.options import Options
 
@@ -245,7 +242,7 @@ def test_triggers_leave_when_no_thread_can_be_started():
     assert [trigger["n"] for trigger in transport.triggers] == [1, 1, 2]
 
 
-def test_time_that_a_test_froze_freezes_nothing_here(make_client, server):
+def test_frozen_time_does_not_stop_delivery(make_client, server):
     """Under freeze_time a trigger is recorded with the frozen time, retried, flushed and closed as ever."""
     replies = iter([503, 503])
     server.respond = lambda request: Reply(next(replies, 201))
@@ -279,7 +276,7 @@ def test_a_client_imported_under_frozen_time_still_flushes():
 
 
 def test_a_client_that_is_dropped_delivers_and_leaves_no_thread(server):
-    """Nobody holds the client any more: what it recorded is delivered, then its thread ends."""
+    """Once no reference to the client is left, its triggers are delivered, and its thread ends."""
     client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.2)
     record(client, 5)
     watch = weakref.ref(client)
@@ -287,7 +284,7 @@ def test_a_client_that_is_dropped_delivers_and_leaves_no_thread(server):
     gc.collect()
     assert watch() is None
     server.wait_until(lambda s: len(s.triggers) == 5)
-    assert eventually(lambda: flusher_threads() == [])
+    assert eventually(lambda: worker_threads() == [])
 
 
 def test_close_is_idempotent_and_counts_what_comes_later(make_client, server, caplog):
@@ -312,11 +309,11 @@ def test_a_with_block_closes(server):
     assert client.stats().delivered == 5
 
 
-def test_close_gives_up_in_time_and_says_how_many_were_lost(make_client, server, caplog):
-    """A dead server does not hold close: the rest is counted under shutdown, told to on_drop and logged."""
-    told = []
+def test_close_returns_in_time_and_logs_how_many_were_lost(make_client, server, caplog):
+    """A dead server does not hold up close: the rest is counted as shutdown, passed to on_drop and logged."""
+    dropped = []
     server.respond = lambda request: Reply(act=silence)
-    client = make_client(on_drop=lambda reason, body: told.append(reason))
+    client = make_client(on_drop=lambda reason, body: dropped.append(reason))
     record(client, 30)
     started = time.monotonic()
     result = client.close(0.3)
@@ -324,14 +321,14 @@ def test_close_gives_up_in_time_and_says_how_many_were_lost(make_client, server,
     assert result.pending == 30
     assert not result
     assert client.stats().dropped == {"shutdown": 30}
-    assert told == ["shutdown"] * 30
+    assert dropped == ["shutdown"] * 30
     assert "30 triggers not delivered" in caplog.text
     assert law_holds(client, 30)
     server.hang_up()
 
 
 def test_an_answer_that_comes_after_close_changes_no_count(server):
-    """What close has given up stays given up, even if its answer arrives a moment later."""
+    """Triggers dropped by close stay dropped, even if their answer arrives a moment later."""
     gate = threading.Event()
 
     def answer(body: bytes) -> Answer:
@@ -343,7 +340,7 @@ def test_an_answer_that_comes_after_close_changes_no_count(server):
     assert eventually(lambda: client.stats().in_flight == 5)
     assert not client.close(0.1)
     gate.set()
-    assert eventually(lambda: flusher_threads() == [])
+    assert eventually(lambda: worker_threads() == [])
     assert (client.stats().delivered, client.stats().dropped) == (0, {"shutdown": 5})
 
 
@@ -386,7 +383,7 @@ def test_a_transport_that_raises_where_no_thread_can_be_had_harms_no_caller(monk
 
 
 def test_a_thread_is_started_again_when_one_can_be_had(monkeypatch):
-    """After a flush in the caller's thread, for want of another, the interval holds again."""
+    """After a flush in the caller's thread, the interval is kept again."""
     import _thread
 
     real = _thread.start_new_thread
@@ -448,13 +445,13 @@ def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
     )
     record(client, 3)
     assert eventually(lambda: sum(client.stats().dropped.values()) == 2)
-    assert eventually(lambda: flusher_threads() == [])
+    assert eventually(lambda: worker_threads() == [])
     assert (client.stats().rejected, client.stats().dropped) == (1, {"shutdown": 2})
     assert Faulty.sends < 10
 
 
 def test_nothing_is_sent_after_close_has_returned(server):
-    """A stale connection found out too late is not sent over again, and no connection stays open."""
+    """A stale connection detected after close is not retried, and no connection stays open."""
 
     def reset_later(server, connection):
         server.late.wait(20)
@@ -470,14 +467,14 @@ def test_nothing_is_sent_after_close_has_returned(server):
     assert not client.close(0.1)
     after = client.stats()
     server.late.set()
-    assert eventually(lambda: flusher_threads() == [])
+    assert eventually(lambda: worker_threads() == [])
     assert len(server.requests) == 2
     assert client.stats().batches == after.batches == 1
-    assert eventually(lambda: not server._open)
+    assert eventually(lambda: not server.open_connections)
 
 
 def test_a_slow_on_drop_does_not_hold_close():
-    """All are counted; those that there was no time to tell of are told in the log."""
+    """All are counted; the log says for how many on_drop was not called."""
     client = FocusLabClient(
         api_key=KEY,
         transport=MemoryTransport(lambda body: ConnectionFailed("x")),
@@ -491,8 +488,8 @@ def test_a_slow_on_drop_does_not_hold_close():
 
 
 @pytest.mark.parametrize("timeout", [float("nan"), -1, 0])
-def test_a_timeout_that_is_no_time_does_not_wait(timeout, server):
-    """nan and less than nothing are nothing; None is for ever, for close as for flush."""
+def test_nan_and_negative_timeouts_do_not_wait(timeout, server):
+    """nan and negative numbers are taken as 0, None as no limit, by close and by flush."""
     server.respond = lambda request: Reply(act=silence)
     client = FocusLabClient(api_key=KEY, endpoint=server.endpoint)
     record(client, 1)
@@ -537,7 +534,7 @@ def test_recorded_never_goes_back():
 
 
 def test_connections_of_a_client_that_is_gone_are_closed_at_once(server):
-    """Without waiting for the collector of cycles: the thread that ends closes them."""
+    """Without waiting for the garbage collector: the thread that ends closes them."""
     gc.disable()
     try:
         for _ in range(20):
@@ -545,6 +542,6 @@ def test_connections_of_a_client_that_is_gone_are_closed_at_once(server):
             record(client, 1)
             assert client.flush(10)
             del client
-        assert eventually(lambda: not server._open)
+        assert eventually(lambda: not server.open_connections)
     finally:
         gc.enable()

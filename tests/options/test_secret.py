@@ -1,4 +1,4 @@
-"""The API key: given out by `reveal` only, shown by nothing else."""
+"""The API key: returned by `reveal` only, shown by nothing else."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
 from brockman.options.secret import Secret
+from tests.support.client import KEY
 
-KEY = "da9dcaa0364541498d4ae6b4865cf395"
+UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"  # a key that stands in no traceback of this file
 
 
 def shown_by(error: BaseException) -> str:
@@ -32,7 +33,7 @@ def shown_by(error: BaseException) -> str:
     return "\n".join(texts)
 
 
-def test_only_reveal_gives_it_out():
+def test_only_reveal_returns_it():
     """`reveal` returns the key as it was given."""
     assert Secret(KEY).reveal() == KEY
 
@@ -82,8 +83,8 @@ def test_equal_keys_are_equal():
     assert Secret(KEY) != KEY
 
 
-def test_it_hides_itself_in_a_text():
-    """A server or a library that quotes the key in its words gets it replaced, everywhere."""
+def test_it_is_replaced_in_a_text():
+    """Each occurrence in the message of a server or library is replaced."""
     text = f"no such key {KEY}, ({KEY})"
     assert Secret(KEY).hide_in(text) == "no such key <api key>, (<api key>)"
 
@@ -107,8 +108,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=ascii)
-def test_a_wrong_key_is_refused_and_never_quoted(wrong):
-    """What cannot be a header value is refused in words that say what is wrong, and hold nothing of it."""
+def test_a_wrong_key_is_an_error_that_does_not_quote_it(wrong):
+    """A text that cannot be a header value is an error that says what is wrong, and shows nothing of the text."""
     with pytest.raises(ValueError, match=r"^(a|with|made) ?\w* ") as caught:
         Secret(wrong)
     shown = shown_by(caught.value)
@@ -120,7 +121,7 @@ def test_a_wrong_key_is_refused_and_never_quoted(wrong):
 @given(st.text(st.characters(max_codepoint=0x2FF)))
 @example("key with spaces within")
 @example("cl\u00e9")
-def test_what_is_accepted_is_a_header_value(text):
+def test_every_accepted_key_is_a_header_value(text):
     """Every key that is accepted can be sent as it is, on one line; every visible ASCII text is accepted."""
     try:
         value = Secret(text).reveal()
@@ -152,6 +153,3 @@ def test_a_key_that_is_given_as_text_is_hidden_at_once():
         FocusLabClient(UNSEEN, flush_interval="soon")
     trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert UNSEEN not in "".join(trace.format())
-
-
-UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"

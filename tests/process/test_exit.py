@@ -1,4 +1,4 @@
-"""The end of a process: what was recorded leaves, or is counted, within shutdown_timeout."""
+"""The exit of a process: every trigger is delivered, or counted, within shutdown_timeout."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ print("stop", flush=True)
 WATCHDOG = "import faulthandler; faulthandler.dump_traceback_later(45, exit=True)\n"
 REPORT = """
 import atexit
-def tell():
+def report():
     s = client.stats()
     assert s.recorded == s.delivered + s.rejected + sum(s.dropped.values()) + s.queued + s.in_flight
     print(s.recorded, s.delivered, dict(s.dropped), s.queued, s.in_flight)
@@ -35,7 +35,7 @@ def tell():
 
 def run(endpoint: str, timeout: float, count: int, more: str = "") -> tuple[float, str, str, int]:
     """Run the script; return the seconds from its last line to its end, its output, its log and its status."""
-    script = SCRIPT.replace("client =", REPORT + "atexit.register(tell)\nclient =", 1) + more
+    script = SCRIPT.replace("client =", REPORT + "atexit.register(report)\nclient =", 1) + more
     return run_script(script, KEY, endpoint, str(timeout), str(count))
 
 
@@ -70,7 +70,7 @@ def test_a_script_that_just_ends_delivers_everything(server, more, status):
 
 @pytest.mark.parametrize("kind", ["refused", "silence", "drip", "503"])
 def test_a_dead_endpoint_does_not_hold_the_exit(server, kind):
-    """Out within shutdown_timeout + 1 s with 10 000 triggers waiting; the log says how many were lost."""
+    """Over within shutdown_timeout + 1 s with 10 000 triggers waiting; the log says how many were lost."""
     replies = {"silence": Reply(act=silence), "drip": Reply(act=drip), "503": Reply(503)}
     endpoint = server.endpoint
     if kind == "refused":
@@ -99,16 +99,16 @@ def test_all_clients_share_one_deadline(server):
     assert took < 0.5 + 1
 
 
-def test_an_idle_client_leaves_at_once(server):
-    """A client that has delivered everything, or recorded nothing, does not hold the exit."""
+def test_an_idle_client_does_not_delay_the_exit(server):
+    """A client that has delivered everything, or recorded nothing, takes no time to close."""
     for count in (0, 1):
         took, out, err, code = run(server.endpoint, 30, count, "client.flush()")
         assert took < 10
         assert (out, err, code) == (f"{count} {count} {{}} 0 0", "", 0)
 
 
-def test_the_first_trigger_of_a_process_may_come_in_its_last_hook(server):
-    """A client used for the first time while the process ends, before or after our own hook, still delivers."""
+def test_a_client_first_used_in_an_exit_hook_delivers(server):
+    """So it does in a hook that runs before ours, and in one that runs after it."""
     script = (
         "import atexit, sys\n"
         "from brockman.client import FocusLabClient\n"
@@ -124,8 +124,8 @@ def test_the_first_trigger_of_a_process_may_come_in_its_last_hook(server):
     assert sorted(trigger["action"] for trigger in server.triggers) == ["kept", "made"]
 
 
-def test_one_client_that_cannot_be_closed_does_not_take_the_others_with_it(server):
-    """A transport that raises on close is told in the log; every other client delivers."""
+def test_a_client_whose_close_fails_does_not_affect_the_others(server):
+    """A transport that raises on close is logged; every other client delivers."""
     script = (
         "import sys\n"
         "from brockman.client import FocusLabClient\n"
@@ -156,7 +156,7 @@ def test_a_short_shutdown_timeout_is_enough_for_a_healthy_server(server, timeout
     assert delivered == 5
 
 
-def test_a_finalizer_at_the_very_end_crashes_nothing():
+def test_a_finalizer_that_runs_last_crashes_nothing():
     """record_trigger, stats, flush and close in a __del__ that runs last: the exit status stays."""
     script = (
         "import sys, builtins\n"
@@ -176,8 +176,8 @@ def test_a_finalizer_at_the_very_end_crashes_nothing():
     assert "Traceback" not in err
 
 
-def test_what_a_client_without_a_thread_recorded_is_not_forgotten_with_it(server):
-    """No thread could be had and the client is gone: the end of the process still delivers."""
+def test_triggers_of_a_dropped_client_without_a_thread_are_delivered_at_exit(server):
+    """No thread can be started, and the client is gone: the exit of the process still delivers."""
     script = (
         "import _thread, gc, sys\n"
         "from brockman.client import FocusLabClient\n"

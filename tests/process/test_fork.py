@@ -16,7 +16,7 @@ FORKS = {"with the hooks of Python": os.fork, "without": lambda: ctypes.PyDLL(No
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it has threads, from other tests
 @pytest.mark.parametrize("fork", FORKS.values(), ids=FORKS)
 @pytest.mark.parametrize("make", [make_fork_flag, _PidFlag], ids=["page", "pid"])
-def test_a_child_sees_it_however_it_was_forked(make: Callable, fork: Callable[[], int]):
+def test_a_child_finds_it_cleared_however_it_was_forked(make: Callable, fork: Callable[[], int]):
     """1 in the process that made it, until it is set to 0; 0 in a child, whatever the parent does."""
     flag = make()
     assert flag[0] == 1

@@ -1,4 +1,4 @@
-"""Clients with the same settings are one: one buffer, one thread, one connection."""
+"""Clients with the same settings share one pipeline: one buffer, one thread, one connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually
 
 
 def test_clients_with_the_same_settings_share_everything(make_client, server):
-    """What one records, another one flushes and counts, over one connection and one thread."""
+    """One flushes and counts what the other records, over one connection and one thread."""
     first, second = make_client(), make_client()
     record(first, 3)
     record(second, 4, start=3)
@@ -26,14 +26,14 @@ def test_clients_with_the_same_settings_share_everything(make_client, server):
 
 @pytest.mark.parametrize("other", [{"flush_interval": 0.06}, {"on_drop": print}, {"api_key": "another"}])
 def test_one_different_setting_is_enough_to_share_nothing(make_client, other):
-    """Whatever the setting is: a client keeps to its own."""
+    """Whichever setting it is, the clients have separate pipelines."""
     first, second = make_client(), make_client(**other)
     record(first, 3)
     assert first.flush()
     assert (first.stats().delivered, second.stats().delivered) == (3, 0)
 
 
-def test_functions_are_the_same_if_they_are_the_same(make_client):
+def test_functions_are_compared_by_identity(make_client):
     """A method of one object is one setting however often it is looked up; that of an equal object is another."""
 
     class Sink(list):  # not hashable, and all empty ones are equal
@@ -72,7 +72,7 @@ def test_wrappers_of_one_method_are_different_settings(make_client) -> None:
     assert second.stats().delivered == 0
 
 
-def test_closing_one_gives_up_nothing_of_the_others(make_client, server):
+def test_closing_one_client_drops_nothing_of_the_others(make_client, server):
     """In an outage, close on one client waits and drops nothing; the other one delivers when it is over."""
     server.respond = lambda request: Reply(503)
     first, second = make_client(), make_client()
@@ -87,8 +87,8 @@ def test_closing_one_gives_up_nothing_of_the_others(make_client, server):
     assert law_holds(first, 5 + 1 + 1)
 
 
-def test_a_client_made_after_the_last_was_closed_begins_anew(make_client):
-    """The old one stays closed; the new one has counts of its own, and works."""
+def test_a_client_made_after_the_last_was_closed_starts_from_zero(make_client):
+    """The old client stays closed; the new one has counts of its own, and works."""
     first = make_client()
     record(first, 2)
     assert first.close()
@@ -99,7 +99,7 @@ def test_a_client_made_after_the_last_was_closed_begins_anew(make_client):
     assert first.record_trigger("x", "viewed", "page") is False
 
 
-def test_a_client_that_joins_while_the_last_one_closes_loses_nothing(server):
+def test_a_client_made_while_the_last_one_closes_loses_nothing(server):
     """Made, used and closed from many threads at once, with the same settings: every trigger is received once."""
     done = []
 
@@ -119,7 +119,7 @@ def test_a_client_that_joins_while_the_last_one_closes_loses_nothing(server):
     assert sorted(trigger["variables"]["n"] for trigger in server.triggers) == list(range(600))
 
 
-def test_a_client_that_nobody_holds_leaves_its_thread_to_the_next_one(server):
+def test_a_dropped_client_leaves_its_thread_to_the_next_one(server):
     """Made and dropped one after the other, as in views, clients use one connection; then the thread ends."""
     for number in range(30):
         client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, flush_interval=0.001)
@@ -133,7 +133,7 @@ def test_a_client_that_nobody_holds_leaves_its_thread_to_the_next_one(server):
 
 
 def test_a_client_with_a_transport_of_its_own_shares_nothing():
-    """Two clients given a transport each, and otherwise the same settings, send through their own."""
+    """Two clients with a transport each, and otherwise the same settings, send through their own."""
     transports = [MemoryTransport(), MemoryTransport()]
     clients = [FocusLabClient(api_key=KEY, transport=transport) for transport in transports]
     for number, client in enumerate(clients):
@@ -142,8 +142,8 @@ def test_a_client_with_a_transport_of_its_own_shares_nothing():
     assert [len(transport.triggers) for transport in transports] == [1, 2]
 
 
-def test_a_disabled_client_may_be_closed_and_counts_what_it_refuses():
-    """It takes nothing, starts nothing, and says so in its counts."""
+def test_a_disabled_client_counts_what_it_drops():
+    """It accepts nothing, starts nothing, and can be closed."""
     client = FocusLabClient(enabled=False)
     record(client, 3)
     assert client.stats().dropped == {"disabled": 3}
@@ -151,8 +151,8 @@ def test_a_disabled_client_may_be_closed_and_counts_what_it_refuses():
     assert worker_threads() == []
 
 
-def test_close_waits_for_the_server_only_as_long_as_it_may(make_client, server):
-    """The last of two clients that closes gives up what is left, and counts it."""
+def test_the_last_close_drops_what_is_left_after_its_timeout(make_client, server):
+    """The last of two clients to close counts what is left as dropped."""
     server.respond = lambda request: Reply(act=silence)
     first, second = make_client(), make_client()
     record(first, 3)

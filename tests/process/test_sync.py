@@ -1,4 +1,4 @@
-"""The wakeup that the flusher and everyone who waits sleeps on."""
+"""The wakeup on which the worker and its waiters sleep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brockman.process.sync import Wakeup
 
 
 def test_a_wait_ends_however_short_it_is():
-    """20 000 waits of no time and of next to none, beside a busy thread, all end: none waits for ever."""
+    """20 000 waits of zero and nearly zero seconds, beside a busy thread, all end."""
     code = (
         "import sys, threading\n"
         "from brockman.process.sync import Wakeup\n"
@@ -31,8 +31,8 @@ def test_a_wait_ends_however_short_it_is():
 
 
 @pytest.mark.parametrize("seconds", [20.0, math.inf])
-def test_a_ring_wakes_the_one_who_waits(seconds):
-    """Also one that came before the wait; several rings are one."""
+def test_set_wakes_the_waiter(seconds):
+    """So does a set before the wait; several sets count as one."""
     wakeup = Wakeup()
     wakeup.set()
     wakeup.set()
