@@ -1,4 +1,4 @@
-"""The errors: one root, a documented tree, texts that say what happened, and nothing lost in a pickle."""
+"""The errors: one root, a documented tree, messages, pickling."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def test_the_tree_is_the_documented_one():
 
 
 def test_the_documentation_names_every_error():
-    """Who reads the module's own words learns of every error."""
+    """The docstring of the module names every error."""
     for kind in PARENTS:
         assert kind.__name__ in exceptions.__doc__
 
 
-def test_every_status_that_is_no_success_has_its_error():
+def test_every_failed_status_has_an_error():
     """400, 401 and 403, 404 and every 5xx have an error of their own; whatever else came is an UnknownError."""
     expected = {400: BadRequest, 401: BadAPIKey, 403: BadAPIKey, 404: ResourceNotFound}
     expected.update(dict.fromkeys(range(500, 600), ServerError))
@@ -72,8 +72,8 @@ def test_every_status_that_is_no_success_has_its_error():
         assert (error.status, error.words) == (status, "no")
 
 
-def test_the_text_says_the_status_and_the_words():
-    """`str` of an answer's error holds what the server said, or that it said nothing."""
+def test_the_message_holds_the_status_and_the_servers_text():
+    """Or says that there was no text."""
     assert str(from_status(400, "no such action")) == "the server answered 400: no such action"
     assert str(from_status(503, "")) == "the server answered 503: (no text)"
     assert str(AnswerError(418)) == "the server answered 418: (no text)"
@@ -81,7 +81,7 @@ def test_the_text_says_the_status_and_the_words():
 
 @pytest.mark.parametrize("error", SAMPLES, ids=repr)
 def test_an_error_survives_a_pickle_and_a_copy(error):
-    """A task queue that carries an error on loses neither its type, its text nor its attributes."""
+    """A task queue that pickles an error keeps its type, message and attributes."""
     pickles = [pickle.dumps(error, protocol) for protocol in range(pickle.HIGHEST_PROTOCOL + 1)]
     for again in [copy.copy(error), *map(pickle.loads, pickles)]:
         assert type(again) is type(error)
@@ -90,13 +90,13 @@ def test_an_error_survives_a_pickle_and_a_copy(error):
         assert vars(again) == vars(error)
 
 
-def test_a_failed_connection_says_whether_it_was_stale():
-    """Only the reset of an idle connection is marked as such; a failure is not, unless said."""
+def test_a_failed_connection_has_a_stale_flag():
+    """False unless given."""
     assert ConnectionFailed("reset", stale=True).stale is True
     assert ConnectionFailed("refused").stale is False
     assert str(ConnectionFailed("reset", stale=True)) == "reset"
 
 
-def test_the_repr_shows_status_and_words():
-    """What a debugger shows is enough to know what happened."""
+def test_the_repr_shows_status_and_text():
+    """As a debugger shows it."""
     assert repr(from_status(403, "unknown key")) == "BadAPIKey(403, 'unknown key')"

@@ -1,4 +1,4 @@
-"""The conservation test catches what it is there for: each of these faults, put into the code, makes it fail."""
+"""Each of these faults, put into the code, makes the conservation test fail."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ MUTANTS = {
         'self._counters.dropped["overflow"] += 1',
         "pass",
     ),
-    "the oldest is dropped without a word to on_drop": (
+    "the oldest is dropped without a call of on_drop": (
         "buffer/memory.py",
         'self._counters.notify_drop("overflow", body)',
         "pass",
     ),
-    "the last of a batch is forgotten on the way": (
+    "the last of a batch is lost when it is taken": (
         "buffer/memory.py",
         "batch = list(self._in_flight)",
         "batch = self._in_flight and self._in_flight.pop() and list(self._in_flight)",
@@ -83,12 +83,12 @@ MUTANTS = {
         "and _is_html(content_type, body)",
         "and False",
     ),
-    "close forgets what waits": (
+    "close loses what waits": (
         "buffer/memory.py",
         "move(self._waiting, self._in_flight, NEVER)",
         "self._waiting.clear()",
     ),
-    "close does not count what it gives up": (
+    "close does not count what it drops": (
         "buffer/memory.py",
         "self._counters.dropped[reason] += 1",
         "pass",
@@ -108,7 +108,7 @@ MUTANTS = {
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_the_conservation_test_catches(name, tmp_path):
-    """The fault named in the parameter is found."""
+    """The run of a copy with this fault fails."""
     file, old, new = MUTANTS[name]
     shutil.copytree(ROOT / "brockman", tmp_path / "brockman", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests" / "support", tmp_path / "tests" / "support")

@@ -1,6 +1,6 @@
-"""record_trigger in the middle of another: from signal handlers, finalizers, and cut off by exceptions.
+"""record_trigger during another: in signal handlers and finalizers, and interrupted by exceptions.
 
-Each scenario runs in a process of its own, with a deadline: a deadlock is a test that fails.
+Each scenario runs in a process of its own, with a time limit, so that a deadlock fails the test.
 """
 
 from __future__ import annotations
@@ -104,16 +104,16 @@ assert all(flushed)
 """
 
 EXCEPTIONS = """
-class Struck(Exception):
+class Interrupted(Exception):
     pass
 
-def strike(number, frame):
-    raise Struck
+def interrupt(number, frame):
+    raise Interrupted
 
-signal.signal(signal.SIGALRM, strike)
+signal.signal(signal.SIGALRM, interrupt)
 chance = random.Random(7)
-struck = returned = calls = 0
-while struck < 2000:
+interrupted = returned = calls = 0
+while interrupted < 2000:
     try:
         signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 60e-6))
         for _ in range(4):
@@ -121,10 +121,10 @@ while struck < 2000:
             client.record_trigger("main", "worked", "hard", variables={"n": calls, "tags": ["a", "b"]})
             returned += 1
         signal.setitimer(signal.ITIMER_REAL, 0)
-    except (Struck, InvalidTrigger):  # an exception in the middle of fitting may come out as the latter
-        struck += 1
+    except (Interrupted, InvalidTrigger):  # an exception while coercing a value may become the latter
+        interrupted += 1
 signal.signal(signal.SIGALRM, signal.SIG_IGN)
-# A call that was struck may have committed its trigger or not; each call that returned has. To the trigger:
+# An interrupted call may have committed its trigger or not; each call that returned has.
 assert client.flush(30)
 stats = client.stats()
 assert stats.recorded == stats.delivered + sum(stats.dropped.values())
@@ -158,25 +158,25 @@ def test_a_signal_handler_at_1_khz_records_exactly(overflow):
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
 def test_finalizers_under_gc_pressure_record_exactly(overflow):
-    """__del__ records at any allocation, in any thread, the flusher's too: no deadlock, counts exact."""
+    """__del__ records at any allocation, in any thread, also the worker: no deadlock, counts exact."""
     assert run(FINALIZERS, overflow, 500).startswith("exact True")
 
 
 def test_a_signal_handler_may_flush():
-    """A handler that flushes in the middle of record_trigger or stats gets an answer, not a deadlock."""
+    """A handler that flushes during record_trigger or stats does not deadlock."""
     assert run(FLUSH_IN_HANDLER, "drop_newest", 100_000) == "exact True False"
 
 
 @pytest.mark.parametrize(("overflow", "size"), [("drop_newest", 100_000), ("drop_newest", 2), ("drop_oldest", 2)])
 def test_an_exception_at_2000_random_points_leaves_the_counts_exact(overflow, size):
-    """An exception raised from outside in the middle of record_trigger loses nothing uncounted."""
+    """An asynchronous exception during record_trigger loses no trigger uncounted."""
     expected = "exact True False" if size > 2 else "exact True True"
     assert run(EXCEPTIONS, overflow, size) == expected
 
 
 @pytest.mark.parametrize("module", ["buffer/counters.py", "buffer/memory.py"])
 def test_no_count_is_read_before_a_call_and_stored_after_it(module):
-    """Where threads share a count, `count += call()` would store over what others added during the call."""
+    """With `count += call()` a thread would overwrite what others added during the call."""
     tree = ast.parse((ROOT / module).read_text())
     changes = [node for node in ast.walk(tree) if isinstance(node, ast.AugAssign)]
     assert changes

@@ -102,7 +102,7 @@ def test_the_end_of_an_async_with_block_delivers_and_closes(server, make_client)
 
 
 def test_a_cancelled_close_counts_what_it_drops(server, endpoint, make_client):
-    """It closes at once and counts each trigger as `shutdown`; no thread is left when the endpoint has answered."""
+    """It closes at once and counts each trigger as `shutdown`; no thread is left once the endpoint answers."""
     client = make_client()
     record(client, 5)
 

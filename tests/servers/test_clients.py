@@ -8,7 +8,7 @@ from tests.support.scripts import run
 
 
 def test_10_000_clients(server, tmp_path):
-    """Made, used once and dropped, every hundredth closed: one thread and few descriptors more, none at the end."""
+    """Used once and dropped, every hundredth closed: one thread and few descriptors more, none at the end."""
     script = """
 def used():
     return threading.active_count(), len(os.listdir("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""Forks: what a process recorded stays its own, a child begins afresh, and neither waits for the other."""
+"""Forks: each process delivers what it recorded itself, a child starts empty, and neither waits for the other."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ print("children are out", flush=True)
 
 
 @pytest.mark.parametrize("how", ["os.fork", "fork_in_c"])
-def test_a_batch_is_in_flight(server, tmp_path, how):
-    """8 children forked while the server has the parent's batch deliver at once, as does the parent afterwards.
+def test_a_fork_while_a_batch_is_in_flight(server, tmp_path, how):
+    """8 children, forked while the server holds the parent's batch, deliver at once; the parent does afterwards.
 
-    Also when the fork is made in C, as by uWSGI, and Python's hooks are not called: 108 ids, none double.
+    So they do if the fork is made in C, as by uWSGI, without Python's hooks: 108 ids, none twice.
     """
     script = f"""
 client = make(flush_interval=60, max_batch_size=100)
@@ -80,8 +80,8 @@ assert client.stats().in_flight + client.stats().delivered == 100
     assert len(server.ids()) == 108
 
 
-def test_a_fork_without_pythons_hooks(server, tmp_path):
-    """Where nothing tells Python of the fork, child and grandchild deliver what they record, and nothing else."""
+def test_a_fork_without_the_hooks_of_python(server, tmp_path):
+    """Child and grandchild deliver what they record, and nothing else."""
     script = """
 client = make()
 
@@ -106,7 +106,7 @@ join(fork(family, how=fork_in_c))
 
 
 def test_every_process_counts_for_itself(server, tmp_path):
-    """Child, grandchild and daemon begin with nothing counted, the parent keeps its own; no two ids are equal."""
+    """Child, grandchild and daemon start with all counts at 0, the parent keeps its own; no two ids are equal."""
     script = """
 client = make(flush_interval=60)
 for n in range(10):
@@ -132,12 +132,12 @@ join(fork(family), fork(daemonise))
 assert (client.stats().recorded, client.stats().queued) == (10, 10)
 """
     program = run(tmp_path, server, script)
-    server.wait_until(lambda server: len(server.ids()) >= 25)  # nobody waits for the daemon
+    server.wait_until(lambda server: len(server.ids()) >= 25)  # no process waits for the daemon
     assert_exact(program, server, at_least=25)
 
 
-def test_a_session_of_the_users_own(server, tmp_path):
-    """With session=, no connection serves two processes, so nobody reads an answer that is for another one."""
+def test_a_fork_with_a_given_session(server, tmp_path):
+    """With session=, no connection is used by two processes, so none reads the answer for another."""
     script = """
 import requests
 client = make(session=requests.Session())
@@ -162,7 +162,7 @@ join(*children)
     assert {len(processes) for processes in users.values()} == {1}
 
 
-def test_a_transport_of_the_users_own(server, tmp_path):
+def test_a_fork_with_a_given_transport(server, tmp_path):
     """With transport=, the child's triggers go to its copy of it, and what waits in the parent does not."""
     script = """
 from brockman.transport.memory import MemoryTransport
@@ -189,7 +189,7 @@ assert sent() == ["sent", "waits"], sent()
 
 
 def test_subprocesses_with_a_preexec_fn(server, tmp_path):
-    """100 of them, each of which forks with Python's hooks, while threads record: none hangs, nothing is lost."""
+    """100 of them, each a fork with Python's hooks, while threads record: none hangs, nothing is lost."""
     script = """
 import subprocess
 client = make()
@@ -241,7 +241,7 @@ join(*children)
 
 
 def test_a_fork_in_before_record(server, tmp_path):
-    """Parent and child both go on with the call that forked, each with a trigger of its own."""
+    """Parent and child both continue the call that forked, each with a trigger of its own."""
     script = """
 children = []
 def before_record(arguments):
@@ -263,8 +263,8 @@ if children[-1]:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
-def test_a_lock_is_held_during_the_fork(server, tmp_path, first):
-    """A lock that the user's fork hooks and log handler take, set up before or after brockman's, blocks nobody."""
+def test_a_lock_of_the_users_fork_hooks_blocks_nobody(server, tmp_path, first):
+    """Fork hooks and a log handler that take the same lock, set up before or after those of brockman."""
     hooks = """
 import logging, os, threading
 lock = threading.Lock()
@@ -308,8 +308,8 @@ thread.join()
 @pytest.mark.parametrize(
     "moment", ["client.flush(30)", "wait_for(lambda: os.path.exists('arrived'))"], ids=["idle", "at work"]
 )
-def test_the_server_sees_the_parent_hang_up(server, tmp_path, moment):
-    """A child that lives on does not hold the parent's connection open, idle or at work when it forked."""
+def test_a_child_does_not_keep_the_parents_connection_open(server, tmp_path, moment):
+    """Idle or in use at the fork, it is closed when the parent closes it, although the child lives on."""
     script = f"""
 client = make()
 record(client, "parent")

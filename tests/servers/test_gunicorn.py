@@ -42,34 +42,34 @@ def app(environ, start_response):
 """
 )
 
-# Gunicorn reads this by itself, in its own process.
+# Gunicorn reads this in its own process.
 CONFIG = """
 def post_worker_init(worker):
     worker.log.info("Worker is up")
 """
 
-# What is slow to import and not ours need not be imported by each worker anew; gevent has to patch it first.
+# Slow to import and not ours: imported once, not by each worker. Gevent has to patch it first.
 EARLY = "import requests\n"
 
 
 class Gunicorn:
-    """Gunicorn with the application; what became of its workers is read from its log."""
+    """A running gunicorn; the state of its workers is read from its log."""
 
     def __init__(self, started: Program, port: int) -> None:
         self.started = started
         self.port = port
 
     def booted(self) -> set[int]:
-        """Return the processes of all workers until now."""
+        """Return the process ids of all workers started until now."""
         return self._pids(r"Booting worker with pid: (\d+)")
 
     def _pids(self, pattern: str) -> set[int]:
         return {int(pid) for pid in re.findall(pattern, self.started.text())}
 
     def drive(self, count: int, start: int = 0) -> None:
-        """Make requests, and wait until the workers that came to their end thereby have been replaced.
+        """Make requests, and wait until the workers that they used up have been replaced.
 
-        A signal between the fork of a worker and its first lines is lost on it, or ends it at once.
+        A signal between the fork of a worker and its first lines is lost, or ends it at once.
         """
         assert drive(self.port, count, start) == count, self.started.text()
         assert eventually(self._is_settled, 60), self.started.text()
@@ -80,7 +80,7 @@ class Gunicorn:
         return len(staying) == WORKERS and staying <= self._pids(r"\[(\d+)\] \[INFO\] Worker is up")
 
     def imports(self) -> dict[int, int]:
-        """Return which processes recorded while they imported the application, and how many triggers."""
+        """Return how many triggers each process recorded while it imported the application."""
         named = self.started.recorded().items()
         return {int(name.split()[-1]): count for name, count in named if name.startswith("import by ")}
 
@@ -117,8 +117,8 @@ def is_gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("preload", [False, True], ids=["plain", "preload"])
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_nothing_is_lost_or_doubled(server: RecordingServer, tmp_path: Path, worker: str, preload: bool) -> None:
-    """Each trigger arrives once, of workers that are recycled, reloaded and stopped, and of the import."""
+def test_each_trigger_arrives_once(server: RecordingServer, tmp_path: Path, worker: str, preload: bool) -> None:
+    """From workers that are recycled, reloaded and stopped, and from the import of the application."""
     options = [f"--worker-class={worker}", "--max-requests=20"]
     options += ["--threads=4"] * (worker == "gthread") + ["--preload"] * preload
     with gunicorn(tmp_path, server, *options) as site:
@@ -132,7 +132,7 @@ def test_nothing_is_lost_or_doubled(server: RecordingServer, tmp_path: Path, wor
         assert site.started.stop(within=GRACEFUL) == 0
         assert_exact(site.started, server, at_least=2 * HALF + LAST)
         assert site.imports() == dict.fromkeys({site.started.process.pid} if preload else site.booted(), 2)
-        # Neither a word nor a traceback of ours is on the log.
+        # No line and no traceback of ours is on the log.
         assert "trigger" not in site.started.text()
         assert str(Path(brockman.__file__).parent) not in site.started.text()
 

@@ -1,4 +1,4 @@
-"""Sub-interpreters: a client in one starts no thread, and the main interpreter's client works beside it."""
+"""Sub-interpreters: a client in one starts no thread, and does not disturb that of the main interpreter."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_a_client_in_a_sub_interpreter_delivers_without_a_thread(server, tmp_pat
     sys.version_info < (3, 12), reason="before Python 3.12 nobody destroys an interpreter that is left"
 )
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
-def test_a_sub_interpreter_that_is_left_delivers_at_the_end_of_the_process(server, tmp_path, kind):
-    """Nobody destroys it: what waits in it leaves when the process ends, with the exit status that it would have.
+def test_a_sub_interpreter_that_is_not_destroyed_delivers_at_exit(server, tmp_path, kind):
+    """What waits in it is delivered when the process exits, and the exit status stays.
 
     CPython 3.12 aborts, with or without brockman, if only an isolated interpreter has imported hashlib or ssl.
     """

@@ -1,4 +1,4 @@
-"""The children of `multiprocessing`: they end by os._exit, without `atexit`, and deliver all the same."""
+"""The children of `multiprocessing`: they end by os._exit, without `atexit`, and still deliver."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.scripts import RECORDING
 
 pytestmark = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
-# The flusher's thread would send nothing within a minute: what arrives left at the end of a process.
+# The worker thread would send nothing within a minute: what arrives was sent at the end of a process.
 SCRIPT = f"""
 import faulthandler, multiprocessing, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor

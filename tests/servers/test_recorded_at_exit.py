@@ -1,4 +1,4 @@
-"""What a process records in its exit hooks, outliving threads and finalizers: it is delivered, once."""
+"""Triggers recorded in exit hooks, threads that outlive the main one, and finalizers are delivered once."""
 
 from __future__ import annotations
 

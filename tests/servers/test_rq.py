@@ -70,7 +70,7 @@ def enqueue(port: int) -> int:
 
 @pytest.mark.parametrize("place", ["in the job", "in the worker"])
 def test_jobs_lose_nothing(server: RecordingServer, tmp_path: Path, redis_port: int, place: str) -> None:
-    """What a job records is delivered before it ends, wherever its module was imported, and also if it fails."""
+    """A job delivers what it recorded before it ends, wherever its module was imported, and also if it fails."""
     (tmp_path / "tasks.py").write_text(TASKS)
     is_early = place == "in the worker"
     (tmp_path / "settings.py").write_text(SETTINGS if is_early else OTHERS)

@@ -1,4 +1,4 @@
-"""Signals: SIGTERM where it is asked for, Ctrl-C, and processes that are frozen for a while."""
+"""Signals: SIGTERM with handle_sigterm, Ctrl-C, and processes that are stopped for a while."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def start(
     return running([sys.executable, "script.py"], folder, server)
 
 
-def wait_for_word(program: Program, word: str) -> None:
-    """Wait until a program has said a word."""
+def wait_for_output(program: Program, word: str) -> None:
+    """Wait until a text is in the output of a program."""
     assert eventually(lambda: word in program.text(), 40), program.text()
 
 
@@ -58,17 +58,17 @@ while True:
 """
 
 
-def test_sigterm_delivers_and_ends_the_process_as_ever(server, tmp_path):
-    """With handle_sigterm=True, 5000 triggers that wait are delivered, and the exit status is that of SIGTERM."""
+def test_sigterm_delivers_and_ends_the_process(server, tmp_path):
+    """With handle_sigterm=True, 5000 waiting triggers are delivered, and the exit status is that of SIGTERM."""
     with start(tmp_path, server, HOLDING_5000) as program:
-        wait_for_word(program, "holds 5000")
+        wait_for_output(program, "holds 5000")
         assert server.requests == []
         assert program.stop() == -signal.SIGTERM, program.text()
     assert_exact(program, server, at_least=5000)
 
 
-def test_the_handler_that_was_there_is_called_after_delivery(server, tmp_path):
-    """It finds nothing waiting, and its own exit status stays."""
+def test_the_previous_handler_is_called_after_delivery(server, tmp_path):
+    """Nothing waits when it is called, and its exit status stays."""
     handler = """
 def handler(number, frame):
     say("handler", number, client.stats().delivered, client.stats().queued)
@@ -77,7 +77,7 @@ def handler(number, frame):
 signal.signal(signal.SIGTERM, handler)
 """
     with start(tmp_path, server, handler + HOLDING_5000) as program:
-        wait_for_word(program, "holds 5000")
+        wait_for_output(program, "holds 5000")
         assert program.stop() == 7, program.text()
     assert "handler 15 5000 0" in program.text()
     assert_exact(program, server, at_least=5000)
@@ -135,8 +135,8 @@ for n in range(9):
     assert status == ((3 if "exit" in last_line else 0) if handler else -signal.SIGTERM), program.text()
 
 
-def test_sigterm_that_is_ignored_stays_ignored(server, tmp_path):
-    """A process that ignores SIGTERM goes on with it, whatever the setting."""
+def test_an_ignored_sigterm_stays_ignored(server, tmp_path):
+    """A process that ignores SIGTERM continues to, whatever handle_sigterm is."""
     script = """
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 client = FocusLabClient(handle_sigterm=True)
@@ -150,8 +150,8 @@ assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
     assert_exact(program, server, at_least=2)
 
 
-def test_every_handler_stays_as_it_was(server, tmp_path):
-    """Importing and using brockman touches no signal handler, unless a client asks for it: then SIGTERM's."""
+def test_no_other_handler_is_changed(server, tmp_path):
+    """Importing and using brockman changes no signal handler; handle_sigterm=True changes that of SIGTERM."""
     script = f"""
 import signal
 def handlers():
@@ -173,8 +173,8 @@ assert [number for number in before if handlers()[number] != before[number]] == 
     assert_exact(program, server)
 
 
-def test_a_thread_is_told_that_it_cannot_handle_signals(server, tmp_path):
-    """handle_sigterm=True in a thread is an error that says what to do, and none where that was done."""
+def test_handle_sigterm_in_a_thread_is_an_error(server, tmp_path):
+    """The error says what to do, and is not raised where that was done."""
     script = """
 from brockman.exceptions import ConfigurationError
 
@@ -198,7 +198,7 @@ for _ in range(2):
 
 
 def test_200_signals_in_the_middle_of_record_trigger(server, tmp_path):
-    """Each flushes inside the call that it interrupts, before a handler that lets the process go on."""
+    """Each flushes inside the call that it interrupts, and the handler lets the process continue."""
     script = """
 count = 0
 def handler(number, frame):
@@ -226,8 +226,8 @@ while count < 200:
     assert_exact(program, server, at_least=200)
 
 
-def test_a_process_that_is_frozen_for_five_seconds(server, tmp_path):
-    """SIGSTOP with triggers waiting, the server hangs up its idle connections, SIGCONT: exact."""
+def test_a_process_that_is_stopped_for_five_seconds_is_exact(server, tmp_path):
+    """SIGSTOP with triggers waiting, the server closes idle connections, SIGCONT."""
     script = """
 client = FocusLabClient(flush_interval=3)
 for n in range(100):
@@ -248,8 +248,8 @@ for n in range(100):
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_function_that_is_frozen_as_soon_as_it_returns(server, tmp_path, kind):
-    """As on AWS Lambda: what a handler under `client.flushing` recorded is at the server before it is frozen."""
+def test_a_function_that_is_stopped_as_soon_as_it_returns_has_delivered(server, tmp_path, kind):
+    """As on AWS Lambda: what a handler under `client.flushing` recorded is received before the process stops."""
     functions = {
         "sync": "def handler(n):\n    record(client, n)",
         "async": "async def work(n):\n    record(client, n)\n\nhandler = lambda n: asyncio.run(work(n))",
@@ -275,7 +275,7 @@ for n in range(3):
 
 
 def test_ctrl_c_in_flush(server, tmp_path):
-    """It raises KeyboardInterrupt at once, and the client goes on as if nothing had been."""
+    """It raises KeyboardInterrupt at once, and the client goes on delivering."""
     script = """
 client = FocusLabClient(read_timeout=60, shutdown_timeout=30)
 record(client, "before")
@@ -299,15 +299,15 @@ record(client, "at the end")
         assert arrived.wait(40), program.text()
         sent = time.monotonic()
         program.process.send_signal(signal.SIGINT)
-        wait_for_word(program, "interrupted")
+        wait_for_output(program, "interrupted")
         interrupted.set()
         assert program.wait() == 0, program.text()
     assert float(program.text().split()[1]) - sent < 10
     assert_exact(program, server, at_least=3)
 
 
-def test_ctrl_c_while_the_process_ends(server, tmp_path):
-    """With an endpoint that never answers, it cuts the wait short, and the log says what was lost."""
+def test_ctrl_c_cuts_the_exit_short(server, tmp_path):
+    """With an endpoint that never answers, the process ends at once, and the log says how many were lost."""
     script = """
 client = FocusLabClient(flush_interval=60, read_timeout=60, shutdown_timeout=60)
 record(client, "trigger")

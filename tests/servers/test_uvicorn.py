@@ -68,8 +68,8 @@ def uvicorn(folder: Path, server: RecordingServer, code: str, workers: int) -> I
         yield started, port
 
 
-def told(program: Program, what: str) -> int:
-    """Return how many processes have recorded such a trigger."""
+def count_recorded(program: Program, what: str) -> int:
+    """Return how many recorded names begin with a text."""
     return sum(name.startswith(what) for name in program.recorded())
 
 
@@ -78,7 +78,7 @@ def told(program: Program, what: str) -> int:
 def test_a_stop_right_after_a_request_loses_nothing(
     server: RecordingServer, tmp_path: Path, code: str, workers: int
 ) -> None:
-    """What waits when the server is stopped arrives once, and a lifespan of the application's own still runs."""
+    """Triggers that wait when the server is stopped arrive once, and the application's own lifespan still runs."""
     with uvicorn(tmp_path, server, code, workers) as (started, port):
         assert drive(port, REQUESTS) == REQUESTS
         assert server.triggers == []
@@ -86,8 +86,12 @@ def test_a_stop_right_after_a_request_loses_nothing(
         started.stop()
         assert_exact(started, server, at_least=REQUESTS + workers)
         assert "Traceback" not in started.text()
-        assert told(started, "import by") == workers
-        assert told(started, "startup of") == told(started, "shutdown of") == (code == STARLETTE) * workers
+        assert count_recorded(started, "import by") == workers
+        assert (
+            count_recorded(started, "startup of")
+            == count_recorded(started, "shutdown of")
+            == (code == STARLETTE) * workers
+        )
 
 
 FAILS = """
@@ -106,10 +110,8 @@ app = DeliverOnShutdown(fails)
     ["await send({'type': 'lifespan.startup.failed', 'message': 'no database'})", "raise OSError('no database')"],
     ids=["says so", "raises"],
 )
-def test_a_server_learns_that_the_application_cannot_start(
-    server: RecordingServer, tmp_path: Path, how: str
-) -> None:
-    """An application that fails at its startup ends the server, as it does without the hook; nothing is lost."""
+def test_a_failed_startup_ends_the_server(server: RecordingServer, tmp_path: Path, how: str) -> None:
+    """An application that fails to start ends the server, as it does without the hook; nothing is lost."""
     (tmp_path / "site_app.py").write_text(START + FAILS.replace("{}", how))
     command = [find_program("uvicorn"), "--lifespan", "on", "--port", str(free_port()), "site_app:app"]
     with running(command, tmp_path, server) as started:
@@ -119,7 +121,7 @@ def test_a_server_learns_that_the_application_cannot_start(
 
 
 def run_lifespan(app: Application, *asked: str, timeout: float | None = None) -> list[str]:
-    """Run the lifespan of an application with the hook as a server does, and return what the server was told."""
+    """Run the lifespan of an application with the hook, and return the messages that the server received."""
     answers: list[str] = []
 
     async def send(message: Message) -> None:
@@ -136,8 +138,8 @@ def run_lifespan(app: Application, *asked: str, timeout: float | None = None) ->
     return answers
 
 
-def test_a_failed_startup_is_the_last_word() -> None:
-    """An application that has said that it cannot start is not waited for."""
+def test_a_failed_startup_ends_the_lifespan() -> None:
+    """After `lifespan.startup.failed` the application is not waited for."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         await receive()
@@ -147,7 +149,7 @@ def test_a_failed_startup_is_the_last_word() -> None:
 
 
 def test_an_error_after_the_startup_reaches_the_server() -> None:
-    """What the lifespan of an application raises while it runs is raised to the server."""
+    """An exception of the application's lifespan is raised to the server."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         await receive()
@@ -162,7 +164,7 @@ def test_an_error_after_the_startup_reaches_the_server() -> None:
 def test_a_failed_shutdown_loses_nothing(
     make_client: Callable[..., FocusLabClient], server: RecordingServer, says_so: bool
 ) -> None:
-    """An application whose own shutdown fails has its triggers delivered, and the server learns of the failure."""
+    """If the application's shutdown fails, its triggers are delivered, and the server gets the failure."""
     client = make_client(flush_interval=600)
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
@@ -183,10 +185,10 @@ def test_a_failed_shutdown_loses_nothing(
     assert len(server.triggers) == 5
 
 
-def test_an_endpoint_that_is_away_does_not_hold_up_the_server(
+def test_an_unavailable_endpoint_does_not_hold_up_the_server(
     make_client: Callable[..., FocusLabClient], server: RecordingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The shutdown takes no longer than it may, the event loop runs on meanwhile, and the log says what waits."""
+    """The shutdown keeps to its timeout, the event loop runs meanwhile, and the log says how many wait."""
     server.respond = lambda request: Reply(503)
     client = make_client(flush_interval=600, shutdown_timeout=600)
     beats: list[bool] = []

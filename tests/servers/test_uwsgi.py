@@ -59,7 +59,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into wha
 
 
 class Server:
-    """A uWSGI that runs, with a look into its workers."""
+    """A running uWSGI, with the state of its workers."""
 
     def __init__(self, running: Program, port: int, stats_port: int, processes: int) -> None:
         self.running = running
@@ -68,7 +68,7 @@ class Server:
         self._processes = processes
 
     def workers(self) -> list[dict[str, Any]]:
-        """Return what the master says of its workers; nothing while it does not answer."""
+        """Return the state of the workers as the master reports it; [] while it does not answer."""
         try:
             with (
                 socket.create_connection(("127.0.0.1", self._stats_port), 5) as connection,
@@ -84,7 +84,7 @@ class Server:
         return len(workers) == self._processes and all(w["accepting"] and w["status"] == "idle" for w in workers)
 
     def drive(self, count: int, start: int = 0, path: str = "/") -> None:
-        """Have so many requests answered, and wait until the workers are ready for the next ones."""
+        """Make requests, and wait until the workers are ready for the next ones."""
         assert drive(self.port, count, start, path) == count, self.running.text()
         assert eventually(self.are_ready), self.workers()
 
@@ -126,7 +126,7 @@ def uwsgi(
 
 
 def received_all(here: Server, server: RecordingServer) -> bool:
-    """Return whether as many triggers have come as were recorded, before long."""
+    """Wait until as many triggers were received as were recorded; return whether they were."""
     return eventually(lambda: len(server.triggers) >= sum(here.running.recorded().values()))
 
 
@@ -143,7 +143,7 @@ def received_all(here: Server, server: RecordingServer) -> bool:
     ],
 )
 def test_with_threads_triggers_leave_in_the_background_and_at_exit(server, tmp_path, old, switches):
-    """Exact, the triggers recorded before the fork included; nothing is said on the log."""
+    """Exact, the triggers recorded before the fork included; nothing is logged."""
     with uwsgi(tmp_path, server, *switches.split(), old=old) as here:
         here.drive(REQUESTS)
         assert received_all(here, server), "the thread of a worker, or what the master had recorded"
@@ -155,7 +155,7 @@ def test_with_threads_triggers_leave_in_the_background_and_at_exit(server, tmp_p
 
 @pytest.mark.parametrize("switches", ["", "--lazy-apps", "--py-call-uwsgi-fork-hooks"])
 def test_no_switch_is_needed_where_threads_are_always_on(server, tmp_path, switches):
-    """Without --enable-threads a current uWSGI is exact as with it, and nothing is said on the log."""
+    """Without --enable-threads a current uWSGI is as exact as with it, and nothing is logged."""
     with uwsgi(tmp_path, server, *switches.split(), FL_FLUSH_INTERVAL="60") as here:
         here.drive(REQUESTS)
         here.stop()
@@ -165,7 +165,7 @@ def test_no_switch_is_needed_where_threads_are_always_on(server, tmp_path, switc
 
 @pytest.mark.parametrize("switches", ["", "--lazy-apps", "--py-call-uwsgi-fork-hooks"])
 def test_without_threads_triggers_leave_at_exit(server, tmp_path, switches):
-    """Exact, and each process that loads the application names the switch that is missing, once."""
+    """Exact, and each process that loads the application logs the missing switch, once."""
     with uwsgi(tmp_path, server, *switches.split(), old=True, FL_FLUSH_INTERVAL="60") as here:
         here.drive(REQUESTS)
         assert not server.triggers
@@ -185,8 +185,8 @@ def test_without_threads_a_full_batch_leaves_at_once(server, tmp_path):
         assert_exact(here.running, server, at_least=26)
 
 
-def test_without_threads_a_request_that_ends_takes_along_what_is_late(server, tmp_path):
-    """After flush_interval any request will do, also one that records nothing itself."""
+def test_without_threads_the_end_of_a_request_delivers_what_is_due(server, tmp_path):
+    """After flush_interval any request does it, also one that records nothing itself."""
     with uwsgi(tmp_path, server, old=True, processes=1, AT_IMPORT="0") as here:
         here.drive(1)
         assert eventually(lambda: drive(here.port, 1, path="/quiet") == 1 and len(server.triggers) == 1)
@@ -195,7 +195,7 @@ def test_without_threads_a_request_that_ends_takes_along_what_is_late(server, tm
 
 
 def test_without_threads_a_silent_endpoint_does_not_hold_the_requests(server, tmp_path):
-    """No request waits for as long as an attempt may take, nor does the exit."""
+    """No request takes as long as an attempt may, nor does the exit."""
     server.respond = lambda request: Reply(act=silence)
     with uwsgi(tmp_path, server, old=True, processes=1, FL_MAX_BATCH_SIZE="5", FL_SHUTDOWN_TIMEOUT="1") as here:
         slowest = 0.0
@@ -211,7 +211,7 @@ def test_without_threads_a_silent_endpoint_does_not_hold_the_requests(server, tm
 @pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
 @pytest.mark.parametrize("switches", ["", "--lazy-apps", "--py-call-uwsgi-fork-hooks"])
 def test_without_exit_hooks_triggers_leave_after_each_request(server, tmp_path, switches, old):
-    """Under --skip-atexit all are received before the end, and each process that loads names the switch, once."""
+    """Under --skip-atexit all are received before the end, and each process that loads logs the switch, once."""
     with uwsgi(tmp_path, server, "--skip-atexit", *switches.split(), old=old, FL_FLUSH_INTERVAL="60") as here:
         here.drive(REQUESTS)
         assert received_all(here, server)
@@ -220,16 +220,16 @@ def test_without_exit_hooks_triggers_leave_after_each_request(server, tmp_path, 
         assert here.running.text().count(NO_EXIT) == (2 if "--lazy-apps" in switches else 1)
 
 
-def test_a_master_that_records_much_does_not_wedge_its_workers(server, tmp_path):
-    """All workers come up, although the master holds triggers, and Python is not told when uWSGI forks."""
+def test_a_master_with_a_backlog_does_not_block_its_workers(server, tmp_path):
+    """All workers start, although the master holds triggers, and Python is not notified when uWSGI forks."""
     with uwsgi(tmp_path, server, processes=8, AT_IMPORT="300", FL_MAX_BATCH_SIZE="1") as here:
         here.drive(REQUESTS)
         here.stop()
         assert_exact(here.running, server, at_least=REQUESTS + 300)
 
 
-def test_a_worker_that_takes_the_place_of_another_delivers_nothing_twice(server, tmp_path):
-    """The first worker is killed and comes again: what the master had recorded is not sent again."""
+def test_a_worker_that_replaces_another_delivers_nothing_twice(server, tmp_path):
+    """The first worker is killed and started again: what the master had recorded is not sent again."""
     with uwsgi(tmp_path, server) as here:
         here.drive(REQUESTS)
         assert received_all(here, server)
@@ -242,7 +242,7 @@ def test_a_worker_that_takes_the_place_of_another_delivers_nothing_twice(server,
 
 
 @needs_linux
-def test_a_daemon_of_the_first_worker_takes_over_nothing(server, tmp_path):
+def test_a_daemon_of_the_first_worker_gets_no_trigger_of_the_master(server, tmp_path):
     """A process that ends up as a child of the master, but was forked by a worker, sends its own triggers only."""
     with uwsgi(tmp_path, server, as_process_1=True, processes=1, FL_FLUSH_INTERVAL="60") as here:
         here.drive(1, path="/daemon")
@@ -252,8 +252,8 @@ def test_a_daemon_of_the_first_worker_takes_over_nothing(server, tmp_path):
 
 
 @needs_linux
-def test_a_signal_to_a_worker_comes_to_no_thread_of_ours(server, tmp_path):
-    """uWSGI ends a worker in the thread that the signal came to; but for the main one, it would wait for ever."""
+def test_no_thread_of_ours_handles_a_signal_to_a_worker(server, tmp_path):
+    """uWSGI ends a worker in the thread that got the signal; in any but the main one it would wait for ever."""
     with uwsgi(tmp_path, server, processes=1) as here:
         here.drive(REQUESTS)
         assert received_all(here, server)

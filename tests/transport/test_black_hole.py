@@ -1,4 +1,4 @@
-"""An endpoint that accepts and never answers, and 200 000 triggers: the host does not feel it."""
+"""An endpoint that accepts connections and never answers, and 200 000 triggers: memory and calls stay small."""
 
 from __future__ import annotations
 

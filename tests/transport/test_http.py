@@ -1,4 +1,4 @@
-"""HTTP as it can go wrong, on real sockets."""
+"""HTTP on real sockets, and the ways in which it fails."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_connections_are_kept_alive(server, transport):
 
 
 def test_threads_that_send_at_once_keep_their_connections(server, transport, caplog):
-    """Each of many threads that call `send_trigger` finds an open one again, and nothing is logged of it."""
+    """Each of many threads that call `send_trigger` reuses an open one, and nothing is logged."""
     together = threading.Barrier(24)
 
     def respond(request):
@@ -60,7 +60,7 @@ def test_threads_that_send_at_once_keep_their_connections(server, transport, cap
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_are_never_followed(server, transport, status):
-    """The key never leaves for the place a redirect names."""
+    """The key is never sent to the target of a redirect."""
     elsewhere = RecordingServer()
     try:
         server.respond = lambda request: Reply(status, b"x" * 10, {"Location": elsewhere.endpoint})
@@ -89,7 +89,7 @@ def test_netrc_is_never_used(server, tmp_path, monkeypatch):
     assert "authorization" not in server.requests[0].headers
 
 
-def test_a_proxy_from_the_environment_is_used_and_resolved_once(server, monkeypatch):
+def test_a_proxy_from_the_environment_is_read_once(server, monkeypatch):
     """HTTP_PROXY as it was when the transport was made holds for every request."""
     proxy = RecordingServer()
     try:
@@ -154,7 +154,7 @@ def test_no_proxy_from_the_environment_is_respected(server, monkeypatch):
 
 
 def test_a_server_on_this_machine_needs_no_no_proxy(server, monkeypatch):
-    """A proxy in the environment is not asked for what is on loopback."""
+    """A proxy in the environment is not used for loopback."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=1, read_timeout=1)
     assert transport.send(b"{}").status == 201
@@ -162,7 +162,7 @@ def test_a_server_on_this_machine_needs_no_no_proxy(server, monkeypatch):
 
 
 def test_a_ca_bundle_that_is_missing_is_a_failed_attempt(monkeypatch):
-    """A wrong REQUESTS_CA_BUNDLE ends no thread: it is a failure that says so."""
+    """A wrong REQUESTS_CA_BUNDLE ends no thread: it is a ConnectionFailed."""
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
     transport = HttpTransport("https://127.0.0.1:9/", Secret(KEY), connect_timeout=1, read_timeout=1)
     with pytest.raises(ConnectionFailed):
@@ -171,7 +171,7 @@ def test_a_ca_bundle_that_is_missing_is_a_failed_attempt(monkeypatch):
 
 
 def test_a_server_that_drips_is_cut_off_by_the_deadline(server):
-    """One byte now and then does not hold an attempt beyond connect_timeout + read_timeout."""
+    """A byte now and then does not extend an attempt beyond connect_timeout + read_timeout."""
     server.respond = lambda request: Reply(act=drip)
     transport = HttpTransport(server.endpoint, Secret(KEY), connect_timeout=0.2, read_timeout=0.6)
     started = time.monotonic()
@@ -199,23 +199,23 @@ def broken_body(status: int, body: bytes = b"{"):
     return act
 
 
-def test_a_body_that_breaks_only_cuts_the_words_short(server, transport):
-    """The status of a 201 has said it: nothing is sent again for the sake of a body nobody needs."""
+def test_a_201_whose_body_breaks_is_a_success(server, transport):
+    """The status is enough: nothing is sent again because of a body that is not needed."""
     server.respond = lambda request: Reply(act=broken_body(201))
     answer = transport.send(b"{}")
     assert (answer.status, answer.body) == (201, b"{")
 
 
 def test_a_207_whose_body_breaks_is_no_answer(server, transport):
-    """The verdicts are in the body: without them nobody knows what was accepted."""
+    """Without its body the client cannot know which triggers were accepted."""
     server.respond = lambda request: Reply(act=broken_body(207))
     with pytest.raises(ConnectionFailed):
         transport.send(b"{}")
 
 
 @pytest.mark.parametrize("status", [102, 103])
-def test_an_interim_answer_is_read_past(server, transport, status):
-    """A 103 before the answer is not the answer, and the next request gets its own."""
+def test_an_interim_response_is_skipped(server, transport, status):
+    """A 103 before the response is skipped, and the next request gets its own response."""
 
     def early(server, connection) -> None:
         connection.sendall(b"HTTP/1.1 %d Early\r\nLink: </x>\r\n\r\n" % status)
@@ -278,19 +278,19 @@ def test_the_addresses_of_a_host_share_one_deadline(monkeypatch):
             open_socket.close()
 
 
-def test_an_exception_from_elsewhere_passes_through_send_trigger(server):
-    """A time limit that strikes in the middle of send_trigger ends it; nothing is sent a second time."""
+def test_an_asynchronous_exception_passes_through_send_trigger(server):
+    """A time limit raised by a signal handler ends send_trigger; nothing is sent a second time."""
 
     class TimeLimit(Exception):
         pass
 
-    def strike(number, frame):
+    def raise_limit(number, frame):
         raise TimeLimit
 
     client = FocusLabClient(api_key=KEY, endpoint=server.endpoint, read_timeout=20)
     client.send_trigger("1", "viewed", "page")  # opens the connection that is kept alive
     server.respond = lambda request: Reply(act=silence)
-    before = signal.signal(signal.SIGALRM, strike)
+    before = signal.signal(signal.SIGALRM, raise_limit)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.3)
         with pytest.raises(TimeLimit):
@@ -303,7 +303,7 @@ def test_an_exception_from_elsewhere_passes_through_send_trigger(server):
 
 @pytest.mark.parametrize("act", [reset, cut])
 def test_a_connection_that_breaks_on_its_first_request_is_not_stale(server, transport, act):
-    """Only the reset of a kept-alive connection, before any answer, says nothing about the server."""
+    """Only the reset of a kept-alive connection, before any response, is stale."""
     server.respond = lambda request: Reply(act=act)
     with pytest.raises(ConnectionFailed) as caught:
         transport.send(b"{}")
@@ -336,7 +336,7 @@ def test_a_compressed_answer_is_not_inflated(server, transport):
     assert len(transport.send(b"{}").body) < 64 * 1024
 
 
-def test_the_key_is_shown_nowhere(server, caplog):
+def test_the_key_is_not_shown_anywhere(server, caplog):
     """Not in a log line, a repr, an exception and what hangs on it, or a pickle."""
     caplog.set_level(logging.DEBUG)
     server.respond = lambda request: Reply(401, f"unknown key {KEY}".encode())
@@ -361,8 +361,8 @@ def test_the_key_is_shown_nowhere(server, caplog):
     assert not [text for text in shown if KEY in text]
 
 
-def test_a_redirect_that_echoes_the_key_does_not_bring_it_into_the_log(server, caplog):
-    """The target of a redirect is told without the key in it, and not at any length."""
+def test_a_redirect_that_echoes_the_key_does_not_log_it(server, caplog):
+    """The target of a redirect is logged without the key, and shortened."""
     server.respond = lambda request: Reply(302, headers={"Location": f"https://login/?next={KEY}&" + "x" * 5000})
     client = FocusLabClient(api_key=KEY, endpoint=server.endpoint)
     record(client, 1)
@@ -373,8 +373,8 @@ def test_a_redirect_that_echoes_the_key_does_not_bring_it_into_the_log(server, c
     client.close(0.1)
 
 
-def test_a_transport_that_is_empty_is_still_the_one_to_use(server):
-    """A transport that happens to be false, such as a list, is not replaced by HTTP."""
+def test_a_transport_that_is_false_is_used(server):
+    """A transport that is empty, such as a list, is not replaced by HTTP."""
 
     class Kept(list):
         def send(self, body, timeout=None):
@@ -391,8 +391,8 @@ def test_a_transport_that_is_empty_is_still_the_one_to_use(server):
     assert (len(kept), server.connections) == (1, 0)
 
 
-def test_a_session_of_ones_own_is_used(server):
-    """A given session brings its headers; the key and the body are ours."""
+def test_a_given_session_is_used(server):
+    """The headers of the session are sent; the key and the body are ours."""
     session = requests.Session()
     session.headers["X-Team"] = b"blue"
     session.headers["Connection"] = None
@@ -405,7 +405,7 @@ def test_a_session_of_ones_own_is_used(server):
 
 
 def test_a_header_of_a_session_that_cannot_be_sent_does_not_show_the_key():
-    """What a report of the error tells of each frame's variables has no key in it."""
+    """A report of the error with the variables of each frame holds no key."""
     with requests.Session() as session:
         session.headers["X-Team"] = "blue\nred"
         with pytest.raises(requests.exceptions.InvalidHeader) as caught:
@@ -415,8 +415,8 @@ def test_a_header_of_a_session_that_cannot_be_sent_does_not_show_the_key():
     assert KEY not in repr(shown)
 
 
-def test_a_transport_and_a_session_together_are_refused():
-    """One of the two would be ignored in silence."""
+def test_a_transport_and_a_session_together_are_an_error():
+    """One of the two would be ignored."""
     with requests.Session() as session, pytest.raises(ConfigurationError, match="give one"):
         FocusLabClient(api_key=KEY, transport=MemoryTransport(), session=session)
 

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=WAYS)
 def way(request, folder, monkeypatch):
-    """A way to a server, set in the environment."""
+    """A direct connection or a proxy, set in the environment."""
     if request.param == "socks5h":
         pytest.importorskip("socks")
     server = TlsServer(folder)
@@ -89,15 +89,15 @@ def test_triggers_arrive_once_over_one_connection(way, folder, monkeypatch):
 
 
 def test_a_body_does_not_wait_for_the_headers_to_be_acknowledged(way, transport):
-    """Also through a proxy, Nagle's algorithm holds no request back."""
+    """TCP_NODELAY is set, also on the connection to a proxy."""
     transport.send(b"{}")
     (connection,) = connections_to(way.port)
     assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])
-def test_one_deadline_covers_handshakes_and_answer(way, transport, fault):
-    """A server or proxy that hangs or drips, before the answer or in it, is cut off when the time is over."""
+def test_one_deadline_covers_handshakes_and_response(way, transport, fault):
+    """A server or proxy that hangs or drips, before or in the response, is cut off at the deadline."""
     transport.send(b"{}")
     way.fault = fault
     for _ in ("answer", "handshake"):  # a failed attempt closes the connection
@@ -108,8 +108,8 @@ def test_one_deadline_covers_handshakes_and_answer(way, transport, fault):
 
 
 @pytest.mark.parametrize("way", ["http", "https"], indirect=True)
-def test_a_handshake_has_only_what_a_slow_proxy_left(way, transport):
-    """A proxy that takes most of the attempt's time does not give as much again to the server behind it."""
+def test_a_handshake_gets_the_time_left_by_a_slow_proxy(way, transport):
+    """After a proxy that takes most of the attempt's time, the server behind it gets only the rest."""
     way.fault = "late"
     begun = time.monotonic()
     with pytest.raises(ConnectionFailed, match="in time"):
@@ -129,8 +129,8 @@ CASES = [(way, fault) for way in WAYS for fault in FAULTS if "http" in way or no
 
 
 @pytest.mark.parametrize(("way", "fault"), CASES, indirect=["way"])
-def test_what_fails_is_held_and_told_in_words_without_secrets(way, monkeypatch, caplog, fault):
-    """The log and `last_error` name the cause, not the key or the proxy's password; then all is delivered."""
+def test_a_failure_is_logged_without_secrets(way, monkeypatch, caplog, fault):
+    """The log and `last_error` name the cause, not the key or the proxy's password; triggers are held."""
     caplog.set_level(logging.DEBUG, "brockman")
     endpoint, way.fault = way.endpoint, fault
     if fault == "mismatch":
@@ -144,8 +144,8 @@ def test_what_fails_is_held_and_told_in_words_without_secrets(way, monkeypatch, 
     )
     record(client, 3)
     assert eventually(lambda: client.stats().retries > 1)
-    told = client.stats().last_error
-    assert re.search(FAULTS[fault], told)
+    error = client.stats().last_error
+    assert re.search(FAULTS[fault], error)
     assert "is unavailable" in caplog.text
     if fault in ("407", "502", "reset"):
         way.fault = ""
@@ -153,12 +153,12 @@ def test_what_fails_is_held_and_told_in_words_without_secrets(way, monkeypatch, 
         assert sorted(way.server.ids().values()) == [1] * 3
     assert law_holds(client, 3)
     client.close(0.1)
-    assert KEY not in caplog.text + told
-    assert PASSWORD not in caplog.text + told
+    assert KEY not in caplog.text + error
+    assert PASSWORD not in caplog.text + error
 
 
 def notify(server, connection) -> None:
-    """Tell of the end by TLS, and do not wait for the client to do so."""
+    """Close TLS, and do not wait for the client to do the same."""
     connection.setblocking(False)
     with contextlib.suppress(OSError):
         connection.unwrap()
@@ -167,7 +167,7 @@ def notify(server, connection) -> None:
 @pytest.mark.parametrize("size", [10, 3_000_000])
 @pytest.mark.parametrize("ending", [lambda *_: None, reset, notify])
 def test_a_kept_alive_connection_that_breaks_in_a_request_is_stale(way, transport, ending, size):
-    """However its end shows, be it only as a TLS error in the middle of a large body."""
+    """Also if its end shows only as a TLS error in the middle of a large body."""
     way.server.ending = ending
     transport.send(b"{}")
     with pytest.raises(ConnectionFailed) as caught:
@@ -175,8 +175,8 @@ def test_a_kept_alive_connection_that_breaks_in_a_request_is_stale(way, transpor
     assert caught.value.stale
 
 
-def test_what_a_stale_connection_was_to_carry_goes_over_a_fresh_one(way, caplog):
-    """At once, and once: no outage is told, and nothing is settled twice."""
+def test_a_batch_on_a_stale_connection_is_sent_over_a_new_one(way, caplog):
+    """At once, and once: no outage is logged, and nothing is settled twice."""
     way.server.ending = reset
     client = FocusLabClient(
         api_key=KEY, endpoint=way.endpoint, flush_interval=0.01, backoff_base=60, backoff_cap=60
@@ -194,7 +194,7 @@ def test_what_a_stale_connection_was_to_carry_goes_over_a_fresh_one(way, caplog)
 
 
 def test_a_fork_leaves_the_parents_tls_connection_alone(way, transport, capfd, monkeypatch):
-    """The child's end of it closes without a word to the server, and the child sends over one of its own."""
+    """The child closes its copy without a TLS message to the server, and opens a connection of its own."""
     monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # pytest's would keep it to itself
     transport.send(b"{}")
     pid = os.fork()

@@ -158,27 +158,27 @@ def test_a_server_of_single_triggers_only_gets_them_all(server, make_client, sta
 
 def test_one_poison_trigger_among_1000_is_rejected_alone(server, make_client):
     """The server answers 400 whenever it is in the body: about 2 log2 extra requests, the words in on_error."""
-    told = []
-    client = make_client(flush_interval=60, on_error=lambda error, bodies: told.append((str(error), bodies)))
+    errors = []
+    client = make_client(flush_interval=60, on_error=lambda error, bodies: errors.append((str(error), bodies)))
     server.respond = lambda request: Reply(400, b"no such plan") if b'"n":617}' in request.body else Reply()
     record(client, 1000)
     assert client.flush(60)
     stats = client.stats()
     assert (stats.delivered, stats.rejected) == (999, 1)
     assert len(server.requests) <= 2 + 2 * 10
-    ((words, bodies),) = told
+    ((words, bodies),) = errors
     assert "no such plan" in words
     assert [json.loads(body)["variables"]["n"] for body in bodies] == [617]
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_what_the_server_refuses_is_on_the_log_unless_a_function_takes_it(server, make_client, caplog, told):
-    """With its words; nothing is lost in silence."""
+@pytest.mark.parametrize("has_callback", [True, False])
+def test_rejected_triggers_are_logged_unless_there_is_an_on_error(server, make_client, caplog, has_callback):
+    """With the server's words."""
     server.respond = lambda request: Reply(400, b"no such page")
     errors = []
-    client = make_client(on_error=lambda error, bodies: errors.append(error)) if told else make_client()
+    client = make_client(on_error=lambda error, bodies: errors.append(error)) if has_callback else make_client()
     with caplog.at_level("WARNING", "brockman"):
         record(client, 1)
         client.close()
-    assert ("1 rejected (the last one: the server answered 400: no such page)" in caplog.text) is not told
-    assert len(errors) == told
+    assert ("1 rejected (the last one: the server answered 400: no such page)" in caplog.text) is not has_callback
+    assert len(errors) == has_callback

@@ -1,4 +1,4 @@
-"""Batches: the request body, its size, its halves, and the verdicts of a 207."""
+"""Batches: the request body, its size, its halves, and the rejections in a 207."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BODIES = st.lists(
 SIZES = st.lists(st.integers(1, 400).map(lambda size: b"x" * size), min_size=1, max_size=40)
 
 
-def test_one_trigger_is_the_bare_object():
+def test_one_trigger_is_a_bare_object():
     """The published API: one trigger is an object, not an array of one."""
     assert encode_batch([b'{"a":1}']) == b'{"a":1}'
 
@@ -30,8 +30,8 @@ def test_several_triggers_are_an_array_of_the_same_bytes():
 
 @settings(deadline=None, database=None)
 @given(BODIES)
-def test_what_goes_out_is_what_was_recorded(bodies):
-    """A request body is JSON that holds each trigger once, in order, and takes as many bytes as was reckoned."""
+def test_a_request_holds_the_recorded_triggers(bodies):
+    """A request body is JSON that holds each trigger once, in order, and has the calculated size."""
     body = encode_batch(bodies)
     parsed = json.loads(body)
     assert (parsed if len(bodies) > 1 else [parsed]) == [json.loads(one) for one in bodies]
@@ -43,8 +43,8 @@ def test_what_goes_out_is_what_was_recorded(bodies):
 @example([b"xx", b"x"], 6)
 @example([b"xx", b"x"], 5)
 @example([b"xx"], 1)
-def test_a_request_is_as_full_as_its_limit_allows(bodies, max_bytes):
-    """As many triggers as fit, not one more, but always one: a trigger larger than the limit is not stuck."""
+def test_a_request_holds_as_many_triggers_as_fit(bodies, max_bytes):
+    """At least one: a trigger larger than the limit does not block the others."""
     fitting = count_fitting(bodies, max_bytes)
     assert 1 <= fitting <= len(bodies)
     assert fitting == 1 or len(encode_batch(bodies[:fitting])) <= max_bytes
@@ -53,8 +53,8 @@ def test_a_request_is_as_full_as_its_limit_allows(bodies, max_bytes):
 
 @settings(deadline=None, database=None)
 @given(SIZES)
-def test_a_limit_is_kept_to_the_byte(bodies):
-    """A body of exactly the limit goes out whole; with one byte less the last trigger waits."""
+def test_the_limit_is_exact(bodies):
+    """A body of exactly the limit is sent whole; with one byte less the last trigger waits."""
     size = len(encode_batch(bodies))
     assert count_fitting(bodies, size) == len(bodies)
     assert count_fitting(bodies, size - 1) == max(1, len(bodies) - 1)
@@ -70,39 +70,39 @@ def test_halves_lose_nothing_and_keep_the_order(bodies):
     assert newer
 
 
-def test_the_verdicts_of_a_mixed_answer():
-    """Each rejected trigger gets the server's own words; those not named were accepted."""
+def test_the_rejections_of_a_mixed_response():
+    """Each rejected trigger gets the server's message; those not listed were accepted."""
     answer = b'{"rejected": [{"index": 3, "error": "no such action"}, {"index": 0, "error": "too old"}]}'
     assert parse_verdicts(answer, 4) == {3: "no such action", 0: "too old"}
     assert parse_verdicts(b'{"rejected": []}', 4) == {}
 
 
-def test_more_than_was_asked_is_passed_over():
-    """Fields that the API may add later do not disturb."""
+def test_unknown_fields_are_ignored():
+    """The API may add fields later."""
     answer = b'{"accepted": 1, "rejected": [{"index": 1, "error": "e", "code": 7}], "took": 0.1}'
     assert parse_verdicts(answer, 2) == {1: "e"}
 
 
-def test_a_verdict_without_words_is_a_verdict():
-    """A server that does not say why has still rejected."""
+def test_a_rejection_without_a_message_is_a_rejection():
+    """The message is empty then."""
     assert parse_verdicts(b'{"rejected": [{"index": 1}]}', 2) == {1: ""}
 
 
-def test_words_that_are_no_text_are_shown_as_they_are():
-    """Structured words are not lost, and harm nothing."""
+def test_a_message_that_is_no_string_is_shown_as_it_is():
+    """Structured messages are converted to text."""
     answer = b'{"rejected": [{"index": 0, "error": {"action": ["unknown"]}}, {"index": 1, "error": 7}]}'
     assert parse_verdicts(answer, 2) == {0: "{'action': ['unknown']}", 1: "7"}
 
 
 @pytest.mark.parametrize("index", ["-1", "2", "1000000", "1" + "0" * 400], ids=lambda index: index[:8])
-def test_an_index_that_was_not_sent_is_passed_over(index):
-    """A server that counts wrong does not make the client count wrong."""
+def test_an_index_out_of_range_is_ignored(index):
+    """A server that counts wrong does not make the client's counts wrong."""
     answer = b'{"rejected": [{"index": %s, "error": "e"}, {"index": 1, "error": "f"}]}' % index.encode()
     assert parse_verdicts(answer, 2) == {1: "f"}
 
 
 def test_an_index_named_twice_counts_once():
-    """The first words stand."""
+    """The first message is kept."""
     answer = b'{"rejected": [{"index": 1, "error": "e"}, {"index": 1, "error": "f"}]}'
     assert parse_verdicts(answer, 2) == {1: "e"}
 
@@ -143,20 +143,20 @@ def test_an_index_named_twice_counts_once():
     ],
     ids=lambda answer: ascii(answer[:50])[2:-1],
 )
-def test_an_answer_that_cannot_be_read_gives_no_verdict(answer):
-    """What is not as the API says is no verdict on anything: nothing is settled by it."""
+def test_an_unreadable_body_gives_none(answer):
+    """A body that does not follow the API settles nothing."""
     assert parse_verdicts(answer, 2) is None
 
 
 @pytest.mark.parametrize("rejected", [b'""', b"{}"])
-def test_an_empty_list_of_another_kind_gives_no_verdict(rejected):
-    """Only a list can say that none was rejected."""
+def test_an_empty_value_of_another_type_gives_none(rejected):
+    """Only an empty list means that none was rejected."""
     assert parse_verdicts(b'{"rejected": %s}' % rejected, 2) is None
 
 
 @pytest.mark.parametrize("index", [b"null", b"true", b'"1"', b"1.0", b"1.5", b"1e0", b"[1]", b"{}"])
-def test_an_index_that_is_no_whole_number_gives_no_verdict(index):
-    """The server has rejected something, and did not say what: none of the triggers counts as accepted."""
+def test_an_index_that_is_no_integer_gives_none(index):
+    """It is unknown which trigger was rejected, so none counts as accepted."""
     assert parse_verdicts(b'{"rejected": [{"index": %s, "error": "e"}]}' % index, 2) is None
 
 
@@ -172,8 +172,8 @@ JSON = st.recursive(
 
 @settings(deadline=None, database=None, max_examples=300)
 @given(JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=40), st.integers(1, 5))
-def test_no_answer_is_an_error(answer, count):
-    """Whatever a server says, the verdicts are none, or words for triggers that were sent."""
+def test_no_body_raises_an_error(answer, count):
+    """For any body the result is None, or messages for triggers that were sent."""
     verdicts = parse_verdicts(answer, count)
     if verdicts is not None:
         assert set(verdicts) <= set(range(count))

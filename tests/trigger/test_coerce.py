@@ -25,7 +25,7 @@ from tests.trigger.values import (
     Whole,
     Word,
     encode,
-    refusal,
+    error_for,
     wire_form,
 )
 
@@ -86,13 +86,13 @@ from tests.trigger.values import (
         ascii(value)[:50] if not isinstance(value, (Text, Whole, Real, list)) else type(value).__name__
     ),
 )
-def test_a_value_that_fits_goes_out_like_this(value, text):
+def test_a_value_is_sent_as(value, text):
     """Each accepted type has one form on the wire."""
     assert wire_form(value) == text.encode()
 
 
-def test_every_mapping_is_one():
-    """Whatever kind of mapping a framework hands out is taken, in each of the three places."""
+def test_every_kind_of_mapping_is_accepted():
+    """Any kind of mapping is accepted, in each of the three places."""
     mappings = [
         {"a": 1},
         collections.OrderedDict(a=1),
@@ -109,7 +109,7 @@ def test_every_mapping_is_one():
             assert json.loads(encode(**{field: mapping}))[name] == {"a": 1}
 
 
-def test_keys_are_made_to_fit_as_texts_are():
+def test_keys_are_coerced_like_texts():
     """A lone surrogate in a key becomes U+FFFD; a member of a str Enum is its value."""
     assert json.loads(encode(variables={"\ud800": 1, Word.HELLO: 2}))["variables"] == {"\ufffd": 1, "hello": 2}
 
@@ -138,12 +138,12 @@ def test_keys_are_made_to_fit_as_texts_are():
         else repr(value)
     ),
 )
-def test_an_actor_is_a_text_on_the_wire(actor, text):
-    """A str, an int or a UUID says who; the API gets a string, with nothing taken away."""
+def test_an_actor_is_sent_as_a_string(actor, text):
+    """A str, an int or a UUID is accepted; the API gets a string, with nothing stripped."""
     assert json.loads(encode(actor_id=actor))["actor_id"] == text
 
 
-def test_action_and_object_are_texts():
+def test_action_and_object_are_sent_as_strings():
     """A text stays as it is, spaces and all; a lone surrogate becomes U+FFFD."""
     forms = [("viewed", "viewed"), (" a ", " a "), (Text("a"), "a"), (Word.HELLO, "hello"), ("\ud800", "\ufffd")]
     for value, text in forms:
@@ -152,18 +152,20 @@ def test_action_and_object_are_texts():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Real("nan")], ids=lambda v: float.__repr__(v))
-def test_a_number_that_json_has_not_is_refused(value):
-    """The message says where and which."""
+def test_nan_and_infinity_are_invalid(value):
+    """The message names the place and the value."""
     shown = float.__repr__(value)
-    assert refusal(variables={"price": value}).startswith(f"variables['price']: {shown} is not JSON")
-    assert refusal(attributes={"price": [1, 2, value]}).startswith(f"attributes['price'][2]: {shown} is not JSON")
-    assert refusal(identities={"price": (value,)}).startswith(f"identities['price'][0]: {shown} is not JSON")
+    assert error_for(variables={"price": value}).startswith(f"variables['price']: {shown} is not JSON")
+    assert error_for(attributes={"price": [1, 2, value]}).startswith(
+        f"attributes['price'][2]: {shown} is not JSON"
+    )
+    assert error_for(identities={"price": (value,)}).startswith(f"identities['price'][0]: {shown} is not JSON")
 
 
-def test_a_decimal_that_json_has_not_is_refused():
-    """Money that is not a number is not taken for a text."""
+def test_a_decimal_that_is_not_finite_is_invalid():
+    """It is not sent as a string."""
     for text in ("NaN", "sNaN", "Infinity", "-Infinity"):
-        message = refusal(variables={"price": Decimal(text)})
+        message = error_for(variables={"price": Decimal(text)})
         assert message.startswith(f"variables['price']: Decimal('{text}') is not JSON")
 
 
@@ -209,36 +211,36 @@ class Plan:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_value_of_another_type_is_refused(value, shown):
-    """The message says where, what, and what would be right, both for a value and inside a list."""
+def test_a_value_of_another_type_is_invalid(value, shown):
+    """The message names the place, the value and the accepted types, for a value and for an item of a list."""
     for held, path in ((value, "variables['x']"), ([1, value], "variables['x'][1]")):
-        message = refusal(variables={"x": held})
+        message = error_for(variables={"x": held})
         assert message.startswith(f"{path}: {shown} should be ")
         assert "str, int, float, bool" in message
 
 
 @pytest.mark.parametrize("inner", [[], [1], (1,), {1}, recursive_list()], ids=lambda value: type(value).__name__)
-def test_a_list_in_a_list_is_refused(inner):
-    """Lists hold plain values, also when one holds itself."""
+def test_a_list_in_a_list_is_invalid(inner):
+    """Lists hold plain values; so a list that holds itself is invalid too."""
     shown = type(inner).__name__
-    assert refusal(variables={"x": [1, inner]}).startswith(
+    assert error_for(variables={"x": [1, inner]}).startswith(
         f"variables['x'][1]: a value of type {shown} should be "
     )
 
 
-def test_none_in_a_list_is_refused():
-    """Leaving it out would move what comes after it."""
-    assert refusal(variables={"x": ["a", None]}).startswith("variables['x'][1]: None should be ")
+def test_none_in_a_list_is_invalid():
+    """Leaving it out would move the items after it."""
+    assert error_for(variables={"x": ["a", None]}).startswith("variables['x'][1]: None should be ")
 
 
 @pytest.mark.parametrize("key", [1, None, 2.5, b"a", True, ("a",)], ids=repr)
-def test_a_key_that_is_no_text_is_refused(key):
-    """A number is not made a text behind the caller's back."""
+def test_a_key_that_is_no_str_is_invalid(key):
+    """A number is not converted to a string silently."""
     shown = {1: "1 (int)", None: "None", 2.5: "2.5 (float)", b"a": "b'a' (bytes)"}
     expected = "True (bool)" if key is True else shown.get(key, "a value of type tuple")
     for field in MAPPINGS:
-        assert refusal(**{field: {key: "v"}}) == f"{field}: the key {expected} should be a str"
-        assert refusal(**{field: {key: None}}) == f"{field}: the key {expected} should be a str"
+        assert error_for(**{field: {key: "v"}}) == f"{field}: the key {expected} should be a str"
+        assert error_for(**{field: {key: None}}) == f"{field}: the key {expected} should be a str"
 
 
 @pytest.mark.parametrize(
@@ -256,10 +258,10 @@ def test_a_key_that_is_no_text_is_refused(key):
     ],
     ids=repr,
 )
-def test_what_is_no_mapping_is_refused(value, shown):
-    """Also what is empty or false: None is the word for nothing."""
+def test_anything_but_a_mapping_is_invalid(value, shown):
+    """So are empty and false values; only None stands for no mapping."""
     for field in MAPPINGS:
-        assert refusal(**{field: value}) == f"{field}: {shown} should be a mapping, or None"
+        assert error_for(**{field: value}) == f"{field}: {shown} should be a mapping, or None"
 
 
 @pytest.mark.parametrize(
@@ -277,9 +279,9 @@ def test_what_is_no_mapping_is_refused(value, shown):
     ],
     ids=repr,
 )
-def test_an_actor_of_another_type_is_refused(value, shown):
+def test_an_actor_of_another_type_is_invalid(value, shown):
     """A bool is no id; neither is a float, a Decimal, or a whole user object."""
-    assert refusal(actor_id=value) == f"actor_id: {shown} should be a str, int or UUID"
+    assert error_for(actor_id=value) == f"actor_id: {shown} should be a str, int or UUID"
 
 
 @pytest.mark.parametrize(
@@ -293,29 +295,29 @@ def test_an_actor_of_another_type_is_refused(value, shown):
     ],
     ids=repr,
 )
-def test_action_and_object_of_another_type_are_refused(value, shown):
-    """Only texts name what was done, and to what."""
+def test_action_and_object_of_another_type_are_invalid(value, shown):
+    """Only a str is accepted for both."""
     for field in ("action", "obj"):
-        assert refusal(**{field: value}) == f"{field}: {shown} should be a str"
+        assert error_for(**{field: value}) == f"{field}: {shown} should be a str"
 
 
 @pytest.mark.parametrize("field", ["actor_id", "action", "obj"])
-def test_what_is_required_is_not_empty(field):
-    """White space says nothing about who, what or to what."""
+def test_actor_action_and_object_may_not_be_empty(field):
+    """White space counts as empty."""
     for value in ("", " ", "\t\n", "\u3000", Text(""), Text(" ")):
-        assert refusal(**{field: value}) == f"{field}: {str.__str__(value)!r} (str) should not be empty"
+        assert error_for(**{field: value}) == f"{field}: {str.__str__(value)!r} (str) should not be empty"
 
 
-def test_a_value_is_shown_shortened():
+def test_a_long_value_is_shown_shortened():
     """A message quotes the beginning of a long value, not all of it."""
-    message = refusal(variables={"x": b"s" * 10_000})
+    message = error_for(variables={"x": b"s" * 10_000})
     assert b"sss".decode() in message
     assert len(message) < 300
 
 
 def test_a_long_key_is_shown_shortened():
     """The path of a message stays readable, however long the key."""
-    assert len(refusal(variables={"k" * 100_000: b""})) < 1000
+    assert len(error_for(variables={"k" * 100_000: b""})) < 1000
 
 
 HUGE = 10**4300  # Python itself refuses to make a text of it
@@ -331,8 +333,8 @@ HUGE = 10**4300  # Python itself refuses to make a text of it
     ],
     ids=["actor", "an actor of a subclass", "value", "in a list"],
 )
-def test_an_int_of_thousands_of_digits_is_refused(arguments, path):
-    """It is no value to track, and to write it out would hold up the caller."""
-    message = refusal(**arguments)
+def test_an_int_of_thousands_of_digits_is_invalid(arguments, path):
+    """Converting it would take long."""
+    message = error_for(**arguments)
     assert message.startswith(f"{path}: ")
     assert "digits" in message

@@ -27,14 +27,14 @@ from tests.trigger.values import (
     Text,
     encode,
     encode_with,
+    error_for,
     raising,
-    refusal,
     wire_form,
 )
 
 
 class Watched:
-    """An object that remembers who looked at it too closely."""
+    """An object that remembers which of its methods were called."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -60,29 +60,29 @@ class Watched:
 
 
 @pytest.mark.parametrize("place", [*FIELDS, "value", "in a list", "key"])
-def test_an_unknown_object_is_never_looked_into(place):
-    """No method of an object that brockman does not know is called: not to send it, not to show it."""
+def test_no_method_of_an_unknown_object_is_called(place):
+    """Not to send the object, and not to show it in a message."""
     watched = Watched()
     arguments = {
         "value": {"variables": {"x": watched}},
         "in a list": {"variables": {"x": [watched]}},
         "key": {"variables": {watched: 1}},
     }.get(place, {place: watched})
-    message = refusal(**arguments)
+    message = error_for(**arguments)
     assert "a value of type Watched" in message
     assert watched.calls == []
 
 
-def test_a_generator_is_refused_and_not_consumed():
-    """The caller can still read it: it was refused, not emptied."""
+def test_a_generator_is_invalid_and_not_consumed():
+    """The caller can still read it."""
     numbers = iter([1, 2, 3])
     generator = (number for number in numbers)
-    assert "generator" in refusal(variables={"x": generator})
+    assert "generator" in error_for(variables={"x": generator})
     assert list(generator) == [1, 2, 3]
 
 
 def foreign_code(error: BaseException) -> dict[str, dict[str, Any]]:
-    """Return arguments that cannot be read without foreign code, which raises an error; by what raises it."""
+    """Return arguments whose reading runs foreign code that raises an error, by the code that raises it."""
 
     class EvilMapping(collections.UserDict):
         items = raising(error)
@@ -127,8 +127,8 @@ PLACES = list(foreign_code(Foreign()))
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_what_foreign_code_raises_becomes_an_invalid_trigger(place):
-    """The handler of a web request meets one kind of error, and nothing of the foreign text is shown."""
+def test_an_error_of_foreign_code_becomes_an_invalid_trigger(place):
+    """The caller gets one kind of error, and nothing of the foreign text is shown."""
     for error in (Foreign(), ValueError("4111"), KeyError("4111"), MemoryError("4111")):
         arguments = foreign_code(error)[place]
         for fast in (True, False):
@@ -140,28 +140,28 @@ def test_what_foreign_code_raises_becomes_an_invalid_trigger(place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_the_field_that_foreign_code_spoiled_is_named(place):
-    """Also here the message starts with the path to the fault."""
+def test_the_message_names_the_field_with_the_foreign_code(place):
+    """As in other messages, the path comes first."""
     arguments = foreign_code(Foreign())[place]
     (field,) = arguments
     path = (
         field if place in ("items()", "items() of a dict", "the keys") or field in FIELDS[:3] else f"{field}['x']"
     )
     index = "[1]" if place.endswith("in a list") else ""
-    assert refusal(**arguments) == f"{path}{index}: reading it raised Foreign"
+    assert error_for(**arguments) == f"{path}{index}: reading it raised Foreign"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3)], ids=repr)
-def test_a_wish_to_end_passes_through(error):
-    """Ctrl-C and `sys.exit` are not the trigger's affair, wherever they strike."""
+def test_keyboard_interrupt_and_system_exit_pass_through(error):
+    """Ctrl-C and `sys.exit` in foreign code are raised to the caller."""
     for arguments in foreign_code(error).values():
         with pytest.raises(type(error)) as caught:
             encode(**arguments)
         assert caught.value is error
 
 
-def test_the_truth_and_the_length_of_a_mapping_are_not_asked_for():
-    """A mapping whose `__bool__` or `__len__` raises is as good as another: `items()` says what is in it."""
+def test_bool_and_len_of_a_mapping_are_not_called():
+    """A mapping whose `__bool__` or `__len__` raises is valid: only `items()` is called."""
 
     class Lazy(dict):
         __bool__ = __len__ = raising(Foreign())
@@ -169,8 +169,8 @@ def test_the_truth_and_the_length_of_a_mapping_are_not_asked_for():
     assert json.loads(encode(variables=Lazy(a=1)))["variables"] == {"a": 1}
 
 
-def test_items_that_are_no_pairs_are_refused():
-    """A mapping that does not keep its word is a caller's mistake like any other."""
+def test_items_that_are_no_pairs_are_invalid():
+    """A mapping with a broken `items()` raises InvalidTrigger like other mistakes."""
 
     class Strange(collections.UserDict):
         def items(self):
@@ -178,7 +178,7 @@ def test_items_that_are_no_pairs_are_refused():
 
     strange = Strange(a=1)
     for strange.pairs in ([1], ["abc"], [("a", 1, 2)], 7, None):
-        assert refusal(variables=strange).startswith("variables: ")
+        assert error_for(variables=strange).startswith("variables: ")
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_items_that_are_no_pairs_are_refused():
     [lambda self: "\ud800", lambda self: "", lambda self: b"text", lambda self: Text("text"), raising(Foreign())],
     ids=["a lone surrogate", "nothing", "bytes", "an odd text", "an error"],
 )
-def test_a_subclass_does_not_say_what_it_is(method):
-    """A date, Decimal or UUID of a subclass goes out as what it is: its own methods are not called."""
+def test_the_methods_of_a_subclass_are_not_called(method):
+    """A date, Decimal or UUID of a subclass is sent as the base class would be."""
 
     class OddDate(date):
         isoformat = __str__ = __format__ = method
@@ -206,12 +206,12 @@ def test_a_subclass_does_not_say_what_it_is(method):
     assert wire_form([OddDecimal("1.5"), OddDecimal("1E+400")]) == b'[1.5,"1E+400"]'
     assert wire_form(OddUUID(str(UUID))) == f'"{UUID}"'.encode()
     assert json.loads(encode(actor_id=OddUUID(str(UUID))))["actor_id"] == str(UUID)
-    assert refusal(variables={"x": OddDecimal("NaN")}).startswith("variables['x']: Decimal('NaN') is not JSON")
+    assert error_for(variables={"x": OddDecimal("NaN")}).startswith("variables['x']: Decimal('NaN') is not JSON")
 
 
 @pytest.mark.parametrize("place", [*FIELDS, "value", "in a list", "key"])
-def test_a_disguise_is_not_looked_at(place):
-    """An object is of the type it has, not of the `__class__` it claims; asking for that would be foreign code."""
+def test_the_claimed_class_of_an_object_is_not_read(place):
+    """Only its type counts: reading `__class__` would run foreign code."""
 
     class Disguised:
         __class__ = property(raising(Foreign()))
@@ -221,21 +221,21 @@ def test_a_disguise_is_not_looked_at(place):
         "in a list": {"variables": {"x": [Disguised()]}},
         "key": {"variables": {Disguised(): 1}},
     }.get(place, {place: Disguised()})
-    assert "a value of type Disguised should be " in refusal(**arguments)
+    assert "a value of type Disguised should be " in error_for(**arguments)
 
 
-def test_an_object_that_pretends_to_be_another_is_refused():
-    """A proxy or a mock whose `__class__` says otherwise is an unknown object: refused, with its path."""
+def test_an_object_that_pretends_to_be_another_is_invalid():
+    """A proxy or a mock with another `__class__` is an unknown object."""
     for pretended in (str, int, float, uuid.UUID, date, Decimal, list, dict):
         impostor = mock.NonCallableMock(spec=pretended)
         shown = "a value of type NonCallableMock should be "
-        assert refusal(variables={"x": impostor}).startswith(f"variables['x']: {shown}")
-        assert refusal(variables=impostor).startswith(f"variables: {shown}")
-        assert refusal(actor_id=impostor).startswith(f"actor_id: {shown}")
+        assert error_for(variables={"x": impostor}).startswith(f"variables['x']: {shown}")
+        assert error_for(variables=impostor).startswith(f"variables: {shown}")
+        assert error_for(actor_id=impostor).startswith(f"actor_id: {shown}")
 
 
-def test_a_class_that_will_not_say_its_name_harms_nothing():
-    """Even the name of a foreign type is foreign code when its metaclass says so."""
+def test_a_class_whose_name_raises_is_invalid():
+    """Even the name of a type can be foreign code, of its metaclass."""
 
     class Nameless(type):
         @property
@@ -261,8 +261,8 @@ def test_a_class_that_will_not_say_its_name_harms_nothing():
         assert "4111" not in words
 
 
-def test_an_enum_whose_value_leads_back_to_itself_is_refused():
-    """No depth of foreign code is followed for ever."""
+def test_an_enum_whose_value_leads_back_to_itself_is_invalid():
+    """Values of enums are not followed without end."""
 
     class Endless(enum.Enum):
         A = 1
@@ -271,7 +271,7 @@ def test_an_enum_whose_value_leads_back_to_itself_is_refused():
         def value(self):
             return self
 
-    assert refusal(variables={"x": Endless.A}).startswith("variables['x']: ")
+    assert error_for(variables={"x": Endless.A}).startswith("variables['x']: ")
 
 
 # Lazy texts, numpy and pandas, where they are installed.
@@ -286,7 +286,7 @@ def installed(name: str) -> types.ModuleType:
 
 
 def test_a_lazy_translation_is_resolved():
-    """Text that Django translates when it is shown is taken at the time of the call, or refused when it fails."""
+    """Text that Django translates when it is shown is translated during the call; an error is InvalidTrigger."""
     functional = installed("django.utils.functional")
     words = ["eins", "zwei"]
     lazy = functional.lazy(lambda: words[0], str)()
@@ -297,41 +297,41 @@ def test_a_lazy_translation_is_resolved():
     assert json.loads(encode(action=lazy))["action"] == "zwei"
     broken = functional.lazy(raising(Foreign()), str)(None)
     for arguments in ({"action": broken}, {"variables": {"x": broken}}, {"variables": {"x": [broken]}}):
-        assert "Foreign" in refusal(**arguments)
+        assert "Foreign" in error_for(**arguments)
     with pytest.raises(KeyboardInterrupt):
         encode(action=functional.lazy(raising(KeyboardInterrupt()), str)(None))
-    assert refusal(obj=functional.lazy(lambda: "  ", str)()) == "obj: '  ' (str) should not be empty"
+    assert error_for(obj=functional.lazy(lambda: "  ", str)()) == "obj: '  ' (str) should not be empty"
 
 
-def test_a_lazy_object_of_django_stands_for_what_it_wraps():
-    """`SimpleLazyObject`, as `request.user` is one, is looked into; what it wraps must fit, and be had."""
+def test_a_lazy_object_of_django_is_resolved():
+    """The object that a `SimpleLazyObject`, such as `request.user`, wraps must be a valid value."""
     functional = installed("django.utils.functional")
     body = json.loads(encode(action=functional.SimpleLazyObject(lambda: "text")))
     assert body["action"] == "text"
     lazy = functional.SimpleLazyObject(lambda: 3)
     assert json.loads(encode(variables={"x": lazy, "y": [lazy]}))["variables"] == {"x": 3, "y": [3]}
     wrapped = functional.SimpleLazyObject(object)
-    assert refusal(variables={"x": wrapped}).startswith("variables['x']: a value of type object should be")
+    assert error_for(variables={"x": wrapped}).startswith("variables['x']: a value of type object should be")
     broken = functional.SimpleLazyObject(lambda: raising(Foreign())(None))
-    assert refusal(actor_id=broken) == "actor_id: reading it raised Foreign"
+    assert error_for(actor_id=broken) == "actor_id: reading it raised Foreign"
 
 
 def test_a_lazy_proxy_of_babel_is_resolved():
-    """Text that Babel translates when it is shown is taken at the time of the call."""
+    """Text that Babel translates when it is shown is translated during the call."""
     support = installed("babel.support")
     lazy = support.LazyProxy(lambda: "eins")
     assert json.loads(encode(action=lazy, variables={"x": [lazy]}))["variables"] == {"x": ["eins"]}
 
 
 def test_a_lazy_string_of_flask_babel_is_resolved():
-    """Text that Flask-Babel translates when it is shown is taken at the time of the call."""
+    """Text that Flask-Babel translates when it is shown is translated during the call."""
     speaklater = installed("flask_babel.speaklater")
     lazy = speaklater.LazyString(lambda: "eins")
     assert json.loads(encode(action=lazy, variables={"x": lazy}))["variables"] == {"x": "eins"}
 
 
-def test_a_translation_is_in_the_language_of_the_moment():
-    """`gettext_lazy` goes out in the language that is active when `record_trigger` is called."""
+def test_a_translation_is_in_the_active_language():
+    """`gettext_lazy` is sent in the language that is active when `record_trigger` is called."""
     installed("django")
     script = """
 from datetime import datetime, timezone
@@ -355,8 +355,8 @@ for language in ("de", "fr"):
     assert [json.loads(line)["object"] for line in result.stdout.splitlines()] == ["Montag", "lundi"]
 
 
-def test_numpy_scalars_are_what_they_stand_for():
-    """What a computation with numpy gives goes out as the Python value, as an actor too."""
+def test_numpy_scalars_are_sent_as_python_values():
+    """So is an actor."""
     numpy = installed("numpy")
     assert wire_form(numpy.int64(7)) == b"7"
     assert wire_form(numpy.uint64(2**64 - 1)) == b"18446744073709551615"
@@ -371,23 +371,23 @@ def test_numpy_scalars_are_what_they_stand_for():
     assert json.loads(encode(actor_id=numpy.int32(7), action=numpy.str_("a")))["actor_id"] == "7"
 
 
-def test_numpy_values_that_do_not_fit_are_refused():
-    """Not a number, not a time, bytes, a complex number, an array: refused like their like."""
+def test_numpy_values_of_other_types_are_invalid():
+    """NaN, NaT, bytes, a complex number, an array: invalid like their Python counterparts."""
     numpy = installed("numpy")
-    assert refusal(variables={"x": numpy.float64("nan")}).startswith("variables['x']: nan is not JSON")
-    assert refusal(variables={"x": [numpy.float32("inf")]}).startswith("variables['x'][0]: inf is not JSON")
-    assert refusal(variables={"x": numpy.datetime64("NaT", "s")}).startswith("variables['x']: ")
-    assert refusal(variables={"x": numpy.bytes_(b"a")}).startswith("variables['x']: b'a' (bytes)")
-    assert refusal(variables={"x": numpy.complex128(1j)}).startswith("variables['x']: ")
-    assert refusal(variables={"x": numpy.longdouble(1)}).startswith("variables['x']: ")
-    assert refusal(variables={"x": numpy.array([1, 2])}).startswith("variables['x']: a value of type ndarray")
-    assert refusal(variables={"x": numpy.array(1)}).startswith("variables['x']: a value of type ndarray")
-    assert refusal(actor_id=numpy.bool_(True)) == "actor_id: True (bool) should be a str, int or UUID"
-    assert refusal(actor_id=numpy.float64(1)).startswith("actor_id: ")
+    assert error_for(variables={"x": numpy.float64("nan")}).startswith("variables['x']: nan is not JSON")
+    assert error_for(variables={"x": [numpy.float32("inf")]}).startswith("variables['x'][0]: inf is not JSON")
+    assert error_for(variables={"x": numpy.datetime64("NaT", "s")}).startswith("variables['x']: ")
+    assert error_for(variables={"x": numpy.bytes_(b"a")}).startswith("variables['x']: b'a' (bytes)")
+    assert error_for(variables={"x": numpy.complex128(1j)}).startswith("variables['x']: ")
+    assert error_for(variables={"x": numpy.longdouble(1)}).startswith("variables['x']: ")
+    assert error_for(variables={"x": numpy.array([1, 2])}).startswith("variables['x']: a value of type ndarray")
+    assert error_for(variables={"x": numpy.array(1)}).startswith("variables['x']: a value of type ndarray")
+    assert error_for(actor_id=numpy.bool_(True)) == "actor_id: True (bool) should be a str, int or UUID"
+    assert error_for(actor_id=numpy.float64(1)).startswith("actor_id: ")
 
 
 def test_a_numpy_time_in_nanoseconds_is_no_number():
-    """A time finer than Python's is a time or is refused; it does not become a number of nanoseconds."""
+    """A time finer than Python's is sent as a time or is invalid; it is not sent as a number of nanoseconds."""
     numpy = installed("numpy")
     try:
         form = wire_form(numpy.datetime64("2026-01-02T03:04:05", "ns"))
@@ -397,8 +397,8 @@ def test_a_numpy_time_in_nanoseconds_is_no_number():
 
 
 def test_pandas_times_are_datetimes():
-    """A Timestamp goes out as the datetime it is; "not a time" is refused."""
+    """A Timestamp is sent as a datetime; NaT and NA are invalid."""
     pandas = installed("pandas")
     assert wire_form(pandas.Timestamp("2026-01-02T03:04:05")) == b'"2026-01-02T03:04:05"'
-    assert refusal(variables={"x": pandas.NaT}).startswith("variables['x']: ")
-    assert refusal(variables={"x": [pandas.NA]}).startswith("variables['x'][0]: ")
+    assert error_for(variables={"x": pandas.NaT}).startswith("variables['x']: ")
+    assert error_for(variables={"x": [pandas.NA]}).startswith("variables['x'][0]: ")

@@ -33,11 +33,11 @@ from tests.trigger.values import (
     Word,
     encode,
     encode_with,
-    refusal,
+    error_for,
 )
 
 
-def test_the_whole_of_a_trigger_byte_for_byte():
+def test_a_whole_trigger_byte_for_byte():
     """The field names, their order and the texts are those of the published API."""
     body = encode(
         actor_id=42,
@@ -65,13 +65,13 @@ def test_what_is_empty_is_left_out(empty):
 
 
 def test_a_key_whose_value_is_none_is_left_out():
-    """`{"email": user.email}` of a user without one is everyday code; what stands beside it stays."""
+    """`{"email": user.email}` of a user without one is everyday code; the other keys stay."""
     body = encode(identities={"email": None, "phone": "1"}, variables={"a": 0, "b": None, "c": ""})
     assert json.loads(body)["captured_identities"] == {"phone": "1"}
     assert json.loads(body)["variables"] == {"a": 0, "c": ""}
 
 
-def test_what_is_false_but_not_none_is_kept():
+def test_false_values_other_than_none_are_kept():
     """Zero, False, an empty text and an empty list are values."""
     values = {"zero": 0, "no": False, "text": "", "list": [], "half": 0.0}
     for field, name in WIRE_NAMES.items():
@@ -84,17 +84,17 @@ def test_equal_triggers_differ_by_their_id_only():
     assert (body["id"], body["recorded_at"]) == (ID, "2026-11-23T17:22:32.123456Z")
 
 
-def test_the_largest_trigger_is_kept_to_the_byte():
-    """`max_trigger_bytes` is the length of the JSON in UTF-8: exactly so long is taken, one more is not."""
+def test_the_size_limit_is_exact():
+    """`max_trigger_bytes` is the length of the JSON in UTF-8: that length is valid, one byte more is not."""
     for text in ("x" * 100, "\u00e9" * 100, "\U0001f600" * 100, '"' * 100):
         size = len(encode(variables={"x": text}))
         assert len(encode(size, variables={"x": text})) == size
-        assert refusal(max_bytes=size - 1, variables={"x": text}) == (
+        assert error_for(max_bytes=size - 1, variables={"x": text}) == (
             f"the trigger is {size} bytes long; it should be at most {size - 1}"
         )
 
 
-def test_what_the_caller_changes_afterwards_changes_nothing():
+def test_later_changes_of_the_callers_values_change_nothing():
     """The trigger is bytes when the call returns, and the caller's own values are as they were."""
     tags, variables = ["a", UUID], {"title": "old", "nothing": None}
     variables["tags"] = tags
@@ -106,8 +106,8 @@ def test_what_the_caller_changes_afterwards_changes_nothing():
     assert json.loads(body)["variables"] == {"title": "old", "tags": ["a", str(UUID)]}
 
 
-def test_a_mapping_that_another_thread_changes_meanwhile():
-    """A dict that grows and shrinks under the call gives JSON of some moment, never an error."""
+def test_a_mapping_that_another_thread_changes_is_encoded():
+    """A dict that grows and shrinks during the call gives the JSON of one moment, never an error."""
     plain: dict[str, Any] = {"always": 1}
     fitted: dict[str, Any] = {"always": 1, "id": UUID}
     done, changes = threading.Event(), 0
@@ -142,8 +142,8 @@ def test_a_mapping_that_another_thread_changes_meanwhile():
 
 @pytest.mark.parametrize("encoder", ["orjson", "json"])
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory of a process is read from /proc")
-def test_what_waits_takes_little_more_than_its_own_size(encoder):
-    """Ten thousand triggers that wait hold their bytes, not the buffers they were written into."""
+def test_an_encoded_trigger_takes_little_more_memory_than_its_size(encoder):
+    """20 000 triggers hold their bytes, not the buffers they were written into."""
     script = """
 import os, sys
 from datetime import datetime, timezone
@@ -181,7 +181,7 @@ def wire_text(text: str) -> str:
 
 
 def wire_scalar(value: Any) -> Any:
-    """Return what should stand on the wire for a plain value; raise InvalidTrigger when nothing should."""
+    """Return the JSON value expected for a plain value; raise InvalidTrigger if it is invalid."""
     while isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, bool):
@@ -315,12 +315,12 @@ GOOD = st.fixed_dictionaries(
 @given(GOOD | ANYTHING)
 @example(dict(zip(FIELDS, [7, "a", "o", dict.fromkeys(["\ud800", "\ud801"], 1), {}, {}], strict=True)))
 @example(dict(zip(FIELDS, [7, "a", "o", {}, {"x": -0.0}, {"x": [True, 1, 1.0]}], strict=True)))
-def test_whatever_is_passed_it_is_refused_or_strict_json(arguments):
-    """Any arguments make an InvalidTrigger, or strict JSON that holds just what they say."""
+def test_any_arguments_are_invalid_or_become_strict_json(arguments):
+    """Any arguments raise InvalidTrigger, or give strict JSON that holds exactly their values."""
     try:
         expected = expected_wire(arguments)
     except InvalidTrigger:
-        assert refusal(max_bytes=10**9, **arguments)
+        assert error_for(max_bytes=10**9, **arguments)
         return
     body = encode(10**9, **arguments)
     assert type(body) is bytes

@@ -28,7 +28,7 @@ ENCODERS = [
 
 
 def recorded_at(moment: datetime, *, fast: bool) -> str:
-    """Return the time of a trigger as it goes over the wire."""
+    """Return the time in the JSON of a trigger."""
     with pytest.MonkeyPatch.context() as patch:
         if not fast:
             patch.setattr(brockman.trigger.encode, "orjson", None)
@@ -40,8 +40,8 @@ def recorded_at(moment: datetime, *, fast: bool) -> str:
 @given(st.binary(min_size=10, max_size=10), st.integers(1, 5000))
 @example(b"\0" * 10, 4097)
 @example(b"\xff" * 10, 4097)
-def test_an_id_is_a_uuid_whatever_was_drawn(drawn, count):
-    """Every id is a valid UUID, version 8, in the canonical spelling."""
+def test_every_id_is_a_uuid(drawn, count):
+    """Valid, of version 8, in the canonical form, whatever random bytes it is made of."""
     ids = list(islice(make_ids(lambda size: drawn[:size]), count))
     for text in (ids[0], ids[-1]):
         parsed = uuid.UUID(text)
@@ -52,7 +52,7 @@ def test_an_id_is_a_uuid_whatever_was_drawn(drawn, count):
 
 
 def test_the_ids_of_one_client_count_up():
-    """Ids sort in the order of recording, also over a carry: a database index likes that."""
+    """Ids sort in the order of recording, also over a carry: good for a database index."""
     ids = list(islice(make_ids(os.urandom), 3 * 4096))
     assert ids == sorted(ids)
     first = uuid.UUID(ids[0]).int
@@ -60,7 +60,7 @@ def test_the_ids_of_one_client_count_up():
 
 
 def test_two_clients_never_share_an_id():
-    """All that is drawn at random shows in the ids: 74 bits beside the version and the variant."""
+    """All random bits are in the ids: 74 beside the version and the variant."""
     with_bit = {next(make_ids(lambda size, bit=bit: (1 << bit).to_bytes(size, "big"))) for bit in range(80)}
     assert len(with_bit) == 80 - 6 + 1  # the six bits of version and variant are set whatever is drawn
 
@@ -101,16 +101,16 @@ def test_the_time_is_rfc_3339_in_utc_with_microseconds(fast, moment):
 
 
 @pytest.mark.parametrize("fast", ENCODERS)
-def test_a_frozen_time_is_what_gets_recorded(fast):
-    """A test suite that freezes time finds the frozen time in its triggers."""
+def test_a_frozen_time_is_recorded(fast):
+    """A test that freezes time finds the frozen time in its triggers."""
     with freeze_time("2012-01-14 03:21:34", auto_tick_seconds=0):
         assert recorded_at(datetime.now(timezone.utc), fast=fast) == "2012-01-14T03:21:34.000000Z"
     with freeze_time("2012-01-14 03:21:34.000007"):
         assert recorded_at(datetime.now(timezone.utc), fast=fast) == "2012-01-14T03:21:34.000007Z"
 
 
-def test_waiting_goes_on_while_time_is_frozen():
-    """A deadline passes also inside a test that has frozen time."""
+def test_the_monotonic_clock_is_not_frozen():
+    """Deadlines pass also in a test that freezes time."""
     with freeze_time("2012-01-14") as frozen:
         before = clock.monotonic()
         frozen.tick(timedelta(days=1))
@@ -124,7 +124,7 @@ def test_the_wall_clock_is_the_frozen_one():
         assert clock.wall() == datetime(2012, 1, 14, tzinfo=timezone.utc).timestamp()
 
 
-def test_the_waiting_clock_only_moves_forward():
-    """Two readings in a row never go back."""
+def test_the_monotonic_clock_never_goes_back():
+    """1000 readings are in order."""
     readings = [clock.monotonic() for _ in range(1000)]
     assert readings == sorted(readings)

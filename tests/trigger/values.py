@@ -59,7 +59,7 @@ def wire_form(value: Any) -> bytes:
     return body[body.index(before) + len(before) : body.index(after)]
 
 
-def refusal(**arguments: Any) -> str:
+def error_for(**arguments: Any) -> str:
     """Return the message of the InvalidTrigger that the arguments raise."""
     with pytest.raises(InvalidTrigger) as caught:
         encode(**arguments)
