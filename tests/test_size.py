@@ -22,12 +22,8 @@ def functions() -> Iterator[tuple[str, int]]:
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                text = node.body[0] if ast.get_docstring(node) else None
-                documented = (text.end_lineno or 0) - text.lineno + 1 if text else 0
-                yield (
-                    f"{path.relative_to(PACKAGE)}: {node.name}",
-                    (node.end_lineno or 0) - node.lineno + 1 - documented,
-                )
+                length = lines_of(node) - (lines_of(node.body[0]) if ast.get_docstring(node) else 0)
+                yield f"{path.relative_to(PACKAGE)}: {node.name}", length
 
 
 def test_no_module_is_long() -> None:

@@ -1,7 +1,7 @@
-"""How many triggers a second the collector takes: `python -m tests.benchmarks.collector`.
+"""Triggers a second that the collector accepts: `python -m tests.benchmarks.collector`.
 
-Every line is measured in rounds, each round all lines, on a new file; printed is the median over the rounds. The
-floor is what cannot be done without: JSON is parsed, and its texts are inserted into a table of one column, in one
+Each line is the median over rounds; each round measures all lines, on a new file. The floor is the least that must
+be done: JSON is parsed, and its texts are inserted into a table of one column, in one
 transaction for each request, on the same file system with the same pragmas.
 """
 

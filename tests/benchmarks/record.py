@@ -1,4 +1,4 @@
-"""What one record_trigger costs, and one trigger that waits: python -m tests.benchmarks.record
+"""The cost of one record_trigger, and of one waiting trigger: python -m tests.benchmarks.record
 
 Everything is measured against a floor in the same run: `orjson.dumps(body)` and `SimpleQueue.put`. Each figure is
 the median over rounds; the two sides take turns, each round in a process of its own, since what was allocated
@@ -98,11 +98,11 @@ def run_ids() -> dict[str, float]:
 
 
 def run_details() -> dict[str, float]:
-    mark, rounds = make_fork_flag(), range(100)  # a single one takes less than the clock
+    fork_flag, rounds = make_fork_flag(), range(100)  # a single read takes less than the clock
 
     def look() -> None:
         for _ in rounds:
-            mark[0]
+            fork_flag[0]
 
     def ask() -> None:
         for _ in rounds:
@@ -115,7 +115,7 @@ def run_details() -> dict[str, float]:
         for _ in rounds:
             pass_on("a", "b", "c", None, None, None, "g", "h")
 
-    return {"mark": time_calls(look) / 100, "getpid": time_calls(ask) / 100, "call": time_calls(call) / 100}
+    return {"fork flag": time_calls(look) / 100, "getpid": time_calls(ask) / 100, "call": time_calls(call) / 100}
 
 
 def resident() -> int:
@@ -192,8 +192,8 @@ def main() -> int:
     }
     print(f"{'ratio':24}{ratios['new']:11.2f} x {ratios['used']:11.2f} x   (bound {MAX_RATIO} x with new memory)")
     print(f"one id: make_ids {median('ids', 'make_ids'):.2f} us, uuid4 {median('ids', 'uuid4'):.2f} us")
-    mark, getpid, call = (median("details", figure) for figure in ("mark", "getpid", "call"))
-    print(f"one look for a fork: mark {mark:.3f} us, getpid {getpid:.3f} us")
+    flag, getpid, call = (median("details", figure) for figure in ("fork flag", "getpid", "call"))
+    print(f"one check for a fork: flag {flag:.3f} us, getpid {getpid:.3f} us")
     print(f"one more function in Python, with the arguments of `encode_trigger`: {call:.3f} us")
     overhead = median("memory brockman", "overhead")
     encoded = median("memory brockman", "encoded")

@@ -1,4 +1,4 @@
-"""What a trigger costs that is left on disk: python -m tests.benchmarks.spool [FOLDER]
+"""The cost of a trigger that is written to disk: python -m tests.benchmarks.spool [FOLDER]
 
 The floor is measured in the same run: `os.write` with O_APPEND of as many bytes, on the same file system (that of
 FOLDER; the temporary one is the default). Each figure is the median over rounds; the sides take turns, each round
@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.record import record, resident
 
-if "written" in sys.argv[1:2]:  # before brockman looks for it: as where the file system is not to be trusted
+if "written" in sys.argv[1:2]:  # before brockman looks for it: as on a file system without it
     del os.posix_fallocate
 
 from brockman.client import FocusLabClient
@@ -43,7 +43,7 @@ FRAME = b"\x1e1234567890 " + b"x" * 330 + b"\n"  # as long as that of the exampl
 
 
 class Endpoint:
-    """Accepts everything and keeps nothing, while it is up."""
+    """Accepts everything and keeps nothing while it is up."""
 
     def __init__(self, *, is_up: bool) -> None:
         self.is_up = is_up
@@ -131,17 +131,20 @@ def crowd_write(folder: Path) -> dict[str, float]:
         return spread(time_calls(write, CROWDED_BURST))
 
 
+def segments_in(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
 def time_segments(folder: Path) -> dict[str, float]:
     """Time the records that begin a segment."""
     client = make_client(folder)
     record(client)
-    journal = client._pipeline.buffer._journal
     clock, times = time.perf_counter_ns, []
     while len(times) < 20:
-        before, started = journal.active, clock()
+        before, started = segments_in(folder), clock()
         record(client)
         took = (clock() - started) / 1000
-        if journal.active is not before:
+        if segments_in(folder) - before:
             times.append(took)
     client.close(30)
     return spread(sorted(times))

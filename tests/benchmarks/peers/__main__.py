@@ -24,7 +24,7 @@ from tests.benchmarks.peers.sides import SIDES, is_there
 
 
 def run_part(part: Part, side: str, remote: sink.Remote) -> measure.Figures:
-    """Measure one side in a process of its own; nothing when it fails, which is said."""
+    """Measure one side in a process of its own; print the error and return nothing if it fails."""
     remote.reset()
     if part.function == "starting":
         opened = SIDES[side].open
@@ -56,7 +56,7 @@ def time_script(lines: str) -> float:
 
 
 def sides_of(part: Part, sides: list[str]) -> list[str]:
-    """Return for whom a part is; one that sends within the call has nothing that waits."""
+    """Return the sides of a part; those that send within the call have nothing that waits."""
     wanted = [side for side in sides if part.sides is None or side in part.sides]
     return [side for side in wanted if part.function != "memory" or SIDES[side].in_background]
 
@@ -78,7 +78,7 @@ def main() -> int:
     results = Results.read(options.source) if options.source else run(options)
     if options.json:
         results.write(options.json)
-    report.tell(results)
+    report.print_report(results)
     if options.plot:
         options.plot.write_text(plot.draw(results))
     return judge(results)

@@ -23,7 +23,7 @@ PATIENCE = 10.0  # seconds in which nothing comes, after which the rest is lost
 
 
 def spread(times: list[int]) -> Figures:
-    """Return what the calls cost."""
+    """Return the percentiles of the times of calls."""
     times = sorted(times)
 
     def at(share: float) -> float:
@@ -55,7 +55,7 @@ def time_paced(record: Callable[[], object], count: int, rate: float) -> list[in
 
 
 class Run:
-    """A side that is open and warm, and what its sink had received by then."""
+    """A side that is open and warm, with the counts of its sink at that time."""
 
     def __init__(self, name: str, sink: Remote, capacity: int, **options: Any) -> None:
         self.sink = sink
@@ -66,12 +66,12 @@ class Run:
         self.before = sink.count()
 
     def finish(self, count: int) -> Received:
-        """Have all delivered; return what came."""
+        """Deliver everything; return the counts of the sink."""
         self.side.flush()
         return self.sink.wait_for(self.before.triggers + count, PATIENCE)
 
     def delivered(self, count: int, record: Callable[[], Any]) -> Figures:
-        """Run `record`, which records so many; return what that cost to the last acknowledgement."""
+        """Run `record`, which records `count` triggers; return its cost up to the last acknowledgement."""
         cpu, started = time.process_time(), time.monotonic()
         record()
         recorded = time.monotonic() - started
@@ -101,7 +101,7 @@ def paced(name: str, sink: Remote, *, count: int, **options: Any) -> Figures:
 
 
 def loop(name: str, sink: Remote, *, count: int, rate: float) -> Figures:
-    """Time a loop in the place of a call, which takes about as long: what the machine itself takes in between."""
+    """Time a loop instead of a call, which takes about as long: the pauses of the machine itself."""
 
     def turn() -> None:
         for _ in range(250):
@@ -153,26 +153,26 @@ def memory(name: str, sink: Remote, *, count: int) -> Figures:
     if name == "brockman":
         stats = run.side.client.stats()
         figures["beside"] = figures["each"] - stats.queued_bytes / stats.queued
-    leave(figures)
+    print_and_exit(figures)
 
 
 def depth(name: str, sink: Remote, *, count: int, depth: int) -> Figures:
-    """Time calls on top of so many that wait, while the sink does not answer."""
+    """Time calls while `depth` triggers wait, and the sink does not answer."""
     run = Run(name, sink, depth + count)
     sink.reset(600.0)
     for _ in range(depth):
         run.side.record()
-    leave(spread(time_calls(run.side.record, count)))
+    print_and_exit(spread(time_calls(run.side.record, count)))
 
 
-def leave(figures: Figures) -> Any:
-    """Print, and end without waiting for what is not delivered."""
+def print_and_exit(figures: Figures) -> Any:
+    """Print the figures, and exit without delivering the rest."""
     print(json.dumps(figures), flush=True)
     os._exit(0)
 
 
 def ending(name: str, sink: Remote, *, count: int) -> Figures:
-    """Record, and go: the runner sees when the process has ended and what came."""
+    """Record, and exit: the runner measures the end of the process and reads the counts."""
     run = Run(name, sink, count)
     for _ in range(count):
         run.side.record()

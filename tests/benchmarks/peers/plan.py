@@ -1,4 +1,4 @@
-"""What is measured, with what, for whom."""
+"""The plan: each part that is measured, its options and its sides."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OURS = ("brockman", "floor")
 DEPTHS = (1_000, 10_000, 100_000, 1_000_000)
 SIZES = (200, 1_000, 10_000, 30_000)
 BATCHES = (50, 500, 1_200)
-# Nothing is sent until all is recorded: what a call takes when no thread of its own is in the way.
+# Nothing is sent until all is recorded: the time of a call while no worker thread runs.
 UNSENT = {"max_batch_size": 10**6, "max_batch_bytes": 2**30, "flush_interval": 3600.0}
 
 
@@ -20,11 +20,11 @@ class Part:
     """A line of the plan.
 
     Attributes:
-        name: Under which the figures are found.
-        function: Of `measure`.
-        options: What it is called with.
-        sides: For whom; None for all.
-        once: Whether the first round is enough.
+        name: The key of the figures.
+        function: The function of `measure`.
+        options: Its arguments.
+        sides: The sides it is measured for; None for all.
+        once: True if it is measured in the first round only.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Part:
 
     @property
     def group(self) -> str:
-        """What `--parts` knows it by."""
+        """Its name for `--parts`."""
         return self.name.split()[0]
 
 

@@ -47,7 +47,7 @@ def growth(results: Results, group: str, title: str, figure: str) -> None:
         )
 
 
-def tell(results: Results) -> None:
+def print_report(results: Results) -> None:
     print(f"medians of {results.rounds} rounds; the last column is the least and greatest of all rounds")
     silent = [side for side in results.sides if not SIDES[side].in_background]
     if silent:
@@ -72,7 +72,7 @@ def tell(results: Results) -> None:
             wide="p999",
         )
     for part, title in (("loop burst", "a burst"), ("loop paced", "1000 a second")):
-        table(results, part, f"{title}, of a loop in the place of a call: the machine itself", _CALLS, wide="p999")
+        table(results, part, f"{title}, of a loop instead of a call: the machine itself", _CALLS, wide="p999")
     for part, title in (("unsent burst", "a burst"), ("unsent paced", "1000 a second")):
         table(results, part, f"{title}, while nothing is sent: one call, in us", _CALLS, wide="p999")
     growth(results, "threads", "recorded a second, by all threads together, of", "recorded_rate")
@@ -104,7 +104,7 @@ def tell(results: Results) -> None:
     growth(results, "size", "CPU for one delivered, in us, bytes of a trigger", "cpu")
     growth(results, "batch", "CPU for one delivered, in us, max_batch_size", "cpu")
     growth(results, "batch", "p99.9 of one call in us, max_batch_size", "p999")
-    growth(results, "depth", "one call, median in us, on top of so many that wait", "median")
+    growth(results, "depth", "one call, median in us, by the number that wait", "median")
     growth(results, "delayed", "delivered a second, ms of delay", "rate")
     growth(results, "delayed", "p99.9 of one call in us, ms of delay", "p999")
     table(

@@ -1,4 +1,4 @@
-"""Who is measured: brockman, the floor, and the peers, each set up as its documentation says is fastest.
+"""The sides: brockman, the floor, and the peers, each set up as its documentation says is fastest.
 
 That is: a background thread where there is one, the queue larger than all that is recorded, up to 500 triggers in
 a request where that can be set (a `batch` of 0 leaves a peer at its own default), no debugging, no logging. A side
@@ -7,7 +7,7 @@ has one trigger, made when it is opened:
     module    what is imported
     ready     what a program does until it can record
     record()  records the trigger; what is timed
-    flush()   returns when all is delivered, or given up
+    flush()   returns when all is delivered or dropped
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TITLE = "How to never lose a trigger"
 
 
 def make_title(size: int) -> str:
-    """Return a title that makes the trigger about so many bytes long; 0 for the README's example."""
+    """Return a title that makes the trigger about `size` bytes long; 0 for the README's example."""
     if 0 < size < EXAMPLE:
         return ""
     return _TITLE + "x" * max(0, size - EXAMPLE)
@@ -72,7 +72,7 @@ class Brockman:
 
 
 class Floor:
-    """What cannot be done without: `orjson.dumps`, `SimpleQueue.put`, and a thread that posts 500 at a time.
+    """The least that must be done: `orjson.dumps`, `SimpleQueue.put`, and a thread that posts 500 at a time.
 
     The thread looks every 5 ms for a full batch, which is cheaper than being woken by every trigger.
     """
@@ -152,7 +152,7 @@ class Segment:
 
 
 class Rudder:
-    """As segment, of which it is a fork. It compresses unless told otherwise; told otherwise it costs less."""
+    """As segment, of which it is a fork. It compresses by default, which costs more, so that is off."""
 
     module = "rudderstack.analytics.client"
     ready = "from rudderstack.analytics.client import Client; Client('k')"
@@ -258,7 +258,7 @@ class Snowplow:
 
 @dataclass(frozen=True)
 class Entry:
-    """A side as the runner knows it: how to open it, and whether calls only enqueue."""
+    """A side: how to open it, and whether its calls only enqueue."""
 
     open: Callable[..., Any]
     is_peer: bool = True
@@ -281,10 +281,10 @@ BACKGROUND_PEERS = tuple(name for name, side in SIDES.items() if side.is_peer an
 
 
 def is_there(name: str) -> bool:
-    """Return whether what a side needs is installed."""
+    """Return whether the packages of a side are installed."""
     return importlib.util.find_spec(SIDES[name].open.module.split(".")[0]) is not None
 
 
 def be_quiet() -> None:
-    """Leave out what a peer logs: an application would not print it either."""
+    """Discard the log of the peers, as an application would."""
     logging.disable(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The server that all sides send to: it answers at once, or after a delay, and counts what came when it is asked.
+"""The server that all sides send to: it answers at once, or after a delay, and counts triggers on request.
 
 One answer suits every peer. Bodies are read and kept; they are parsed only for `count`, when nothing is measured.
 """
@@ -25,7 +25,7 @@ _LISTS = ("batch", "events", "data")  # where the triggers are: segment, rudder,
 
 
 def count_triggers(head: bytes, body: bytes) -> int:
-    """Return how many triggers a request brings, in the format of any of the sides."""
+    """Return the number of triggers in a request, in the format of any side."""
     if b"content-encoding: gzip" in head.lower():
         body = gzip.decompress(body)
     if b"application/x-www-form-urlencoded" in head.lower():
@@ -46,7 +46,7 @@ class Sink:
         self._bytes = 0
         self._last = 0.0
         self._delay = 0.0
-        self._let_go = threading.Event()
+        self._released = threading.Event()
 
     def serve(self) -> None:
         with socket.create_server(("127.0.0.1", 0), backlog=256) as server:
@@ -83,7 +83,7 @@ class Sink:
 
     def _keep(self, head: bytes, body: bytes) -> bytes:
         if self._delay:
-            self._let_go.wait(self._delay)
+            self._released.wait(self._delay)
         self._kept.append((head, body))
         self._requests += 1
         self._bytes += len(body)
@@ -93,8 +93,8 @@ class Sink:
     def _command(self, first: bytes) -> bytes:
         _, name, value = first.split(b" ")[1].split(b"_")
         if name == b"reset":
-            self._let_go.set()
-            self._let_go = threading.Event()
+            self._released.set()
+            self._released = threading.Event()
             self._delay = float(value)
             self._kept.clear()
             self._triggers = self._requests = self._bytes = 0
@@ -107,7 +107,7 @@ class Sink:
 
 @dataclass(frozen=True)
 class Received:
-    """What the sink counted, and when it last answered, by `time.monotonic`, which all processes share."""
+    """The counts of the sink, and the time of its last answer, by `time.monotonic`, which all processes share."""
 
     triggers: int
     requests: int
@@ -116,21 +116,21 @@ class Received:
 
 
 class Remote:
-    """The sink, as other processes see it."""
+    """A client of the sink, for other processes."""
 
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}/"
 
     def reset(self, delay: float = 0.0) -> None:
-        """Forget all counts, let go what is held, and answer after so many seconds from now on."""
+        """Set all counts to 0, answer the requests that are held, and delay later answers by `delay` seconds."""
         self._ask(f"_reset_{delay}")
 
     def count(self) -> Received:
         return Received(**self._ask("_count_"))
 
     def wait_for(self, triggers: int, patience: float) -> Received:
-        """Return the counts when so many came, or none came for `patience` seconds."""
+        """Return the counts once `triggers` were received, or none for `patience` seconds."""
         received, until = self.count(), time.monotonic() + patience
         while received.triggers < triggers and time.monotonic() < until:
             time.sleep(0.02)
