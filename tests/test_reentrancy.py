@@ -6,11 +6,11 @@ Each scenario runs in a process of its own, with a time limit, so that a deadloc
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.support.programs import ran_python
 
 ROOT = Path(__file__).parent.parent / "brockman"
 PRELUDE = """
@@ -140,14 +140,9 @@ print("exact", stats.delivered > 0, bool(stats.dropped))
 
 
 def run(scenario: str, overflow: str, max_queue_size: int) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + scenario, overflow, str(max_queue_size)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    ended = ran_python(PRELUDE + scenario, overflow, str(max_queue_size), limit=120)
+    assert ended.status == 0, ended.err
+    return ended.out.strip()
 
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block"])

@@ -16,6 +16,7 @@ from brockman.exceptions import ConnectionFailed
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.support.client import KEY, law_holds, record, worker_threads
+from tests.support.programs import Ended, ran_python
 from tests.support.server import Reply, reset, silence
 from tests.support.waiting import eventually
 
@@ -258,9 +259,6 @@ def test_frozen_time_does_not_stop_delivery(make_client, server):
 
 def test_a_client_imported_under_frozen_time_still_flushes():
     """Importing brockman while the clock is frozen does no harm either."""
-    import subprocess
-    import sys
-
     code = (
         "from freezegun import freeze_time\n"
         "with freeze_time('2020-01-01'):\n"
@@ -271,8 +269,7 @@ def test_a_client_imported_under_frozen_time_still_flushes():
         "    assert client.flush(20) and client.close(20)\n"
         "    print(client.stats().delivered)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert (done.stdout, done.stderr) == ("1\n", "")
+    assert ran_python(code) == Ended(0, "1\n", "")
 
 
 def test_a_client_that_is_dropped_delivers_and_leaves_no_thread(server):

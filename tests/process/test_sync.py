@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 import threading
 
 import pytest
 
 from brockman.process.sync import Wakeup
+from tests.support.programs import Ended, ran_python
 
 
 def test_a_wait_ends_however_short_it_is():
@@ -26,8 +25,7 @@ def test_a_wait_ends_however_short_it_is():
         "    assert not Wakeup().wait((0.0, 1e-9, 1e-7, -1.0)[n % 4])\n"
         "stop = True; thread.join()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert ran_python(code, limit=120) == Ended(0, "", "")
 
 
 @pytest.mark.parametrize("seconds", [20.0, math.inf])

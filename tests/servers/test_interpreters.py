@@ -77,7 +77,7 @@ def test_a_client_in_a_sub_interpreter_delivers_without_a_thread(server, tmp_pat
 )
 @pytest.mark.parametrize("kind", ["legacy", "isolated"])
 def test_a_sub_interpreter_that_is_not_destroyed_delivers_at_exit(server, tmp_path, kind):
-    """What waits in it is delivered when the process exits, and the exit status stays.
+    """Triggers that wait in it are delivered when the process exits, and the exit status stays.
 
     CPython 3.12 aborts, with or without brockman, if only an isolated interpreter has imported hashlib or ssl.
     """

@@ -196,14 +196,14 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a process with its output in pipes, wait for its end after the block, and kill it after a minute.
+def started(arguments: Sequence[str], *, limit: float = 60.0, **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """Start a process with its output in pipes, wait for its end after the block; kill it after `limit` seconds.
 
     `options` are those of `subprocess.Popen`; the environment is `environment()` by default.
     """
     defaults = {"env": environment(), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(arguments, text=True, **{**defaults, **options}) as process:
-        watchdog = threading.Timer(60, process.kill)
+        watchdog = threading.Timer(limit, process.kill)
         watchdog.start()
         try:
             yield process

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from tests.support.client import KEY
+from tests.support.programs import ran_python
 from tests.support.server import Reply, silence
 
 SCRIPT = """
@@ -49,11 +48,9 @@ print(json.dumps({"grown": grown, "slow": sorted(calls)[-10], "slowest": max(cal
 def test_a_black_hole_costs_bounded_memory_one_line_and_no_stall(server, overflow):
     """Memory within the bounds, at most one line of log a minute (and one at the end), no call over 5 ms."""
     server.respond = lambda request: Reply(act=silence)
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, KEY, server.endpoint, overflow], capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout)
+    ended = ran_python(SCRIPT, KEY, server.endpoint, overflow, limit=120)
+    assert ended.status == 0, ended.err
+    seen = json.loads(ended.out)
     assert seen["recorded"] == seen["dropped"] == 200_001
     assert seen["queued"] <= 10_000
     assert seen["bytes"] <= 32 * 1024 * 1024

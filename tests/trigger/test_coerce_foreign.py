@@ -6,8 +6,6 @@ import collections
 import enum
 import importlib.util
 import json
-import subprocess
-import sys
 import traceback
 import types
 import uuid
@@ -19,9 +17,9 @@ from unittest import mock
 import pytest
 
 from brockman.exceptions import InvalidTrigger
+from tests.support.programs import ran_python
 from tests.trigger.values import (
     FIELDS,
-    ROOT,
     UUID,
     Foreign,
     Text,
@@ -348,11 +346,9 @@ for language in ("de", "fr"):
         body = encode_trigger("7", "viewed", day, None, None, None, "id", datetime.now(timezone.utc), 9999)
     print(body.decode())
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert [json.loads(line)["object"] for line in result.stdout.splitlines()] == ["Montag", "lundi"]
+    ended = ran_python(script)
+    assert ended.status == 0, ended.err
+    assert [json.loads(line)["object"] for line in ended.out.splitlines()] == ["Montag", "lundi"]
 
 
 def test_numpy_scalars_are_sent_as_python_values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import json
 import math
-import subprocess
 import sys
 import threading
 import types
@@ -20,11 +19,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from brockman.exceptions import InvalidTrigger
+from tests.support.programs import ran_python
 from tests.trigger.values import (
     FIELDS,
     ID,
     MAPPINGS,
-    ROOT,
     UUID,
     WIRE_NAMES,
     Access,
@@ -163,16 +162,9 @@ before = resident()
 kept += [make() for _ in range(20_000)]
 print((resident() - before) / 20_000, len(kept[0]))
 """
-    result = subprocess.run(
-        [sys.executable, "-c", script, encoder],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    each, size = map(float, result.stdout.split())
+    ended = ran_python(script, encoder)
+    assert ended.status == 0, ended.err
+    each, size = map(float, ended.out.split())
     assert size - 50 < each < size + 200
 
 

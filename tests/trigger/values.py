@@ -6,7 +6,6 @@ import enum
 import json
 import uuid
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ ID = "d47ac10b-58cc-8372-a567-000000000001"
 MOMENT = datetime(2026, 11, 23, 17, 22, 32, 123456, timezone.utc)
 LIMIT = 32 * 1024
 UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
-ROOT = Path(__file__).parents[2]
 MAPPINGS = ("identities", "attributes", "variables")
 FIELDS = ("actor_id", "action", "obj", *MAPPINGS)
 WIRE_NAMES = dict(zip(MAPPINGS, ("captured_identities", "captured_attributes", "variables"), strict=True))
