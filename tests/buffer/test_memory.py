@@ -1,7 +1,8 @@
-"""The memory buffer: bounds, the four overflow policies, and what moves where."""
+"""The memory buffer: its bounds, the overflow policies, and its counts."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 import time
@@ -12,73 +13,88 @@ from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.memory import MemoryBuffer
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
-from brockman.transport import Answer
+from brockman.process.sync import Wakeup
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually, law_holds, record
+from tests.support.client import KEY, law_holds, record
+from tests.support.transport import HeldTransport
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def held():
-    """Make clients whose transport holds everything until `release` is set."""
-    release = threading.Event()
+def transport():
+    """A transport that holds everything until the end of the test, or until it is released."""
+    made = HeldTransport()
+    yield made
+    made.release()
+
+
+@pytest.fixture
+def held(transport):
+    """A function that makes clients of this transport."""
     clients = []
 
     def make(**options):
-        def answer(body: bytes) -> Answer:
-            release.wait(30)
-            return Answer(201)
-
-        clients.append(
-            FocusLabClient(api_key=KEY, transport=MemoryTransport(answer), **{"flush_interval": 60, **options})
-        )
-        clients[-1].release = release
+        clients.append(FocusLabClient(api_key=KEY, transport=transport, **{"flush_interval": 60, **options}))
         return clients[-1]
 
     yield make
-    release.set()
+    transport.release()
     for client in clients:
         client.close(10)
 
 
-def sent(client) -> list[int]:
-    client.release.set()
+def sent(client, transport: HeldTransport) -> list[int]:
+    """Release the transport, deliver everything, and return the numbers of the triggers."""
+    transport.release()
     assert client.flush(20)
-    return [trigger["variables"]["n"] for trigger in client._pipeline.transport.triggers]
+    return transport.numbers()
 
 
 def fill(client, count: int) -> None:
-    """Put one trigger in flight, where it is held, and then as many as are asked for in the queue."""
+    """Record one trigger, which is held in flight, and then `count` more, which wait."""
     record(client, 1, start=-1)
     threading.Thread(target=client.flush, args=(0,)).start()
     assert eventually(lambda: client.stats().in_flight == 1)
     record(client, count)
 
 
-def test_drop_newest_keeps_what_waits(held):
-    """A full buffer refuses the newest: False, counted, told to on_drop."""
-    told = []
-    client = held(max_queue_size=5, on_drop=lambda reason, body: told.append((reason, body)))
+def make_buffer(max_count: int, max_bytes: int, **more) -> MemoryBuffer:
+    """Return a buffer of its own, whose callers may wait, and which wakes nobody."""
+    options = {"overflow": "drop_newest", "block_timeout": 0, "wake": lambda: None, "may_wait": lambda: True}
+    counters = Counters(Callbacks(None, None))
+    return MemoryBuffer(counters, max_count=max_count, max_bytes=max_bytes, **{**options, **more})
+
+
+def waiters() -> int:
+    """Return the number of wakeups that exist in this process."""
+    return sum(type(one) is Wakeup for one in gc.get_objects())
+
+
+def test_drop_newest_keeps_what_waits(held, transport):
+    """A full buffer drops the newest: False, counted, passed to on_drop."""
+    dropped = []
+    client = held(max_queue_size=5, on_drop=lambda reason, body: dropped.append((reason, body)))
     fill(client, 5)
     assert client.record_trigger("x", "viewed", "page", variables={"n": 5}) is False
     assert client.stats().dropped == {"overflow": 1}
-    assert told[0][0] == "overflow"
-    assert b'"n":5' in told[0][1]
-    assert sent(client) == [-1, 0, 1, 2, 3, 4]
+    assert dropped[0][0] == "overflow"
+    assert b'"n":5' in dropped[0][1]
+    assert sent(client, transport) == [-1, 0, 1, 2, 3, 4]
     assert law_holds(client, 1 + 5 + 1)
 
 
-def test_drop_oldest_makes_room(held):
-    """A full buffer lets go of the oldest that waits; what is being sent stays."""
-    told = []
-    client = held(max_queue_size=5, overflow="drop_oldest", on_drop=lambda reason, body: told.append(body))
+def test_drop_oldest_makes_room(held, transport):
+    """A full buffer drops the oldest that waits; what is in flight stays."""
+    dropped = []
+    client = held(max_queue_size=5, overflow="drop_oldest", on_drop=lambda reason, body: dropped.append(body))
     fill(client, 8)
     assert client.stats().dropped == {"overflow": 3}
-    assert [f'"n":{n}'.encode() in told[n] for n in range(3)] == [True] * 3
-    assert sent(client) == [-1, 3, 4, 5, 6, 7]
+    assert [f'"n":{n}'.encode() in dropped[n] for n in range(3)] == [True] * 3
+    assert sent(client, transport) == [-1, 3, 4, 5, 6, 7]
     assert law_holds(client, 1 + 8)
 
 
-def test_raise_tells_the_caller(held):
+def test_raise_raises_buffer_full(held):
     """A full buffer raises BufferFull, and counts the trigger as dropped."""
     client = held(max_queue_size=5, overflow="raise")
     fill(client, 5)
@@ -88,22 +104,41 @@ def test_raise_tells_the_caller(held):
     assert law_holds(client, 1 + 5 + 1)
 
 
-def test_block_waits_for_room(held):
+def test_block_waits_for_room():
     """A full buffer makes the caller wait until there is room; nothing is dropped."""
+    asked = threading.Event()
+
+    def may_wait() -> bool:  # called by a caller that is about to wait
+        asked.set()
+        return True
+
+    buffer = make_buffer(5, 10**6, overflow="block", block_timeout=20, may_wait=may_wait)
+    waiter = threading.Thread(target=lambda: [buffer.put(b"%d" % n) for n in range(25)])
+    waiter.start()
+    assert asked.wait(20)
+    assert len(buffer) == 5
+    found: list[bytes] = []
+    while len(found) < 25:
+        found += (batch := list(buffer.take(5, 10**6)))
+        buffer.settle(len(batch), delivered=True)
+    waiter.join(20)
+    assert found == [b"%d" % n for n in range(25)]
+
+
+def test_block_loses_nothing_of_a_client(held, transport):
+    """A client that records more than fits delivers everything."""
     client = held(max_queue_size=5, overflow="block", block_timeout=20)
     fill(client, 5)
     waiter = threading.Thread(target=record, args=(client, 20, 5))
     waiter.start()
-    assert eventually(lambda: client._pipeline.buffer._blocked)
-    assert client.stats().queued == 5
-    client.release.set()
+    transport.release()
     waiter.join(20)
-    assert sent(client) == [-1, *range(25)]
+    assert sent(client, transport) == [-1, *range(25)]
     assert client.stats().dropped == {}
 
 
-def test_block_gives_up_after_block_timeout(held):
-    """When there is no room in time the trigger is dropped and counted."""
+def test_block_drops_after_block_timeout(held):
+    """If there is no room in time, the trigger is dropped and counted."""
     client = held(max_queue_size=5, overflow="block", block_timeout=0.05)
     fill(client, 5)
     started = time.monotonic()
@@ -174,18 +209,9 @@ def test_many_threads_at_a_small_buffer_lose_nothing_uncounted(overflow):
 
 
 def test_the_bytes_that_wait_are_counted_exactly_under_threads():
-    """While threads put and the flusher takes, no size is lost: or the bound in bytes would drift away."""
-    callbacks = Callbacks(None, None)
-    buffer = MemoryBuffer(
-        Counters(callbacks),
-        max_count=10**7,
-        max_bytes=10**10,
-        overflow="drop_newest",
-        block_timeout=0,
-        wake=lambda: None,
-        may_wait=lambda: True,
-    )
-    for _ in range(5000):  # never empty: an empty buffer sets itself right
+    """While threads put and one takes, no size is lost: or the bound in bytes would drift."""
+    buffer = make_buffer(10**7, 10**10)
+    for _ in range(5000):  # never empty: an empty buffer corrects its size
         buffer.put(b"x" * 100)
     threads = [
         threading.Thread(target=lambda: [buffer.put(b"y" * (50 + n % 100)) for n in range(30_000)])
@@ -204,11 +230,12 @@ def test_the_bytes_that_wait_are_counted_exactly_under_threads():
     finally:
         sys.setswitchinterval(interval)
     assert len(buffer) > 0
-    assert buffer.waiting_bytes == sum(map(len, buffer._waiting))
+    waiting = buffer.waiting_bytes
+    assert waiting == sum(map(len, buffer.take(10**7, 10**10)))
 
 
-def test_close_while_others_wait_for_room_raises_nothing():
-    """close gives up what waits while the flusher takes: each thread that waits for room is let go once."""
+def test_close_while_others_wait_for_room_ends_each_wait():
+    """close drops what waits while the worker takes: each thread that waits for room returns."""
     for _ in range(200):
         client = FocusLabClient(
             api_key=KEY,
@@ -229,17 +256,9 @@ def test_close_while_others_wait_for_room_raises_nothing():
         assert law_holds(client, 60)
 
 
-def test_a_small_bound_in_bytes_never_shuts_for_good():
-    """An empty buffer takes whatever fits it, also when the flusher took the last trigger in mid-put."""
-    buffer = MemoryBuffer(
-        Counters(Callbacks(None, None)),
-        max_count=10,
-        max_bytes=200,
-        overflow="drop_newest",
-        block_timeout=0,
-        wake=lambda: None,
-        may_wait=lambda: True,
-    )
+def test_an_empty_buffer_accepts_whatever_fits():
+    """Also if the last trigger was taken during a put, many times over."""
+    buffer = make_buffer(10, 200)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     stop = threading.Event()
@@ -262,30 +281,22 @@ def test_a_small_bound_in_bytes_never_shuts_for_good():
         sys.setswitchinterval(interval)
     while len(buffer):
         buffer.settle(len(buffer.take(10, 10**6)), delivered=True)
-    buffer._bytes = 10_000  # what a thread switch at the one bad moment leaves behind
     assert buffer.put(b"x" * 200)
 
 
-def test_blocked_callers_leave_nothing_behind(held):
-    """However many waited in vain, the buffer holds nothing of them."""
+def test_callers_that_waited_in_vain_are_released(held):
+    """The buffer keeps nothing of them."""
     client = held(max_queue_size=1, overflow="block", block_timeout=0.001)
     fill(client, 1)
+    before = waiters()
     for _ in range(50):
         assert client.record_trigger("x", "viewed", "page") is False
-    assert len(client._pipeline.buffer._blocked) == 0
+    assert waiters() <= before + 1  # not one for each
 
 
-def test_a_take_never_holds_more_than_its_batch():
-    """What does not fit a batch stays where it waits, so that the bound in count holds."""
-    buffer = MemoryBuffer(
-        Counters(Callbacks(None, None)),
-        max_count=10,
-        max_bytes=10**6,
-        overflow="drop_newest",
-        block_timeout=0,
-        wake=lambda: None,
-        may_wait=lambda: True,
-    )
+def test_take_leaves_what_does_not_fit():
+    """Triggers that do not fit a batch go on waiting, so that the bound in count holds."""
+    buffer = make_buffer(10, 10**6)
     for n in range(10):
         buffer.put(b"%d" % n * 100)
     assert [body[:1] for body in buffer.take(500, 250)] == [b"0", b"1"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,34 +16,14 @@ import requests
 
 from brockman.cli import main
 from tests.collector.running import KEY, Running
+from tests.support.programs import environment, started
 
 ROOT = Path(__file__).parents[2]
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Return an environment for processes: this checkout can be imported, from whatever folder."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), **more}
 
 
 def command(*arguments: str) -> list[str]:
     """Return the command line of `brockman`, every warning an error."""
     return [sys.executable, "-W", "error", "-m", "brockman", *arguments]
-
-
-@contextmanager
-def started(arguments: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    """Start a process, its output in pipes unless told otherwise; it is killed if it takes a minute."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(arguments, text=True, **{"env": environment(), **pipes, **options}) as process:
-        watchdog = threading.Timer(60, process.kill)
-        watchdog.start()
-        try:
-            yield process
-            process.wait()
-        finally:
-            watchdog.cancel()
-            watchdog.join()
-            process.kill()
 
 
 def ran(arguments: list[str], **options: Any) -> Ended:

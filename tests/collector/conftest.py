@@ -17,7 +17,7 @@ import requests
 from brockman.collector.server import serve
 from brockman.collector.store import Store
 from tests.collector.running import KEY, Running
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(autouse=True)

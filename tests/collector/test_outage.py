@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from brockman.collector.outage import RehearsedOutage
 from tests.collector.running import Running, trigger
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 Start = Callable[..., Running]
 

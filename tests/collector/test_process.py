@@ -16,7 +16,7 @@ import requests
 from brockman.collector.__main__ import main
 from brockman.collector.server import serve
 from tests.collector.running import KEY, Running, head, read_answer, trigger
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 Spawn = Callable[..., tuple["subprocess.Popen[str]", Running]]
 

@@ -14,7 +14,7 @@ from django.test.utils import override_settings, setup_test_environment, teardow
 from brockman.django import shared_stats, test_runs
 from brockman.process import registry
 from brockman.process.fork import PerProcess
-from tests.conftest import KEY
+from tests.support.client import KEY
 from tests.support.server import RecordingServer
 
 test_runs.PYTEST_PLUGIN = "no.such.module"  # what runs here is no test run, although pytest runs

@@ -22,8 +22,9 @@ from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import FocusLabMiddleware
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import eventually, record
+from tests.support.client import record
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 
 def test_mail_that_goes_to_memory_makes_no_test_run(project: RecordingServer) -> None:

@@ -20,9 +20,9 @@ from django.utils.functional import SimpleLazyObject
 from brockman.django import checks
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings
-from tests.conftest import eventually
-from tests.servers.running import free_port, program, running
+from tests.support.programs import find_program, free_port, running
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
 BACKENDS = "django.core.cache.backends"
@@ -271,7 +271,7 @@ def found_in_uwsgi(folder: Path, server: RecordingServer, *command: str, **envir
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uWSGI is tested on Linux")
 def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) -> None:
-    """W003: with the switch that is missing, which is enough. See `tests/servers/test_uwsgi.py` for the old uWSGI."""
+    """W003, with the missing switch, which is enough. See `tests/servers/test_uwsgi.py` for the old uWSGI."""
     place = os.environ.get("UWSGI_WITHOUT_THREADS")
     if not place:
         pytest.skip("UWSGI_WITHOUT_THREADS names no uWSGI that is older than 2.0.27")
@@ -287,7 +287,7 @@ def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) 
 @pytest.mark.skipif(sys.platform != "linux", reason="uWSGI is tested on Linux")
 def test_a_current_uwsgi_needs_no_switch(server: RecordingServer, tmp_path: Path) -> None:
     """Its threads are on."""
-    assert found_in_uwsgi(tmp_path, server, program("uwsgi")) == []
+    assert found_in_uwsgi(tmp_path, server, find_program("uwsgi")) == []
 
 
 WITHOUT_CELERY = """

@@ -22,8 +22,9 @@ from brockman.django.client import DjangoFocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import function
-from tests.conftest import KEY, eventually, law_holds, record
 from tests.options.test_table import DEFAULTS, SPECS, sample, shown
+from tests.support.client import KEY, law_holds, record
+from tests.support.waiting import eventually
 
 DROPPED: list[tuple[str, bytes | None]] = []
 

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 import requests
 
-from tests.celery.workers import QUIET, redis_server
+from tests.celery.workers import QUIET
 from tests.cli.conftest import ROOT
 from tests.collector.running import KEY
 from tests.collector.running import Running as Collector
-from tests.conftest import eventually
-from tests.servers.running import CLIENTS, PYTHONPATH, free_port, program, running
+from tests.support.programs import CLIENTS, PYTHONPATH, find_program, free_port, running
+from tests.support.redis_server import redis_server
+from tests.support.waiting import eventually
 
 redis = pytest.importorskip("redis")
 pytest.importorskip("celery")
@@ -40,7 +41,7 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     endpoint = f"http://127.0.0.1:{port}/api/v1/"
     with requests.Session() as session:
         running_collector = Collector(endpoint, folder / "triggers.sqlite3", session)
-        command = [program("brockman"), "serve", "--port", str(port), "--database", "triggers.sqlite3"]
+        command = [find_program("brockman"), "serve", "--port", str(port), "--database", "triggers.sqlite3"]
         with running(command, folder, running_collector, port):
             yield running_collector
 
@@ -102,8 +103,9 @@ def test_the_shop_loses_nothing_and_makes_nothing_up(
     web, work = tmp_path / "web", tmp_path / "worker"
     web.mkdir()
     work.mkdir()
-    gunicorn = [program("gunicorn"), "--workers=2", "--threads=4", "--preload", f"--bind=127.0.0.1:{port}"]
-    worker = [program("celery"), "-A", "shop", "worker", *QUIET, "--concurrency=2", "--max-tasks-per-child=50"]
+    gunicorn = [find_program("gunicorn"), "--workers=2", "--threads=4", "--preload", f"--bind=127.0.0.1:{port}"]
+    celery = find_program("celery")
+    worker = [celery, "-A", "shop", "worker", *QUIET, "--concurrency=2", "--max-tasks-per-child=50"]
     with (
         redis_server(tmp_path / "redis", collector, redis_at),
         running([*gunicorn, "shop.wsgi"], web, collector, port, XDG_RUNTIME_DIR=str(web), **site) as shop,
@@ -150,8 +152,8 @@ def test_the_shop_runs_without_any_server(collector: Collector, site: dict[str, 
     web, work = tmp_path / "web", tmp_path / "worker"
     web.mkdir()
     work.mkdir()
-    worker = [program("celery"), "-A", "shop", "worker", *QUIET, "--pool=threads"]
-    gunicorn = [program("gunicorn"), f"--bind=127.0.0.1:{port}", "shop.wsgi"]
+    worker = [find_program("celery"), "-A", "shop", "worker", *QUIET, "--pool=threads"]
+    gunicorn = [find_program("gunicorn"), f"--bind=127.0.0.1:{port}", "shop.wsgi"]
     assert "no issues" in manage(site, "check")
     with (
         running(gunicorn, web, collector, port, XDG_RUNTIME_DIR=str(web), **site) as shop,
@@ -169,7 +171,7 @@ def test_the_shop_under_uvicorn_delivers_when_it_is_stopped(
     """Its `asgi.py` wraps the application: a stop right after the last answer loses nothing."""
     port, web = free_port(), tmp_path / "web"
     web.mkdir()
-    uvicorn = [program("uvicorn"), "shop.asgi:application", f"--port={port}", "--workers=1"]
+    uvicorn = [find_program("uvicorn"), "shop.asgi:application", f"--port={port}", "--workers=1"]
     with running(uvicorn, web, collector, port, **site, FL_FLUSH_INTERVAL="600") as shop:
         base = f"http://127.0.0.1:{port}"
         with ThreadPoolExecutor(CLIENTS) as pool:

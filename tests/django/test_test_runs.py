@@ -13,7 +13,7 @@ from django.test.utils import override_settings
 from brockman.client import FocusLabClient
 from brockman.django.client import DjangoFocusLabClient
 from brockman.testing import capture
-from tests.conftest import KEY, record
+from tests.support.client import KEY, record
 from tests.support.server import RecordingServer
 
 SETTINGS = """
