@@ -224,25 +224,6 @@ def test_a_transport_that_raises_anything_loses_nothing(caplog):
     assert client.close()
 
 
-def test_triggers_leave_when_no_thread_can_be_started():
-    """If no thread can be started, record_trigger works, and flush and close send in the caller's thread."""
-    from brockman.delivery.pipeline import Pipeline
-    from brockman.options import Options
-
-    def refuse(target):
-        raise RuntimeError("can't start new thread")
-
-    transport = MemoryTransport([ConnectionFailed("refused")])
-    options = Options(api_key=KEY, backoff_base=0.001)
-    pipeline = Pipeline(options, transport, spawn=refuse)
-    time_field = '"recorded_at": "2026-11-23T12:00:00.000001Z"'
-    assert pipeline.buffer.put(f'{{"n": 1, {time_field}}}'.encode())
-    assert pipeline.flush(10)
-    assert pipeline.buffer.put(f'{{"n": 2, {time_field}}}'.encode())
-    assert pipeline.close(10)
-    assert [trigger["n"] for trigger in transport.triggers] == [1, 1, 2]
-
-
 def test_frozen_time_does_not_stop_delivery(make_client, server):
     """Under freeze_time a trigger is recorded with the frozen time, retried, flushed and closed as ever."""
     replies = iter([503, 503])
@@ -351,51 +332,6 @@ def test_oldest_age_says_how_long_the_oldest_trigger_waits():
         assert client.stats().oldest_age == 90
     assert client.close()
     assert client.stats().oldest_age is None
-
-
-def test_a_transport_that_raises_where_no_thread_can_be_had_harms_no_caller(monkeypatch, caplog):
-    """record_trigger and flush raise nothing of it, the triggers stay, and a later flush delivers them."""
-    import _thread
-
-    def none(*arguments):
-        raise RuntimeError("can't start new thread")
-
-    replies = iter([KeyError("a fault"), KeyError("a fault")])
-
-    def answer(body: bytes) -> Answer:
-        failure = next(replies, None)
-        if failure:
-            raise failure
-        return Answer(201)
-
-    transport = MemoryTransport(answer)
-    client = FocusLabClient(api_key=KEY, transport=transport, max_batch_size=1)
-    monkeypatch.setattr(_thread, "start_new_thread", none)
-    record(client, 1)  # a full batch: sent in this thread
-    assert client.flush(10).pending == 1
-    assert "KeyError" in caplog.text
-    assert client.flush(10)
-    assert (client.stats().delivered, law_holds(client, 1)) == (1, True)
-    assert client.close(10)
-
-
-def test_a_thread_is_started_again_when_one_can_be_had(monkeypatch):
-    """After a flush in the caller's thread, the interval is kept again."""
-    import _thread
-
-    real = _thread.start_new_thread
-
-    def none(*arguments):
-        raise RuntimeError("can't start new thread")
-
-    client = FocusLabClient(api_key=KEY, transport=MemoryTransport(), flush_interval=0.05)
-    monkeypatch.setattr(_thread, "start_new_thread", none)
-    record(client, 1)
-    assert client.flush(10)
-    monkeypatch.setattr(_thread, "start_new_thread", real)
-    record(client, 1)
-    assert eventually(lambda: client.stats().delivered == 2)
-    assert client.close(10)
 
 
 def test_close_cut_short_by_ctrl_c_leaves_everything_counted():
