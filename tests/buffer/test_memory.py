@@ -148,7 +148,7 @@ def test_block_drops_after_block_timeout(held):
 
 
 def test_the_bound_in_bytes_holds(held):
-    """What waits never takes more than max_queue_bytes, whatever the count."""
+    """The waiting triggers never take more than max_queue_bytes, whatever their number."""
     client = held(max_queue_bytes=5000)
     fill(client, 0)
     record(client, 100, pad="x" * 500)
