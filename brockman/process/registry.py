@@ -151,9 +151,8 @@ def release_collected(lease: Lease) -> None:
 
 
 def _remove(pipeline: Pipeline, lease: Lease) -> bool:
-    was_held = lease in pipeline.leases
     pipeline.leases.discard(lease)
-    return was_held and not pipeline.leases
+    return not pipeline.leases
 
 
 def close_if_idle(pipeline: Pipeline) -> bool:

@@ -76,7 +76,6 @@ def test_ctrl_c_at_any_line_of_a_close_loses_no_later_trigger(
             return
 
 
-@pytest.mark.xfail(strict=True, reason="a close interrupted in registry.release leaks its worker")
 def test_an_interrupted_close_leaks_no_thread(server) -> None:
     """Wherever close was interrupted, the worker thread ends once the client is gone."""
 
