@@ -1,4 +1,4 @@
-"""Waiting for a flush in the event loop of `asyncio`, which goes on meanwhile."""
+"""Flush and close without blocking the event loop of `asyncio`."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from brockman.stats import FlushResult
 
 
 class _LoopWakeup:
-    """A wakeup that a coroutine waits for and any thread rings."""
+    """A wakeup for a coroutine; any thread may set it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._rang = asyncio.Event()
+        self._event = asyncio.Event()
 
     def set(self) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
-            self._loop.call_soon_threadsafe(self._rang.set)
+            self._loop.call_soon_threadsafe(self._event.set)
 
     async def wait(self, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._rang.wait(), seconds)
+            await asyncio.wait_for(self._event.wait(), seconds)
 
 
 async def adopt(pipeline: Pipeline, timeout: float) -> None:
-    """Take over what processes that are gone have left, in a thread: it may be much."""
-    with contextlib.suppress(RuntimeError):  # no thread can be had; the flusher does it by and by
+    """Adopt what dead processes left in the spool, in a thread: it may take long."""
+    with contextlib.suppress(RuntimeError):  # no thread can be started; the worker adopts later
         await asyncio.to_thread(pipeline.buffer.adopt, timeout)
 
 
@@ -43,13 +43,13 @@ async def flush(pipeline: Pipeline, timeout: float) -> FlushResult:
 
 
 async def close(pipeline: Pipeline, timeout: float) -> FlushResult:
-    """Wait as `Pipeline.close` does. When the task is cancelled, what is left is given up and counted."""
+    """Wait as `Pipeline.close` does. When the task is cancelled, what is left is dropped and counted."""
     deadline = monotonic() + timeout
     pipeline.begin_close(timeout)
     left = 0.0
     try:
         flushed = await flush(pipeline, timeout)
-        while pipeline.is_at_work and monotonic() < deadline:  # a callback, perhaps, that needs the loop
+        while pipeline.is_at_work and monotonic() < deadline:  # perhaps in a callback that needs the loop
             await asyncio.sleep(0.01)
         left = 0.0 if pipeline.is_at_work else max(0.0, deadline - monotonic())
     finally:
