@@ -1,4 +1,4 @@
-"""What was learned of an endpoint. Values only; the clock is passed in."""
+"""Limits of an endpoint, learned from its answers. Values only; the clock is passed in."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class EndpointLimits:
 
     @property
     def singles_only(self) -> bool:
-        """Whether to send single objects."""
+        """True while arrays are refused: send single objects."""
         return self._clock() < self._singles_until
 
     def remember_singles_only(self) -> None:
@@ -33,7 +33,7 @@ class EndpointLimits:
 
     @property
     def takes_long(self) -> bool:
-        """Whether to try arrays longer than `max_batch_size`."""
+        """True while arrays longer than `max_batch_size` are worth a try."""
         return self.arrays_work and self._clock() >= self._short_until
 
     def remember_short_arrays(self) -> None:

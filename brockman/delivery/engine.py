@@ -45,7 +45,7 @@ class Settled:
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the server has accepted them."""
+        """True when the server has accepted them."""
         return self.result.outcome is Outcome.ACCEPTED
 
 
@@ -67,7 +67,7 @@ class Held:
 
 
 class _Plan:
-    """What is left of a batch, in pieces that go one by one, and what is known of its arrays."""
+    """The rest of a batch, in pieces that are sent one by one, and what is known of its arrays."""
 
     def __init__(self, bodies: Sequence[bytes]) -> None:
         self.pieces: deque[Sequence[bytes]] = deque([bodies] if bodies else ())

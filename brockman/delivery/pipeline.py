@@ -141,9 +141,8 @@ class Pipeline:
         self._origin = Origin()
         self._spawn = spawn or UWSGI.choose_spawn()
         self._role = Role()
-        self.buffer = make_buffer(
-            options, self.counters, wake=self._wake, may_wait=self._role.may_block, spawn=self._spawn
-        )
+        may_wait = self._role.may_block
+        self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
         self._report = Report(self.counters, self.callbacks, Log())
         self.transport = make_transport(options, session) if transport is None else transport
         self._engine = self.make_engine()
@@ -169,22 +168,22 @@ class Pipeline:
 
     @property
     def is_used(self) -> bool:
-        """Whether any trigger was recorded or dropped."""
+        """True once any trigger was recorded or dropped."""
         return self.buffer.admitted > 0 or any(self.counters.dropped.values())
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """True when nothing waits and nothing is in flight."""
         return self.buffer.is_idle
 
     @property
     def is_at_work(self) -> bool:
-        """Whether a thread delivers, or may."""
+        """True while a thread delivers."""
         return self._role.is_taken
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this is a copy in a forked child."""
+        """True for a copy in a forked child."""
         return self._origin.is_inherited
 
     # --- recording ---

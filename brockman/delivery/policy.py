@@ -1,4 +1,4 @@
-"""What an answer means for the triggers that were sent, and how long to wait before the next attempt.
+"""Judge answers, and decide how long to wait before the next attempt.
 
 Pure: no I/O, no threads, no clock. The table is that of the FocusLab API; a status it does not list counts as the
 x00 of its class (RFC 9110, section 15).
@@ -29,7 +29,7 @@ _ADVICE = {
 
 
 class Outcome(enum.Enum):
-    """What an answer means for the triggers that were sent."""
+    """The meaning of an answer for the triggers that were sent."""
 
     ACCEPTED = "accepted"
     PARTIAL = "accepted or refused one by one"
@@ -59,7 +59,7 @@ _BY_CLASS = {2: Outcome.ACCEPTED, 4: Outcome.REFUSED, 5: Outcome.SERVER_ERROR}
 
 @dataclass(frozen=True)
 class SendResult:
-    """What one request came to, for each trigger in it.
+    """The result of one request, for each trigger in it.
 
     Attributes:
         outcome: What the answer means.
@@ -77,7 +77,7 @@ class SendResult:
 
     @property
     def is_decided(self) -> bool:
-        """Whether the server has accepted the triggers, or decided on each."""
+        """True when the server has accepted the triggers, or decided on each."""
         return self.outcome is Outcome.ACCEPTED or self.rejected is not None
 
 

@@ -1,4 +1,4 @@
-"""What was lost, summed up by reason: at most one line a minute."""
+"""Log lost triggers, summed up by reason: at most one line a minute."""
 
 from __future__ import annotations
 

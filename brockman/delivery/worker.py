@@ -72,12 +72,12 @@ class Role:
 
     @property
     def is_mine(self) -> bool:
-        """Whether the caller holds it, as a callback does, and must not wait for itself."""
+        """True when the caller holds it, as a callback does, and must not wait for itself."""
         return self._holder == threading.get_ident()
 
     @property
     def is_taken(self) -> bool:
-        """Whether any thread holds it."""
+        """True while any thread holds it."""
         return self._lock.locked()
 
     def wait_until_free(self, timeout: float) -> None:
@@ -191,7 +191,7 @@ class Worker:
 
     @property
     def _is_running(self) -> bool:
-        """Whether a thread works, or was started a moment ago."""
+        """True while a thread works, or was started a moment ago."""
         return self.role.is_taken or monotonic() - self._asked_at <= _START_GRACE
 
     def stop(self, timeout: float) -> None:
