@@ -100,14 +100,6 @@ class Engine:
     def __init__(
         self, options: Options, transport: Transport, clock: Callable[[], float], rand: Callable[[], float]
     ) -> None:
-        """Make an engine that has learned nothing of the endpoint.
-
-        Args:
-            options: The settings.
-            transport: Makes one attempt.
-            clock: Seconds that only move forward.
-            rand: Returns a number from 0 up to 1, for the jitter.
-        """
         self.limits = EndpointLimits(options.max_batch_bytes, clock)
         self._options = options
         self._transport = transport

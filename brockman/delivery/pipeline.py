@@ -124,11 +124,11 @@ class Pipeline:
 
         Args:
             options: The settings.
-            transport: What sends; None means HTTP.
-            session: For HTTP, what to send with; None means a session of our own.
+            transport: Sends instead of HTTP.
+            session: Sends, for HTTP.
             key: Equal for the clients that share this.
-            counters: Where to count; None for counts that begin at 0.
-            spawn: Starts a thread, or raises RuntimeError when none can be started; None: as this process does.
+            counters: Where to count on; None for counts that begin at 0.
+            spawn: Starts a thread, or raises RuntimeError; None for the way of this process.
         """
         self.options = options
         self.key = key
@@ -163,7 +163,6 @@ class Pipeline:
 
     @property
     def shutdown_timeout(self) -> float:
-        """Seconds that closing at exit may take."""
         return self.options.shutdown_timeout
 
     @property
@@ -173,17 +172,14 @@ class Pipeline:
 
     @property
     def is_idle(self) -> bool:
-        """True when nothing waits and nothing is in flight."""
         return self.buffer.is_idle
 
     @property
     def is_at_work(self) -> bool:
-        """True while a thread delivers."""
         return self._role.is_taken
 
     @property
     def is_inherited(self) -> bool:
-        """True for a copy in a forked child."""
         return self._origin.is_inherited
 
     # --- recording ---

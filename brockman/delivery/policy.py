@@ -87,10 +87,7 @@ ACCEPTED = SendResult(Outcome.ACCEPTED)
 def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResult:
     """Return what an answer means for a request with `count` triggers.
 
-    Args:
-        answer: The answer, or why there is none.
-        count: Triggers in the request.
-        now: Seconds since the epoch, for a `Retry-After` date of a server that sends no `Date`.
+    `now`, in seconds since the epoch, is for a `Retry-After` date of a server that sends no `Date`.
     """
     if isinstance(answer, ConnectionFailed):
         return SendResult(Outcome.UNAVAILABLE, answer)
@@ -136,10 +133,7 @@ def _is_html(content_type: str, body: bytes) -> bool:
 def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     """Return the text of the log line for a result that settles nothing: the cause, and what to change.
 
-    Args:
-        result: The result.
-        endpoint: The endpoint's URL.
-        waiting: What becomes of the triggers meanwhile.
+    `waiting` says what becomes of the triggers meanwhile.
     """
     error = result.error
     if result.outcome is not Outcome.MISCONFIGURED or not isinstance(error, AnswerError):
@@ -157,12 +151,7 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
 def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:
     """Return the seconds to wait after a result that settles nothing.
 
-    Args:
-        result: The result.
-        failures: Such results in a row, this one included.
-        base: `Options.backoff_base`.
-        cap: `Options.backoff_cap`.
-        rand: Returns a number from 0 up to 1.
+    `failures` counts such results in a row, this one included; `rand` returns a number from 0 up to 1.
     """
     if result.outcome is Outcome.MISCONFIGURED:
         return setup_delay(failures)

@@ -58,14 +58,13 @@ class Role:
         self._released = Condition()
 
     def take(self) -> bool:
-        """Take the role if it is free. Does not block."""
+        """Return whether the role was free, and is taken now."""
         taken = self._lock.acquire(blocking=False)
         if taken:
             self._holder = threading.get_ident()
         return taken
 
     def release(self) -> None:
-        """Release the role."""
         self._holder = 0  # before the release: idents are reused, and the next holder sets its own
         self._lock.release()
         self._released.notify()
@@ -77,7 +76,6 @@ class Role:
 
     @property
     def is_taken(self) -> bool:
-        """True while any thread holds it."""
         return self._lock.locked()
 
     def wait_until_free(self, timeout: float) -> None:
@@ -109,17 +107,10 @@ class Worker:
         """Make a worker that does not run yet.
 
         Args:
-            buffer: What to empty.
-            engine: Brings batches to their end.
-            role: Held while it works.
-            counters: Where retries, batches and errors are counted.
-            callbacks: Told what the server refuses.
-            report: Where losses and outages are logged.
-            options: The settings.
-            leases: Those of the clients; when it is empty, the worker ends after a while.
+            leases: Those of the clients; when there are none, the worker ends after a while.
             start: Starts a thread that calls `run`; raises RuntimeError when none can be started.
         """
-        self.role = role
+        self._role = role
         self._buffer = buffer
         self._engine = engine
         self._counters = counters
@@ -172,7 +163,7 @@ class Worker:
 
         Blocks only where no thread can be started: then it does the work.
         """
-        if self._buffer.removed >= watermark or self.role.is_mine:
+        if self._buffer.removed >= watermark or self._role.is_mine:
             return
         until = monotonic() + timeout
         with self._waiters.waiting(watermark, wakeup) as waiter:
@@ -192,7 +183,7 @@ class Worker:
     @property
     def _is_running(self) -> bool:
         """True while a thread works, or was started a moment ago."""
-        return self.role.is_taken or monotonic() - self._asked_at <= _START_GRACE
+        return self._role.is_taken or monotonic() - self._asked_at <= _START_GRACE
 
     def stop(self, timeout: float) -> None:
         """Ask the thread to make one more attempt at what waits, and to end within `timeout` seconds."""
@@ -209,7 +200,7 @@ class Worker:
 
     def run(self) -> Ending:
         """Work until stopped, or until no client is left and nothing waits. Blocks."""
-        if not self.role.take():
+        if not self._role.take():
             return Ending.NOT_BEGUN
         try:
             self._wakeup = Wakeup()  # of gevent's kind, if it has patched since the client was made
@@ -229,8 +220,7 @@ class Worker:
             self._release_role()
 
     def _work_here(self, watermark: int, until: float) -> None:
-        """Do the thread's work in the caller's, for want of a thread."""
-        if not self.role.take():
+        if not self._role.take():
             return
         before = self._stop_at
         self._stop_at = min(before, until)
@@ -249,7 +239,7 @@ class Worker:
     def _release_role(self) -> None:
         self._waiters.notify()
         self._buffer.set_wake_threshold(1, NEVER)  # the next trigger starts a thread
-        self.role.release()
+        self._role.release()
 
     def _wait_until_due(self) -> bool:
         """Sleep until there is something to deliver; False when no client is left."""
@@ -288,7 +278,6 @@ class Worker:
         return woken or seconds is None or longest < seconds
 
     def _deliver_next(self) -> None:
-        """Take a batch and bring it to its end."""
         self._flush_requested = False
         self._buffer.keep_up()
         batch = self._buffer.take(self._engine.max_count(len(self._buffer)), self._engine.limits.max_bytes)
