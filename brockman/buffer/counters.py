@@ -1,6 +1,6 @@
-"""The counts that no container holds: what became of the triggers that left.
+"""Counters of the triggers that have left the buffer, the callbacks, and the snapshot for `stats`.
 
-Invariant: each trigger that leaves the buffer, or is refused before it, is counted here exactly once.
+Invariant: each trigger that leaves the buffer, or is dropped before it, is counted here exactly once.
 
 No lock. Every count changes in one straight line of code, from the read to the store without a call in it: CPython
 looks for signals, asynchronous exceptions and a change of thread only at calls and at backward jumps (3.10 also
@@ -13,9 +13,9 @@ from __future__ import annotations
 import calendar
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from brockman.buffer.base import Buffer
-from brockman.buffer.moves import READ_TRIES
 from brockman.process.clock import monotonic, wall
 from brockman.process.threads import make_guard
 from brockman.stats import Stats
@@ -40,11 +40,11 @@ class Callbacks:
 
     @property
     def takes_refusals(self) -> bool:
-        """Whether the user has a function that is told what the server refused."""
+        """Whether the user has set `on_error`."""
         return self._on_error is not None
 
     def dropped(self, reason: str, body: bytes | None) -> None:
-        """Tell `on_drop` of one lost trigger. Runs in whichever thread lost it, often the caller's."""
+        """Call `on_drop` for one trigger. Runs in the thread that dropped it, often the caller's."""
         if self._on_drop is not None:
             try:
                 self._on_drop(reason, body)
@@ -52,15 +52,15 @@ class Callbacks:
                 self.failed("on_drop", error)
 
     def refused(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
-        """Tell `on_error` what the server refused. Runs in the thread that sent, most often the flusher's."""
+        """Call `on_error` for rejected triggers. Runs in the thread that sent, most often the worker."""
         if self._on_error is not None:
             try:
                 self._on_error(error, bodies)
-            except BaseException as failure:  # SystemExit here would end the flusher in silence
+            except BaseException as failure:  # SystemExit here would end the worker silently
                 self.failed("on_error", failure)
 
     def failed(self, name: str, error: BaseException) -> None:
-        """Count a callback's failure; the text of a foreign exception may hold anything, so only its class."""
+        """Count a callback's failure, with its class only: the text of a foreign exception may hold anything."""
         self.last_failure = f"{name} raised {type(error).__name__}"
         self.failures += 1
 
@@ -72,13 +72,13 @@ REASONS = (
 
 
 class Counters:
-    """Counts of one client. Only the flusher's role writes `retries`; the rest any thread may."""
+    """Counters of one client. Only the worker writes `retries`; any thread may write the others."""
 
     def __init__(self, callbacks: Callbacks) -> None:
         self.delivered = 0
         self.rejected = 0
-        self.recovered = 0  # found in the files of processes that are gone
-        self.left_on_disk = 0  # in files when their buffer was closed, for others to adopt
+        self.recovered = 0  # adopted from the files of processes that are gone
+        self.left_on_disk = 0  # in files when their buffer was closed, for other processes to adopt
         self.retries = 0
         self.batches = 0
         self.last_error: str | None = None
@@ -88,17 +88,17 @@ class Counters:
         self._callbacks = callbacks
 
     def drop(self, reason: str, body: bytes | None = None) -> None:
-        """Count a trigger that is lost, then tell `on_drop`. The body is None when it was not encoded yet."""
+        """Count a dropped trigger, then call `on_drop`. The body is None when it was not encoded yet."""
         with self.guard:
             self.dropped[reason] += 1
         self.notify_drop(reason, body)
 
     def notify_drop(self, reason: str, body: bytes | None) -> None:
-        """Tell `on_drop` of a trigger that the caller has counted already."""
+        """Call `on_drop` for a trigger that is counted already."""
         self._callbacks.dropped(reason, body)
 
     def notify_drops(self, reason: str, bodies: Sequence[bytes], until: float) -> int:
-        """Tell `on_drop` of what was counted, until so late on the clock; return of how many there was no time."""
+        """Call `on_drop` for each until the deadline; return how many were skipped."""
         for number, body in enumerate(bodies):
             if monotonic() > until:
                 return len(bodies) - number
@@ -107,32 +107,32 @@ class Counters:
 
 
 def read_stats(buffer: Buffer, counters: Counters) -> Stats:
-    """Return a snapshot, read again until nothing moved meanwhile. Takes no lock and does not block."""
-    for _ in range(READ_TRIES):
-        version, removed = buffer.version, buffer.removed
-        queued, in_flight, size = len(buffer), buffer.in_flight, buffer.waiting_bytes
+    """Return a consistent snapshot. Takes no lock and does not block."""
+
+    def read() -> Stats:
         delivered, rejected = counters.delivered, counters.rejected
-        recovered, left = counters.recovered, counters.left_on_disk
+        recovered, left_on_disk = counters.recovered, counters.left_on_disk
+        queued, in_flight = len(buffer), buffer.in_flight
         dropped = dict(counters.dropped)
         dropped["overflow"] += buffer.evicted
-        still = version == buffer.version and removed == buffer.removed
-        if still and version % 2 == 0 and not buffer.evicted:
-            break
-    return Stats(
-        recorded=delivered + rejected + sum(dropped.values()) + queued + left + in_flight - recovered,
-        recovered=recovered,
-        queued=queued + left,
-        in_flight=in_flight,
-        delivered=delivered,
-        rejected=rejected,
-        dropped={reason: count for reason, count in dropped.items() if count},
-        retries=counters.retries,
-        batches=counters.batches,
-        queued_bytes=size,
-        oldest_age=_age(buffer.oldest),
-        last_error=counters.last_error,
-        spool_error=buffer.trouble,
-    )
+        settled = delivered + rejected + sum(dropped.values())
+        return Stats(
+            recorded=settled + queued + left_on_disk + in_flight - recovered,
+            recovered=recovered,
+            queued=queued + left_on_disk,
+            in_flight=in_flight,
+            delivered=delivered,
+            rejected=rejected,
+            dropped={reason: count for reason, count in dropped.items() if count},
+            retries=counters.retries,
+            batches=counters.batches,
+            queued_bytes=buffer.waiting_bytes,
+            last_error=counters.last_error,
+            spool_error=buffer.trouble,
+        )
+
+    # `oldest` may read a file: only once.
+    return replace(buffer.read_consistently(read), oldest_age=_age(buffer.oldest))
 
 
 def _age(body: bytes | None) -> float | None:
@@ -144,5 +144,5 @@ def _age(body: bytes | None) -> float | None:
         # By hand: CPython 3.13.0 crashes on an aware datetime in a finalizer at the end of the process.
         moment = tuple(map(int, (text[:4], text[5:7], text[8:10], text[11:13], text[14:16], text[17:19])))
         return max(0.0, wall() - calendar.timegm(moment) - float("0" + text[19:-1]))
-    except (ValueError, KeyError, TypeError):  # in a spool, somebody else may have made it
+    except (ValueError, KeyError, TypeError):  # a trigger in the spool may be of another client
         return None

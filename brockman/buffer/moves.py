@@ -1,4 +1,4 @@
-"""SeqLock between deques of which nothing can be lost on the way, whatever strikes; and when one is under way."""
+"""Moves between deques that lose nothing, whatever interrupts them, and the lock that readers see them by."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 
-READ_TRIES = 1000  # a reader inside a move, by way of a finalizer, would else try for ever
+READ_TRIES = 1000  # a reader in a finalizer that runs within a move would otherwise try forever
 
 
 def move(source: deque[bytes], target: deque[bytes], count: int) -> bool:
-    """Move up to `count` of the oldest, in one C call; False when there was none.
+    """Move up to `count` of the oldest triggers in one C call; return False when there was none.
 
     `extend` pulls on `islice`, that on the two-argument `iter`, that on `popleft`: no Python code runs between
     taking out and putting in, so nothing can be lost there.
@@ -25,30 +25,30 @@ def move(source: deque[bytes], target: deque[bytes], count: int) -> bool:
 
 
 def give_each(source: deque[bytes], put: Callable[[bytes], object]) -> None:
-    """Take out one after the other and give it to `put`; no two threads give the same one."""
+    """Remove one trigger after the other and pass it to `put`; no two threads pass the same one."""
     try:
         while True:
             put(source.popleft())
-    except IndexError:  # it ran out
+    except IndexError:
         return
 
 
 class SeqLock:
-    """One at a time. Who only reads takes no lock: it reads again if `version` was odd, or has changed since."""
+    """A lock for writers. Readers take none: they read again if `version` was odd, or has changed since."""
 
     def __init__(self) -> None:
         self.version = 0
         self._lock = threading.RLock()
-        self._holder = 0  # the thread that holds the lock, by its ident
+        self._holder = 0  # the ident of the thread that holds the lock
 
     @property
     def is_mine(self) -> bool:
-        """Whether the caller is in the middle of a move: a signal handler, that is, or a finalizer."""
+        """Whether the calling thread holds the lock: it runs a signal handler or a finalizer within a move."""
         return self._holder == threading.get_ident()
 
     @contextmanager
     def if_free(self, seconds: float = 0.0) -> Iterator[bool]:
-        """Do as `write` if the lock is free, or is within so many seconds, and yield whether it was."""
+        """Do as `write` if the lock is free within `seconds`, and yield whether it was."""
         lock = self._lock
         held: list[bool] = []
         try:
@@ -70,7 +70,7 @@ class SeqLock:
         try:
             held.extend(map(lock.acquire, (True,), (1.0,)))  # one C call: an exception finds it held and noted
             if not held[0]:
-                # A move takes microseconds. Its holder has died with the interpreter, or was struck as it let go.
+                # A move takes microseconds. The holder died with the interpreter, or was struck while releasing.
                 self._lock = threading.RLock()
             outer, self._holder = self._holder, me
             yield
@@ -82,7 +82,7 @@ class SeqLock:
 
     @contextmanager
     def write(self) -> Iterator[None]:
-        """Hold the lock for the length of a block, for readers to see."""
+        """Hold the lock for the length of a block, with an odd version."""
         with self.held():
             self.version += 1
             try:

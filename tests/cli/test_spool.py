@@ -391,12 +391,12 @@ def test_a_later_format_and_strange_files_are_left_alone_with_the_reason(
     (later / "00000002").write_bytes(b"%b %d\n" % (text, zlib.crc32(text)))
     table = run(spool)
     assert rows(table)[later.name][:2] == ["gone", "20"]
-    assert f"left alone: {later.name}: 00000002: it has format 2, of a later brockman\n" in table.out
+    assert f"left alone: {later.name}: 00000002: format 2 of a later brockman\n" in table.out
     assert "left alone: notes\\x1b.txt: it is none of the spool's\n" in table.out
     assert f"left alone: {other.name}/core: it is none of the spool's\n" in table.out
     ended = run(spool, "--list")
     assert ended.status == 1
-    assert ended.err == f"left out: {later.name}/00000002: it has format 2, of a later brockman\n"
+    assert ended.err == f"left out: {later.name}/00000002: format 2 of a later brockman\n"
     ended = run(spool, "--send", "--endpoint", server.endpoint)
     assert (ended.status, numbers(server.triggers)) == (1, [*range(20), 100, 101, 102, 103])
     # Nothing that can be counted is left, and yet it is not all delivered.
@@ -421,9 +421,9 @@ def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) ->
     (tmp_path / "file").write_text("")
     for name, told in [
         ("missing", "No such file or directory; name the folder that spool_dir"),
-        ("home", "it is no spool: nothing in it was left by brockman"),
+        ("home", "not a spool: it has no file of brockman"),
         ("open", "others may write into it (mode 770); chmod 700"),
-        ("link", "it is a symbolic link; name the folder itself"),
+        ("link", "it is a symbolic link; name the directory itself"),
         ("file", "Not a directory"),
     ]:
         for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):

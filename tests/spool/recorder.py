@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import brockman.buffer.spool.buffer as spool
+from brockman.buffer.spool.buffer import SpoolBuffer
 from brockman.client import FocusLabClient
 from tests.spool import dying
 
@@ -109,7 +109,7 @@ def _live(task: Task, client: FocusLabClient, report: memoryview) -> None:
 
 def _run(task: Task) -> None:
     report = open_report(task.report)
-    spool.SEGMENT_BYTES = task.segment_bytes
+    SpoolBuffer.segment_bytes = task.segment_bytes
     if not task.is_mapped:
         del os.posix_fallocate
     points = dying.Points(task.point, task.nth)

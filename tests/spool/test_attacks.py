@@ -87,7 +87,7 @@ def test_a_flush_that_says_all_is_delivered_is_right(make: Callable[..., FocusLa
         client.record_trigger("a", "b", "c")
 
     def settle_in_between(frame: FrameType, event: str, argument: object) -> None:
-        if frame.f_code.co_name == "in_flight" and frame.f_back and frame.f_back.f_code.co_name == "admitted":
+        if frame.f_code.co_name == "in_flight" and frame.f_back and frame.f_back.f_code.co_name == "<lambda>":
             gate.first.set()
             assert eventually(lambda: client.stats().delivered >= 1)
 
@@ -151,7 +151,7 @@ def test_a_handler_that_flushes_in_the_middle_of_a_flush(
 
     def handler() -> None:
         client.record_trigger("a", "b", "c")
-        client._pipeline.buffer._next_look = -1.0  # type: ignore[attr-defined]  # half a minute is over
+        client._pipeline.buffer._next_adoption = -1.0  # type: ignore[attr-defined]  # half a minute is over
         results.append(client.flush(8))
 
     if name == "makedirs":
@@ -234,8 +234,8 @@ def test_a_segment_that_cannot_be_renewed_goes_on(make: Callable[..., FocusLabCl
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # too many open files, from now on
     try:
-        buffer._writer.born -= 10_000.0
-        assert eventually(lambda: bool(monotonic() - buffer._writer.born < 5000.0 or client.stats().spool_error))
+        buffer._writer.started -= 10_000.0
+        assert eventually(lambda: bool(monotonic() - buffer._writer.started < 5000.0 or client.stats().spool_error))
         error, is_direct = client.stats().spool_error, buffer._disk.is_direct
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -349,7 +349,7 @@ def test_a_segment_that_is_sealed_is_closed_by_another_thread(
     spool.open()
     folder = make_process_dir(spool, os.urandom)
     segment = Segment(folder, "00000001")
-    segment.make(65536, mapped=spool.may_map)
+    segment.create(65536, mapped=spool.may_map)
     number, real = segment.descriptor, os.ftruncate
     other = tmp_path / "other"
     other.write_bytes(b"x" * 1000)
@@ -364,7 +364,7 @@ def test_a_segment_that_is_sealed_is_closed_by_another_thread(
     segment.seal()
     assert opened == [number]
     os.close(number)
-    folder.dissolve()
+    folder.remove_if_empty()
     spool.close()
     assert other.stat().st_size == 1000
 
@@ -388,7 +388,7 @@ def test_threads_that_look_into_the_spool_at_once_see_each_folder_once(tmp_path:
     for thread in threads:
         thread.join()
     for folder in folders:
-        folder.dissolve()
+        folder.remove_if_empty()
     spool.close()
     assert len(found) == 1200
     assert all(names == expected for names in found)

@@ -153,7 +153,7 @@ def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wre
         own.begin_anew()
         own.writer.rotate()
         own.record(BODIES)
-        path = own.path / own.writer.folders[-1].name / own.writer.active.name
+        path = own.path / own.writer.process_dirs[-1].name / own.writer.active.name
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"X")
@@ -166,7 +166,7 @@ def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wre
 def test_zeros_in_the_segment_that_is_being_written_are_counted_at_once(own: Wreck) -> None:
     """All its triggers are wiped out, and later ones go on in the same segment."""
     own.record(BODIES)
-    path = own.path / own.writer.folders[-1].name / own.writer.active.name
+    path = own.path / own.writer.process_dirs[-1].name / own.writer.active.name
     with path.open("r+b") as file:
         file.write(bytes(SIZE))
     own.drain(own.writer)

@@ -139,8 +139,8 @@ def test_too_many_open_files(tmp_path: Path) -> None:
         client.close(0)
         client = make(sys.argv[1], max_queue_size=200)
         spare = [os.open("/dev/null", os.O_RDONLY) for _ in range(1)]
-        from brockman.buffer.spool import fallback
-        fallback._RETRY = 0.0  # each trigger tries
+        from brockman.buffer.spool.fallback import DiskState
+        DiskState.cooldown = 0.0  # each trigger tries
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
         try:
             while True:
@@ -184,10 +184,10 @@ def test_a_limit_on_the_size_of_files(mapped: bool, tmp_path: Path) -> None:
         """
         if sys.argv[2] == "False":
             del os.posix_fallocate
-        from brockman.buffer.spool import fallback
+        from brockman.buffer.spool.fallback import DiskState
         from brockman.transport.memory import MemoryTransport
         from brockman.transport import Answer
-        fallback._RETRY = fallback._IDLE = 0.2  # not to wait for seconds until it is tried again
+        DiskState.cooldown = DiskState.idle_cooldown = 0.2  # not to wait for seconds until it is tried again
         transport = MemoryTransport(lambda body: Answer(201 if is_open else 503))
         is_open = False
         client = make(sys.argv[1], max_spool_bytes=2**20, transport=transport)
@@ -232,9 +232,9 @@ def test_a_disk_that_fails_for_long_leaks_nothing(tmp_path: Path) -> None:
                 return step
             for name in steps:
                 setattr(os, name, make_failing(name))
-            from brockman.buffer.spool import fallback
+            from brockman.buffer.spool.fallback import DiskState
             from brockman.transport.memory import MemoryTransport
-            fallback._RETRY = 0.0  # as many attempts as else in an hour
+            DiskState.cooldown = 0.0  # as many attempts as else in an hour
             client = make(sys.argv[1], spool_fsync="always", max_spool_bytes=2**20, transport=MemoryTransport())
             record(client, 20, 0, "x" * 30_000)
             client.flush()

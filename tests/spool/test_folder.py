@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from brockman.buffer.spool.directory import SpoolDir, why_unusable
-from brockman.buffer.spool.process_dir import adopt_process_dir, make_process_dir, process_dir_names, sweep
+from brockman.buffer.spool.process_dir import adopt_process_dir, make_process_dir, process_dir_names, remove_abandoned
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def bad_folder(kind: str, tmp_path: Path) -> str:
     ("kind", "words"),
     [
         ("a file", "Not a directory"),
-        ("below a file", "is no folder"),
+        ("below a file", "is not a directory"),
         ("a link", "symbolic link"),
         ("others may write", "others may write into it (mode 770); chmod 700"),
         pytest.param(
@@ -91,7 +91,7 @@ def test_a_folder_has_one_owner(spool):
     adopted = adopt_process_dir(spool, mine.name)
     assert adopted is not None
     assert adopt_process_dir(spool, mine.name) is None
-    adopted.dissolve()
+    adopted.remove_if_empty()
     assert process_dir_names(spool) == []
 
 
@@ -111,7 +111,7 @@ def test_a_killed_owner_leaves_its_folder_to_others(spool):
         owner.wait()
         adopted = adopt_process_dir(spool, name)
         assert adopted is not None
-        adopted.dissolve()
+        adopted.remove_if_empty()
 
 
 def test_the_oldest_folder_comes_first(spool):
@@ -132,7 +132,7 @@ def test_what_a_process_left_that_died_while_it_made_a_folder_is_swept(spool):
         Path(spool.path, name, "lock").touch()
         if age:
             os.utime(f"{spool.path}/{name}", (age, age))
-    sweep(spool)
+    remove_abandoned(spool)
     assert os.listdir(spool.path) == [".2-00000000000000bb"]
 
 
@@ -140,5 +140,5 @@ def test_a_folder_that_is_not_empty_is_not_dissolved(spool):
     """Somebody has put something into it, which is not ours to remove."""
     folder = make_process_dir(spool, os.urandom)
     Path(spool.path, folder.name, "note").touch()
-    folder.dissolve()
+    folder.remove_if_empty()
     assert sorted(os.listdir(Path(spool.path, folder.name))) == ["lock", "note"]

@@ -157,8 +157,8 @@ assert os.listdir(spool) == []
 """
 
 FAILING_DISK = """
-from brockman.buffer.spool import fallback
-fallback._RETRY = fallback._IDLE = 0.1  # so that it is back soon
+from brockman.buffer.spool.fallback import DiskState
+DiskState.cooldown = DiskState.idle_cooldown = 0.1  # so that it is back soon
 made = 0
 def handler(number, frame):
     global made, depth

@@ -53,9 +53,9 @@ def _of_another_user(folder: Path) -> Path:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path | str], str]] = {
-    "a link": (_link, "it is a symbolic link; name the folder itself"),
-    "a link and a slash": (lambda folder: f"{_link(folder)}/", "it is a symbolic link; name the folder itself"),
-    "a link to nowhere": (_dangling, "it is a symbolic link; name the folder itself"),
+    "a link": (_link, "it is a symbolic link; name the directory itself"),
+    "a link and a slash": (lambda folder: f"{_link(folder)}/", "it is a symbolic link; name the directory itself"),
+    "a link to nowhere": (_dangling, "it is a symbolic link; name the directory itself"),
     "the group may write": (lambda folder: _writable(folder, 0o770), "others may write into it (mode 770)"),
     "anybody may write": (lambda folder: _writable(folder, 0o1777), "others may write into it (mode 1777)"),
     "another user's": (_of_another_user, f"it belongs to user {NOBODY}, not to 0"),

@@ -60,7 +60,7 @@ def waiting(path: Path, pid: int) -> int:
             for file in filter(is_segment, folder.names()):
                 segment = Segment(folder, file)
                 with suppress(FileNotFoundError):  # settled meanwhile
-                    segment.find()
+                    segment.load()
                     count += segment.count
                 segment.close()
             folder.close()

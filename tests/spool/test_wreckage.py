@@ -117,7 +117,7 @@ def test_what_is_no_segment_is_left_alone_and_said_once(
     assert not (folder / "00000001").exists()
     client.close(5)
     lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len([line for line in lines if f"{folder.name}/{name}" in line and "left alone" in line]) == 1, lines
+    assert len([line for line in lines if f"{folder.name}/{name}" in line and "ignored" in line]) == 1, lines
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
@@ -260,7 +260,7 @@ def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
     """Leave some segments, of whose first so many triggers are settled."""
     gone = Wreck(path, segment_bytes=4096)
     gone.record(bodies)
-    folder = path / gone.writer.folders[-1].name
+    folder = path / gone.writer.process_dirs[-1].name
     batch = gone.writer.take(count, 1 << 20)
     gone.writer.settle(len(batch), delivered=True)
     gone.writer.acknowledge()
@@ -426,7 +426,7 @@ def test_damage_is_counted_told_kept_and_said_once(
     assert kept.parent.stat().st_mode & 0o777 == 0o700
     lines = [line for line in caplog.messages if "damaged" in line]
     assert len(lines) == 1, lines
-    assert f"1 damaged (the last one: what is left of it is in {tmp_path}/damaged)" in lines[0]
+    assert f"1 damaged (the last one: kept in {tmp_path}/damaged)" in lines[0]
 
 
 @pytest.mark.parametrize("where", ["at the start", "at the end", "all of it", "no frame at all"])

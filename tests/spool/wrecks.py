@@ -66,7 +66,7 @@ class Wreck:
         """End the segment that is being written, and return its path."""
         name = self.writer.active.name
         self.writer.rotate()
-        return self.path / self.writer.folders[-1].name / name
+        return self.path / self.writer.process_dirs[-1].name / name
 
     def drain(self, reader: Reader, max_count: int = 500) -> None:
         """Deliver all that is in a reader."""
@@ -79,7 +79,7 @@ class Wreck:
             reader.acknowledge()
         else:
             raise AssertionError("it never ends")
-        reader.notify_lost()
+        reader.notify_damaged()
 
     def adopt(self, max_count: int = 500) -> None:
         """Adopt what is left by others, and deliver it."""
@@ -87,7 +87,7 @@ class Wreck:
         for reader in list(self.adopted.readers):
             self.drain(reader, max_count)
             assert reader.is_empty
-            self.adopted.done(reader)
+            self.adopted.close_reader(reader)
 
     @property
     def damaged(self) -> int:
@@ -111,7 +111,7 @@ def leave(path: Path, bodies: Iterable[bytes], *, segment_bytes: int = 1 << 20) 
     """Leave triggers as a process does that is gone, and return its folder."""
     gone = Wreck(path, segment_bytes=segment_bytes)
     gone.record(bodies)
-    folder = path / gone.writer.folders[-1].name
+    folder = path / gone.writer.process_dirs[-1].name
     gone.close()
     return folder
 

@@ -1,8 +1,16 @@
-"""Triggers on disk: how they lie in files, whose the files are, and what becomes of those whose owner is gone.
+"""Triggers on disk.
 
-frame -> segment -> reader -> writer     what one process writes and reads on
-folder -> adoption                       whose it is, and who takes it over when nobody is left
-spool_dir, strays                        whether the place is safe, and what a fork must not keep
-inspect_spool                                   what a spool holds, for who only looks
-quota, syncing, mapping, damage, notice  how much may lie there, how it reaches the disk, and what is amiss
+buffer       the buffer: `put` into the writer, `take` from the readers
+fallback     the buffer in memory while the disk fails, and the way back
+writer       the log of this process: any thread appends
+reader       reads segments in order and acknowledges them
+segment      one file of frames
+frame        the format of a frame, of the header and of an acknowledgement
+directory    the spool's directory, shared by all processes
+process_dir  one directory for each process, locked by its owner
+adoption     takes over the directories of processes that are gone
+quarantine   keeps damaged frames
+quota        bounds the bytes of the whole spool
+fsync        flushes segments to the disk in intervals
+inspection   counts and lists triggers for `brockman spool`
 """

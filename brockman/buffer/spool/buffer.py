@@ -1,8 +1,8 @@
-"""Triggers that wait on disk, in files that outlive the process; in memory while the disk takes none.
+"""The buffer on disk, in files that outlive the process; in memory while the disk fails.
 
-put -> writer (files of this process)   -.
-  `--> fallback (memory), back to disk     ---> in flight -> settled (counted in the counters, noted in the files)
-       adopted (files of processes gone) -'
+put -> writer (files of this process)     -.
+  `--> fallback (memory), back to disk      ---> in flight -> settled (counted, and acknowledged in the files)
+       adopted (files of processes gone)  -'
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from brockman.buffer.base import Buffer
 from brockman.buffer.counters import Counters
 from brockman.buffer.memory import NEVER
-from brockman.buffer.moves import READ_TRIES, SeqLock
-from brockman.buffer.spool.adoption import Adopted, give_left
+from brockman.buffer.moves import SeqLock
+from brockman.buffer.spool.adoption import Adopted, transfer_from
 from brockman.buffer.spool.directory import SpoolDir
 from brockman.buffer.spool.fallback import DiskState, FallbackBuffer
-from brockman.buffer.spool.fsync import make_syncer
+from brockman.buffer.spool.fsync import IntervalSync
 from brockman.buffer.spool.quarantine import Quarantine
 from brockman.buffer.spool.quota import Quota
 from brockman.buffer.spool.reader import Reader
@@ -27,116 +28,21 @@ from brockman.process.clock import monotonic
 from brockman.process.log import Notice
 from brockman.process.sync import Condition
 
+Source = Reader | FallbackBuffer
 
-class SpoolPlaces:
-    """Counts what is in them; see `brockman.buffer.base` for what each count is. `_source` is where the
-    triggers in flight come from.
+
+class SpoolBuffer(Buffer):
+    """A buffer on disk, bounded by the bytes of the whole spool.
+
+    Attributes:
+        segment_bytes: Size of a segment, where `max_spool_bytes` has room for eight.
+        segment_max_age: Seconds after which a new segment is begun.
+        adopt_every: Seconds between two looks for processes that are gone.
     """
 
-    def __init__(
-        self, writer: Writer, adopted: Adopted, fallback: FallbackBuffer, moves: SeqLock, notice: Notice
-    ) -> None:
-        self._writer = writer
-        self._adopted = adopted
-        self._fallback = fallback
-        self._source: Reader | FallbackBuffer = fallback
-        self._seqlock = moves
-        self._notice = notice
-        self._wake_count, self._wake_bytes = 1, NEVER
-        self._overflowed = False  # there was no room for a trigger since the last take
-        self._discarded = False
-
-    def __len__(self) -> int:
-        """Return how many wait, those in flight not counted."""
-        return self._writer.waiting + self._adopted.waiting + len(self._fallback)
-
-    @property
-    def version(self) -> int:
-        """What was read is one moment's when this was even before, and is the same after."""
-        mine, other = self._seqlock.version, self._fallback.version
-        return 2 * (mine + other) + (mine | other) % 2
-
-    @property
-    def removed(self) -> int:
-        """How many that once waited are settled or dropped; the flush watermark."""
-        total = self._adopted.past  # first: a reader that is done meanwhile is not to be counted twice
-        for reader in (self._writer, *self._adopted.readers):
-            total += reader.taken - reader.in_flight
-        return total + self._fallback.removed
-
-    @property
-    def admitted(self) -> int:
-        """How many were ever put in or adopted."""
-        for _ in range(READ_TRIES):
-            version, removed = self.version, self.removed
-            total = removed + self.in_flight + len(self)
-            if version == self.version and version % 2 == 0 and removed == self.removed and not self.evicted:
-                break
-        return total
-
-    @property
-    def in_flight(self) -> int:
-        """How many are taken and not settled."""
-        return self._source.in_flight
-
-    @property
-    def evicted(self) -> int:
-        """How many have left and are not counted as dropped yet."""
-        return self._fallback.evicted
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
-        return not len(self) and not self.in_flight
-
-    @property
-    def is_discarded(self) -> bool:
-        """Whether `discard` was called."""
-        return self._discarded
-
-    @property
-    def waiting_bytes(self) -> int:
-        """Size of what waits, in bytes; on disk with its frames."""
-        readers = [self._writer, *self._adopted.readers]
-        return sum(reader.waiting_bytes for reader in readers) + self._fallback.waiting_bytes
-
-    @property
-    def oldest(self) -> bytes | None:
-        """The oldest trigger that is not settled, those of processes that are gone first."""
-        for reader in (*self._adopted.readers, self._writer):
-            body = reader.oldest
-            if body is not None:
-                return body
-        return self._fallback.oldest
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the disk takes no triggers at present; None while it does."""
-        return self._notice.trouble
-
-    @property
-    def is_due(self) -> bool:
-        """Whether as much waits as `set_wake_threshold` was told, or there was no room for a trigger."""
-        return self._overflowed or self._fallback.is_due or self.holds(self._wake_count, self._wake_bytes)
-
-    def set_wake_threshold(self, count: int, size: int) -> None:
-        """Set how many triggers, or bytes, make `put` wake the flusher."""
-        self._wake_count, self._wake_bytes = count, size
-        self._fallback.set_wake_threshold(count, size)
-
-    def holds(self, count: int, size: int) -> bool:
-        """Return whether at least so many triggers, or bytes, wait."""
-        return len(self) >= count or self.waiting_bytes >= size
-
-
-ADOPT_EVERY = 30.0  # seconds
-SEGMENT_BYTES = 1024 * 1024
-_SLICE = 100  # triggers that one call moves back to disk
-_MAX_AGE = 600.0  # seconds that a segment is written to
-
-
-class SpoolBuffer(SpoolPlaces):
-    """A buffer on disk, bounded by the bytes of the whole spool; `brockman.buffer.base` tells its methods."""
+    segment_bytes = 1024 * 1024
+    segment_max_age = 600.0
+    adopt_every = 30.0
 
     def __init__(
         self,
@@ -148,38 +54,96 @@ class SpoolBuffer(SpoolPlaces):
         may_wait: Callable[[], bool],
         spawn: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Open nothing yet; the arguments are those of `make_buffer`, and `spool_dir` is among the options."""
+        """Open nothing yet.
+
+        Args:
+            options: Among them `spool_dir`.
+            counters: As for `MemoryBuffer`.
+            fallback: Takes the triggers while the disk fails.
+            wake: As for `MemoryBuffer`.
+            may_wait: As for `MemoryBuffer`.
+            spawn: Starts a thread; raises RuntimeError when it cannot.
+        """
+        super().__init__()
         path, fsync = str(options.spool_dir), options.spool_fsync
         self._counters = counters
+        self._fallback = fallback
         self._spool = SpoolDir(path)
         self._notice = Notice(path)
-        aside = Quarantine(self._spool, counters, self._notice)
+        self._seqlock = SeqLock()  # held by take, settle, adopt, evict, release_files; by put only to evict
+        keep = Quarantine(self._spool, counters, self._notice).keep
         quota = Quota(self._spool, options.max_spool_bytes, monotonic)
-        size = min(SEGMENT_BYTES, options.max_spool_bytes // 8)
-        writer = Writer(counters, aside.keep, self._spool, quota, segment_bytes=size, fsync=fsync)
-        moves = SeqLock()  # take, settle, adopt, evict, release_files; `put` only when there is no room
-        adopted = Adopted(self._spool, counters, aside.keep, self._notice, moves.write)
-        super().__init__(writer, adopted, fallback, moves, self._notice)
-        self._disk = DiskState(writer, fallback, self._notice, wake)
-        self._own_turn = False
+        size = min(self.segment_bytes, options.max_spool_bytes // 8)
+        self._writer = Writer(counters, keep, self._spool, quota, segment_bytes=size, fsync=fsync)
+        self._adopted = Adopted(self._spool, counters, keep, self._notice, self._seqlock.write)
+        self._disk = DiskState(self._writer, fallback, self._notice, wake)
+        self._source: Source = fallback  # of the triggers in flight
+        self._own_first = False
         self._overflow = options.overflow
         self._block_timeout = options.block_timeout
         self._wake = wake
         self._may_wait = may_wait
         self._blocked = Condition()
-        self._syncer = make_syncer(fsync, self._writer, spawn, self._disk.fail_later)
-        self._sync = None if self._syncer is None else self._syncer.wrote
-        self._next_look = -math.inf
+        self._next_adoption = -math.inf
+        self._interval = IntervalSync(self._writer, spawn, self._disk.fail_sync) if fsync == "interval" else None
+        self._sync = self._interval.wrote if self._interval else self._sync_now if fsync == "always" else None
+
+    # --- counts ---
+
+    def __len__(self) -> int:
+        return self._writer.waiting + self._adopted.waiting + len(self._fallback)
+
+    @property
+    def version(self) -> int:
+        mine, other = self._seqlock.version, self._fallback.version
+        return 2 * (mine + other) + (mine | other) % 2
+
+    @property
+    def removed(self) -> int:
+        total = self._adopted.removed  # first: a reader that is closed meanwhile must not count twice
+        for reader in (self._writer, *self._adopted.readers):
+            total += reader.taken - reader.in_flight
+        return total + self._fallback.removed
+
+    @property
+    def in_flight(self) -> int:
+        return self._source.in_flight
+
+    @property
+    def evicted(self) -> int:
+        return self._fallback.evicted
+
+    @property
+    def waiting_bytes(self) -> int:
+        readers = [self._writer, *self._adopted.readers]
+        return sum(reader.waiting_bytes for reader in readers) + self._fallback.waiting_bytes
+
+    @property
+    def oldest(self) -> bytes | None:
+        for reader in (*self._adopted.readers, self._writer):
+            body = reader.oldest
+            if body is not None:
+                return body
+        return self._fallback.oldest
+
+    @property
+    def trouble(self) -> str | None:
+        return self._notice.trouble
+
+    @property
+    def is_due(self) -> bool:
+        return self._fallback.is_due or super().is_due
+
+    def set_wake_threshold(self, count: int, size: int) -> None:
+        super().set_wake_threshold(count, size)
+        self._fallback.set_wake_threshold(count, size)
 
     # --- put ---
 
     def put(self, body: bytes) -> bool:
-        """Leave a trigger on disk, or in memory while the disk fails; False when it was dropped for want of room.
+        """Do as `Buffer.put`: on disk, or in memory while the disk fails.
 
-        Blocks only under the policy "block", and for a sync where that was asked for.
-
-        Raises:
-            BufferFull: Under the policy "raise".
+        Blocks only under the policy "block", and for a sync with `spool_fsync="always"`.
         """
         writer, stored = self._writer, False
         if self._disk.is_direct:
@@ -199,23 +163,23 @@ class SpoolBuffer(SpoolPlaces):
         return True
 
     def _put_slowly(self, body: bytes) -> bool:
-        """Do what `put` does where it cannot go straight to the writer."""
-        if self._disk.cooling_down:
-            return self._fallback.put(body)
-        try:
-            if self._disk.bring_back(_SLICE):
+        """Do as `put` where the active segment does not take the trigger."""
+        if self._disk.takes_triggers:
+            try:
                 while self._writer.make_room(body):
+                    self._disk.work()
                     if self._writer.append(body):
                         return True
-                return self._make_way(body)
-        except OSError as error:
-            self._disk.fail(error)
+                self._disk.work()  # full is not failing
+                return self._put_in_full_spool(body)
+            except OSError as error:
+                self._disk.fail(error)
         return self._fallback.put(body)
 
-    def _make_way(self, body: bytes) -> bool:
-        """Do with a trigger that the spool has no room for as the policy says."""
+    def _put_in_full_spool(self, body: bytes) -> bool:
+        """Make room for a trigger as the overflow policy says, or drop it."""
         self._overflowed = True
-        if self._wake_count < NEVER:  # the flusher sleeps, and is to tell of it
+        if self._wake_count < NEVER:  # the worker sleeps, and has to report it
             self._wake()
         writer, fits = self._writer, self._writer.may_hold(body)
         if fits and self._overflow == "drop_oldest":
@@ -235,25 +199,25 @@ class SpoolBuffer(SpoolPlaces):
         return False
 
     def _evict(self) -> bool:
-        """Drop the oldest segment of this process that is not in use; False when there is none."""
-        if self._seqlock.is_mine:  # a signal handler in the middle of a move
+        """Drop the oldest segment of this process that is not in use; return False when there is none."""
+        if self._seqlock.is_mine:  # a signal handler within a move
             return False
         with self._seqlock.write():
             bodies = self._writer.evict()
         self._counters.notify_drops("overflow", bodies or [], math.inf)
-        self._writer.notify_lost()
+        self._writer.notify_damaged()
         return bodies is not None
 
-    # --- the flusher's role ---
+    def _sync_now(self) -> None:
+        try:
+            self._writer.sync()
+        except OSError as error:
+            self._disk.fail_sync(error)
+
+    # --- the worker ---
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
-        """Move the oldest triggers in flight: of this process and of those that are gone in turn.
-
-        What is still in flight is returned again instead.
-
-        Raises:
-            OSError: When files cannot be read at present, and there is nothing else.
-        """
+        """Do as `Buffer.take`: from this process and from those that are gone in turn."""
         self._overflowed = False
         batch: Sequence[bytes] = []
         failed: OSError | None = None
@@ -266,74 +230,72 @@ class SpoolBuffer(SpoolPlaces):
                 except OSError as error:
                     failed = error
                     continue
-                self._let_go(source)
+                self._close_if_empty(source)
                 if batch:
                     break
         for source in sources:
             if isinstance(source, Reader):
-                source.notify_lost()
+                source.notify_damaged()
         if failed is not None:
             self._notice.note(f"files cannot be read at present: {failed.strerror}")
             if not batch:
                 raise failed
-        return [] if self._discarded else batch  # closed meanwhile: what was taken is left to others
+        return [] if self._discarded else batch  # discarded meanwhile: what was taken stays for other processes
 
-    def _sources(self) -> list[Reader | FallbackBuffer]:
-        own: list[Reader | FallbackBuffer] = [self._writer] if self._writer.waiting else []
+    def _sources(self) -> list[Source]:
+        own: list[Source] = [self._writer] if self._writer.waiting else []
         if len(self._fallback):
             own.append(self._fallback)
-        left = list(self._adopted.readers)
-        self._own_turn = not self._own_turn
-        return [*own, *left] if self._own_turn else [*left, *own]
+        self._own_first = not self._own_first
+        return [*own, *self._adopted.readers] if self._own_first else [*self._adopted.readers, *own]
 
     def settle(self, count: int, *, delivered: bool) -> bool:
-        """Count the oldest of those in flight, and note it in the files; after `discard` only return False."""
         source = self._source
         with self._seqlock.write():
             if self._discarded:
                 return False
+            if not isinstance(source, Reader):
+                return source.settle(count, delivered=delivered)
             source.settle(count, delivered=delivered)
-        if isinstance(source, Reader):
-            with self._seqlock.held():
-                if self._discarded:  # by now
-                    return True
-                try:
-                    source.acknowledge()
-                except OSError as error:
-                    self._notice.note(f"what is settled cannot be noted, and may be sent again: {error.strerror}")
-                self._let_go(source)
-            source.notify_lost()
-            self._blocked.notify()
+        with self._seqlock.held():
+            if self._discarded:  # meanwhile
+                return True
+            try:
+                source.acknowledge()
+            except OSError as error:
+                self._notice.note(f"settled triggers may be sent again, acknowledging failed: {error.strerror}")
+            self._close_if_empty(source)
+        source.notify_damaged()
+        self._blocked.notify()
         return True
 
-    def _let_go(self, source: Reader | FallbackBuffer) -> None:
-        """Close a reader that was adopted, if nothing is left in it."""
+    def _close_if_empty(self, source: Source) -> None:
+        """Close an adopted reader that is empty."""
         if isinstance(source, Reader) and source is not self._writer and source.is_empty:
             with self._seqlock.write():
-                if not source.take(1, 1):  # what is left are zeros, or damage
+                if not source.take(1, 1):  # the rest is zeros, or damage
                     self._source = self._fallback
-                    self._adopted.done(source)
+                    self._adopted.close_reader(source)
 
     def adopt(self, seconds: float) -> None:
-        """Take over what processes that are gone have left. Blocks while it is counted."""
+        """Do as `Buffer.adopt`. Blocks while triggers are counted."""
         if not self._discarded:
             self._adopted.look(seconds, seconds)
 
     def due_in(self) -> float | None:
-        """Return in how many seconds `keep_up` is wanted."""
         if self._discarded:
             return None
-        times = (self._next_look - monotonic(), self._disk.due_in(), self._notice.due_in())
+        times = (self._next_adoption - monotonic(), self._disk.due_in(), self._notice.due_in())
         return max(0.0, min(time for time in times if time is not None))
 
     def keep_up(self) -> None:
-        """Adopt, go back to disk, begin a new segment, and say what is to be said, each when it is time."""
+        """Adopt, move the fallback to disk, begin a new segment, and log, each when it is due."""
         if self._discarded:
             return
-        if monotonic() >= self._next_look:
-            self._next_look = monotonic() + ADOPT_EVERY
+        if monotonic() >= self._next_adoption:
+            self._next_adoption = monotonic() + self.adopt_every
             self._adopted.look(0.0)
-        # Not waited for: who holds it may be interrupted by a signal handler that flushes, and waits for us.
+        # No waiting: the holder may be interrupted by a signal handler that flushes, and waits for the worker.
         if self._writer.changing.acquire(blocking=False):
             try:
                 self._keep_up_disk()
@@ -345,16 +307,16 @@ class SpoolBuffer(SpoolPlaces):
 
     def _keep_up_disk(self) -> None:
         try:
-            if self._writer.wants_rotation(_MAX_AGE):
+            if self._writer.wants_rotation(self.segment_max_age):
                 self._writer.rotate()
-            self._disk.keep_up()
+            if self._disk.keep_up() and self._sync is not None:
+                self._sync()
         except OSError as error:
             self._disk.fail(error)
 
     # --- the end, and forks ---
 
     def discard(self, reason: str) -> list[bytes]:
-        """Take no more in, drop what waits in memory only, and return that: the caller tells `on_drop`."""
         self._discarded = True
         self._disk.end()
         dropped = self._fallback.discard(reason)
@@ -362,12 +324,11 @@ class SpoolBuffer(SpoolPlaces):
         return dropped
 
     def release_files(self) -> int:
-        """Close the files, unlock the folders, and return how many triggers are left there for others to adopt."""
-        left = 0
+        released = 0
         self._adopted.finish()
         with self._seqlock.write():
-            if self._syncer is not None:
-                self._syncer.finish()
+            if self._interval is not None:
+                self._interval.finish()
             self._writer.close()
             self._adopted.close()
             for reader in (self._writer, *self._adopted.readers):
@@ -375,13 +336,13 @@ class SpoolBuffer(SpoolPlaces):
                 with self._counters.guard:
                     reader.taken += waiting
                     self._counters.left_on_disk += waiting
-                left += waiting
+                released += waiting
             self._spool.close()
         self._notice.speak()
-        return left
+        return released
 
     def after_fork_in_child(self) -> None:
-        """Close the copies of what is the parent's: this is a forked child. Takes no lock."""
+        """Do as `Buffer.after_fork_in_child`. Takes no lock."""
         self._discarded = True
         self._disk.close()
         self._writer.after_fork_in_child()
@@ -389,10 +350,8 @@ class SpoolBuffer(SpoolPlaces):
         self._spool.close()
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
-        """Give all that is here to `put`: for the child of a fork that takes over from a parent that lives on."""
         self._fallback.transfer_to_child(put)
-        give_left(self._spool.path, [folder.name for folder in self._writer.folders], put)
+        transfer_from(self._spool.path, [process_dir.name for process_dir in self._writer.process_dirs], put)
 
     def clear(self) -> None:
-        """Forget what is in memory; the files are the parent's."""
         self._fallback.clear()

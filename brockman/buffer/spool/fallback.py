@@ -1,137 +1,133 @@
-"""Whether triggers go to disk or wait in memory, and the way there and back."""
+"""The memory buffer for a disk that fails, and the state of that disk."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from brockman.buffer.memory import MemoryBuffer
 from brockman.buffer.moves import give_each, move
 from brockman.buffer.spool.writer import Writer
 from brockman.process.clock import monotonic
 from brockman.process.log import Notice
+from brockman.trigger.batch import count_fitting
 
 _PATIENCE = 1.0  # seconds
-Append = Callable[[bytes, "deque[bytes]"], bool]
+_SLICE, _SLICE_BYTES = 100, 64 * 1024  # moved at once: readers of the counts wait that long
+Store = Callable[["deque[bytes]"], bool]
 
 
 class FallbackBuffer(MemoryBuffer):
-    """A memory buffer of which the oldest can be moved to disk."""
+    """A memory buffer whose triggers can be moved to disk, the oldest first."""
 
-    _returning: deque[bytes]  # the one that is being written: on disk and away from here in the same line of code
+    def __init__(self, *args: Any, **bounds: Any) -> None:
+        """Take the arguments of `MemoryBuffer`."""
+        super().__init__(*args, **bounds)
+        self._moving: deque[bytes] = deque()  # being stored; empty again afterwards, unless an exception struck
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._returning)
+        # The last is for a reader that looked just before they were moved, and just after they were put back.
+        return len(self._waiting) + len(self._moving) or len(self._waiting)
 
-    def __new__(cls, *_: object, **__: object) -> FallbackBuffer:
-        """Make the place before `__init__`, which measures what is here."""
-        fallback = super().__new__(cls)
-        fallback._returning = deque()
-        return fallback
+    def bring_back(self, store: Store) -> int:
+        """Move the waiting triggers to disk, in slices, and return their number.
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
-        return super().is_idle and not self._returning
-
-    def bring_back(self, append: Append, count: int) -> bool:
-        """Move up to `count` of the oldest; return whether none is left.
+        Ends when none is left, when one cannot be stored, or when others put faster than this moves.
 
         Args:
-            append: Stores a trigger, and takes it out of the deque in the same line; False when there is no room.
-            count: How many to move. It is done in the caller's time.
+            store: Stores all triggers of a deque and empties it in the same straight line; returns False without room.
 
         Raises:
-            OSError: As `append` does.
+            OSError: As `store` does.
         """
-        if self._seqlock.is_mine:  # a signal handler in the middle of this
-            return False
-        # Not waited for: who is at it may wait for the writer, which a thread holds that a signal handler of ours
-        # has interrupted.
-        with self._seqlock.if_free() as is_free:
-            if is_free:
-                self._bring_back(append, count)
+        moved, most, stored = 0, 2 * len(self), 1
+        while stored and moved < most:
+            stored = 0
+            # Not within a move (a signal handler), and no waiting: the thread that has the lock may wait for the
+            # writer, whose lock a thread holds that a signal handler has interrupted.
+            if not self._seqlock.is_mine:
+                with self._seqlock.if_free() as is_free:
+                    stored = self._store_slice(store) if is_free else 0
+            moved += stored
         self._blocked.notify()
-        return not len(self)
+        return moved
 
-    def _bring_back(self, append: Append, count: int) -> None:
-        while count and self._fill():
-            if not append(self._returning[0], self._returning):
-                return
-            count -= 1
-
-    def rescue(self, append: Append) -> None:
-        """Move all, with what is in flight: this is the end, and whoever comes next delivers it.
+    def rescue(self, store: Store) -> None:
+        """Move all, also what is in flight, to disk for the next process.
 
         Raises:
-            OSError: As `append` does.
+            OSError: As `store` does.
         """
-        if self._seqlock.is_mine:
-            return
-        with self._seqlock.write():
-            while self._in_flight:
-                if not append(self._in_flight[0], self._in_flight):
-                    return
-            self._bring_back(append, len(self))
+        if not self._seqlock.is_mine:
+            with self._seqlock.write():
+                self._discarded = True  # a batch that is sent meanwhile is not settled here any more
+                self._put_back(self._moving)
+                self._put_back(self._in_flight)
+                while self._store_slice(store):
+                    pass
 
-    def _fill(self) -> bool:
-        if not self._returning and move(self._waiting, self._returning, 1):
-            size = len(self._returning[0])
+    def _store_slice(self, store: Store) -> int:
+        self._put_back(self._moving)
+        for most in (_SLICE, 1):  # the room that is left may be enough for one
+            move(self._waiting, self._moving, count_fitting(self._peek(most), _SLICE_BYTES))
+            count, size = len(self._moving), sum(map(len, self._moving))
             with self._guard:
                 self._bytes -= size
-        return bool(self._returning)
+            try:
+                if not count or store(self._moving):
+                    return count
+            finally:
+                self._put_back(self._moving)
+        return 0
 
-    def _back_in_line(self) -> None:
-        """Let the one that could not be written be the next to be taken."""
-        if self._returning and not self._in_flight:
-            move(self._returning, self._in_flight, 1)
+    def _put_back(self, place: deque[bytes]) -> None:
+        """Make the triggers of a place the oldest that wait."""
+        size = sum(map(len, place))
+        with suppress(IndexError):  # it ran out
+            self._waiting.extendleft(iter(place.pop, None))  # one C call, as in `move`
+        with self._guard:
+            self._bytes += size
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
-        """Do as `MemoryBuffer.take`."""
+        """Do as `MemoryBuffer.take`; return nothing while another thread stores the oldest on a slow disk."""
         with self._seqlock.if_free(_PATIENCE) as is_free:
-            if not is_free:  # the oldest is being written, to a disk that is slow: it must not go both ways
+            if not is_free:  # otherwise they would be stored and sent
                 return []
-            self._back_in_line()
+            self._put_back(self._moving)
             return super().take(max_count, max_bytes)
 
     def discard(self, reason: str) -> list[bytes]:
-        """Do as `MemoryBuffer.discard`."""
         with self._seqlock.write():
-            move(self._returning, self._in_flight, 1)
+            self._put_back(self._moving)
         return super().discard(reason)
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
-        """Do as `MemoryBuffer.transfer_to_child`."""
-        give_each(self._returning, put)
+        give_each(self._moving, put)
         super().transfer_to_child(put)
 
     def clear(self) -> None:
-        """Do as `MemoryBuffer.clear`."""
-        self._returning.clear()
+        self._moving.clear()
         super().clear()
 
 
-_RETRY = 1.0  # seconds until the disk is tried again
-_IDLE = 4.0  # seconds more where nothing waits for it; long enough for a thread that nobody needs to end
-_BUSY = 0.1  # seconds until it is looked again whether another thread is done with it
-
-
 class DiskState:
-    """The disk under a writer, and the fallback while it fails.
+    """The state of the disk under a writer, and the way back from the fallback.
 
-    Invariant: while `is_direct` is set, the disk works, and triggers go straight to the writer.
+    Only the worker moves triggers from the fallback to disk, in `keep_up`; until it is empty, callers put into it.
+
+    Attributes:
+        cooldown: Seconds until a disk that failed is tried again.
+        idle_cooldown: Seconds more while no trigger waits for it; long enough for an unused worker to end.
+        is_direct: Whether the disk works, and triggers go straight to the writer.
     """
 
-    def __init__(self, writer: Writer, fallback: FallbackBuffer, notice: Notice, wake: Callable[[], None]) -> None:
-        """Touch nothing yet.
+    cooldown = 1.0
+    idle_cooldown = 4.0
 
-        Args:
-            writer: What is on disk.
-            fallback: What waits in memory.
-            notice: Told when the disk fails, and when it works again.
-            wake: Called when there is something to say.
-        """
+    def __init__(self, writer: Writer, fallback: FallbackBuffer, notice: Notice, wake: Callable[[], None]) -> None:
         self.is_direct = False
         self.is_closed = False
         self._writer = writer
@@ -141,81 +137,77 @@ class DiskState:
         self._retry_at = -math.inf
 
     @property
-    def cooling_down(self) -> bool:
-        """Whether it is not to be touched: it has failed a moment ago, or is closed."""
-        return self.is_closed or (self._notice.trouble is not None and monotonic() < self._retry_at)
+    def takes_triggers(self) -> bool:
+        """Whether a caller may try the disk: no cooldown, not closed, no older trigger in the fallback."""
+        in_cooldown = self._notice.trouble is not None and monotonic() < self._retry_at
+        return not (in_cooldown or self.is_closed or len(self._fallback))
 
-    def close(self) -> None:
-        """Take nothing more."""
-        self.is_closed, self.is_direct = True, False
-
-    def end(self) -> None:
-        """Move what waits in memory to disk if that can be, and take nothing more."""
-        try:
-            if not self.is_closed and not self._fallback.is_idle and self._writer.make_room(b""):
-                self._fallback.rescue(self._append_from)
-                self._notice.work()
-        except OSError as error:
-            self._notice.fail(error)
-        self.close()
+    def work(self) -> None:
+        """Have triggers go straight to the writer."""
+        self._notice.work()
+        self.is_direct = not self.is_closed
 
     def fail(self, error: OSError) -> None:
-        """Have triggers wait in memory from now on; it is said with the flusher's next round.
+        """Have triggers go to the fallback; the worker logs it in its next pass.
 
-        Wakes nobody: the trigger that met it is nowhere yet, and late in a process waking delivers, and ends all.
+        Wakes nobody: the trigger that met the error is not stored yet, and late in a process a wakeup delivers,
+        and ends everything.
         """
         self.is_direct = False
-        self._retry_at = monotonic() + _RETRY
+        self._retry_at = monotonic() + self.cooldown
         self._notice.fail(error)
-        self._writer.give_up()
+        self._writer.seal()
 
-    def fail_later(self, error: OSError) -> None:
-        """Do as `fail` for a sync, of what was recorded before: no trigger comes to wake the flusher."""
+    def fail_sync(self, error: OSError) -> None:
+        """Do as `fail`, and wake the worker: no trigger comes that would."""
         self.fail(error)
         self._wake()
 
-    def bring_back(self, count: int) -> bool:
-        """Move up to `count` triggers from memory to disk; return whether the next one may go there too.
-
-        Raises:
-            OSError: When the disk still fails.
-        """
-        if self.is_direct and not len(self._fallback):
-            return True
-        has_room = self._writer.make_room(b"")
-        if not has_room and len(self._fallback):
-            return False  # they still wait in memory
-        self._notice.work()
-        if not has_room:
-            return True  # then the policy is asked
-        if not self._fallback.bring_back(self._append_from, count):
-            return False
-        self.is_direct = not self.is_closed
-        return True
-
-    def _append_from(self, body: bytes, source: deque[bytes]) -> bool:
-        writer = self._writer
-        return writer.append(body, source) or (writer.make_room(body) and writer.append(body, source))
-
     def due_in(self) -> float | None:
-        """Return in how many seconds `keep_up` is wanted; None when it is not."""
+        """Return the seconds until `keep_up` is due; None when it is not."""
         if len(self._fallback):
             return self._retry_at - monotonic()
         if self._notice.trouble is not None:
-            return self._retry_at + _IDLE - monotonic()
+            return self._retry_at + self.idle_cooldown - monotonic()
         return None
 
     def postpone(self) -> None:
-        """Have `keep_up` wanted a little later: another thread is at it, and may wait for the disk for long."""
-        self._retry_at = max(self._retry_at, monotonic() + _BUSY)
+        """Have `keep_up` due a little later: another thread holds the writer, perhaps for long."""
+        self._retry_at = max(self._retry_at, monotonic() + 0.1)
 
-    def keep_up(self) -> None:
-        """Bring everything back if it is time for that.
+    def keep_up(self) -> int:
+        """Move triggers from the fallback to disk if that is due, and return their number.
 
         Raises:
             OSError: When the disk still fails.
         """
         due = self.due_in()
-        if due is not None and due <= 0:
-            self._retry_at = monotonic() + _RETRY
-            self.bring_back(len(self._fallback))
+        if due is None or due > 0:
+            return 0
+        self._retry_at = monotonic() + self.cooldown
+        has_room = self._writer.make_room(b"")
+        if not has_room:
+            if not len(self._fallback):  # the disk works, though the spool is full
+                self._notice.work()
+            return 0
+        self._notice.work()
+        moved = self._fallback.bring_back(self._writer.append_all)
+        if not len(self._fallback):
+            self.work()
+        elif moved:
+            self._retry_at = monotonic()  # others put meanwhile: go on in the next pass
+        return moved
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self.is_closed, self.is_direct = True, False
+
+    def end(self) -> None:
+        """Move the fallback to disk if that works, and accept nothing more."""
+        try:
+            if not self.is_closed and not self._fallback.is_idle and self._writer.make_room(b""):
+                self._fallback.rescue(self._writer.append_all)
+                self._notice.work()
+        except OSError as error:
+            self._notice.fail(error)
+        self.close()

@@ -1,9 +1,9 @@
-"""How a trigger lies in a file of the spool: in a frame with a checksum. Pure.
+"""The format of a segment: each trigger in a frame with a checksum. No I/O.
 
-A frame is `RS crc SP JSON LF`: a text sequence as of RFC 7464, with the decimal CRC-32 of the JSON before it. JSON
-never holds a raw RS or LF, so a reader that meets damage goes on at the next RS. A segment begins with a line that
-names the format, with a checksum too: so a later format and a damaged line are told apart. It may end in zeros:
-room that is not written yet. How far it is settled is noted in a file of its own, which fits no other segment.
+A frame is `RS crc SP JSON LF`: a JSON text sequence (RFC 7464) with the decimal CRC-32 of the JSON before it. JSON
+never holds a raw RS or LF, so a reader continues after damage at the next RS. A segment begins with a header that
+names the format, with a checksum too, which distinguishes a later format from a damaged header. It may end in
+zeros: room that is not written yet. The acknowledged offset is in a file of its own, which fits no other segment.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 RS, LF, ZERO = b"\x1e", b"\n", b"\0"
 VERSION = 1
-ACK_COVERS = 64  # bytes: the end of a trigger, with its time; another segment has others there
-_ACK = struct.Struct("<QI")  # an offset, and a checksum of it and of what lies before it
+ACK_COVERS = 64  # bytes: the end of a trigger, with its time, which differs in other segments
+_ACK = struct.Struct("<QI")  # an offset, and a checksum of it and of the bytes before it
 _NAME = b"brockman-spool "
 _LONGEST_HEADER = 40
 _LONGEST_CHECKSUM = 10  # digits of the largest CRC-32
-FRAME_BYTES = 3 + _LONGEST_CHECKSUM  # what a frame has at most beside its trigger: RS, checksum, SP, LF
+FRAME_BYTES = 3 + _LONGEST_CHECKSUM  # of a frame beside its trigger, at most: RS, checksum, SP, LF
 
 
 class Span(NamedTuple):
@@ -40,7 +40,7 @@ HEADER = _make_header(VERSION)
 
 
 def read_version(data: bytes) -> int | None:
-    """Return the version of the format that the start of a segment names; None when it cannot be read."""
+    """Return the format version in the header of a segment; None when it cannot be read."""
     line, newline, _ = data[:_LONGEST_HEADER].partition(LF)
     text, _, checksum = line.rpartition(b" ")
     number = text[len(_NAME) :]
@@ -55,11 +55,11 @@ def make_frame(body: bytes) -> bytes:
 
 
 def read_frames(data: bytes, *, is_all: bool) -> Iterator[Span]:
-    """Yield the frames of a piece of a segment in order, and what between them is none.
+    """Yield the frames and the damaged places of a piece of a segment, in order.
 
     Args:
-        data: The piece; it begins where a frame does, or should.
-        is_all: Whether nothing follows. If something may, an unfinished frame at the end is left out.
+        data: The piece; it begins at the start of a frame.
+        is_all: Whether nothing follows. If something may, an incomplete frame at the end is omitted.
     """
     start, end = 0, len(data)
     while start < end:
@@ -75,13 +75,13 @@ def read_frames(data: bytes, *, is_all: bool) -> Iterator[Span]:
             if is_all and data[start:].strip(ZERO):
                 yield Span(start, end, None)
             return
-        if data[start:following].strip(ZERO):  # else it is room that was never written
+        if data[start:following].strip(ZERO):  # otherwise it is room that was never written
             yield Span(start, following, None)
         start = following
 
 
 def _body(frame: bytes) -> bytes | None:
-    """Return what a frame holds, or None when it is damaged."""
+    """Return the trigger in a frame; None when the frame is damaged."""
     checksum, space, body = frame[1:-1].partition(b" ")
     if frame[:1] != RS or not space or not checksum.isdigit() or len(checksum) > _LONGEST_CHECKSUM:
         return None
@@ -89,7 +89,7 @@ def _body(frame: bytes) -> bytes | None:
 
 
 def fitting(spans: Iterable[Span], max_count: int, max_bytes: int) -> Iterator[Span]:
-    """Yield as many as make a batch, at least one."""
+    """Yield the spans of one batch, at least one trigger."""
     count, size = 0, 1
     for span in spans:
         if span.body is not None:
@@ -100,28 +100,28 @@ def fitting(spans: Iterable[Span], max_count: int, max_bytes: int) -> Iterator[S
         yield span
 
 
-def moved(span: Span, by: int) -> Span:
-    """Return a span of which the data begins so much earlier."""
+def shifted(span: Span, by: int) -> Span:
+    """Return a span with `by` added to its offsets."""
     return Span(span.start + by, span.stop + by, span.body)
 
 
 def make_ack(offset: int, before: bytes) -> bytes:
-    """Return what notes that a segment is settled up to an offset.
+    """Return the content of an acknowledgement.
 
     Args:
-        offset: Where.
+        offset: The segment is settled up to here.
         before: The last `ACK_COVERS` bytes before it.
     """
     return _ACK.pack(offset, zlib.crc32(before, offset & 0xFFFFFFFF))
 
 
 def read_ack(content: bytes, data: bytes) -> int:
-    """Return the offset that was noted; 0 when it cannot be read, or is of another segment than this.
+    """Return the offset in an acknowledgement; 0 when it is damaged, or belongs to another segment.
 
-    In doubt a duplicate, never a loss.
+    In doubt triggers are sent again, never lost.
 
     Args:
-        content: What was noted.
+        content: The acknowledgement.
         data: The segment.
     """
     if len(content) != _ACK.size:

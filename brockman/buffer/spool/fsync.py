@@ -1,6 +1,6 @@
-"""Have what was written reach the disk itself, every now and then, in a thread of its own.
+"""Flushes the segments to the disk in intervals, in a thread of its own.
 
-Not in the flusher's: an attempt that waits for an answer would hold it up.
+Not in the worker: an attempt that waits for an answer would delay it.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from brockman.buffer.spool.directory import close_quietly
 from brockman.buffer.spool.writer import Writer
@@ -17,76 +16,34 @@ from brockman.process.clock import monotonic
 INTERVAL = 0.5  # seconds
 
 
-class Syncer(Protocol):
-    """Told of every trigger that was written."""
-
-    def wrote(self) -> None:
-        """Take note that there is something to sync."""
-
-    def finish(self) -> None:
-        """Sync once more, and then no more."""
-
-
-def make_syncer(
-    fsync: str,
-    writer: Writer,
-    spawn: Callable[[Callable[[], None]], None],
-    failed: Callable[[OSError], None],
-) -> Syncer | None:
-    """Return what syncs a writer; None when it is left to the system.
-
-    Args:
-        fsync: As `Options.spool_fsync`.
-        writer: What to sync.
-        spawn: Starts a thread; raises RuntimeError when none can be had.
-        failed: Called when the disk fails.
-    """
-    if fsync == "never":
-        return None
-    return Always(writer, failed) if fsync == "always" else Interval(writer, spawn, failed)
-
-
-class Always:
-    """Syncs before `wrote` returns."""
-
-    def __init__(self, writer: Writer, failed: Callable[[OSError], None]) -> None:
-        """See `make_syncer`."""
-        self._writer = writer
-        self._failed = failed
-
-    def wrote(self) -> None:
-        """Sync. Blocks."""
-        try:
-            self._writer.sync()
-        except OSError as error:
-            self._failed(error)
-
-    def finish(self) -> None:
-        """Do nothing: everything is synced."""
-
-
-class Interval:
-    """Syncs `INTERVAL` after the first trigger that came since the last time."""
+class IntervalSync:
+    """Syncs `INTERVAL` after the first trigger since the last sync."""
 
     def __init__(
         self, writer: Writer, spawn: Callable[[Callable[[], None]], None], failed: Callable[[OSError], None]
     ) -> None:
-        """See `make_syncer`."""
+        """Start no thread yet.
+
+        Args:
+            writer: What to sync.
+            spawn: Starts a thread; raises RuntimeError when it cannot.
+            failed: Called when the disk fails.
+        """
         self._writer = writer
         self._spawn = spawn
         self._failed = failed
         self._is_due = False
         self._stopped = threading.Event()
-        self._is_over = False  # files may be closed
+        self._is_finished = False  # files may be closed
         self._last = monotonic()
 
     def wrote(self) -> None:
-        """Have a thread sync soon. Does not block, but where no thread can be had."""
+        """Have a thread sync soon. Blocks only when no thread can be started."""
         if self._is_due:
             return
         self._is_due = True
         try:
-            self._spawn(self._run)  # for this once: while nothing is recorded there is none
+            self._spawn(self._run)  # for one sync: there is no thread while nothing is recorded
         except RuntimeError:
             self._is_due = False
             if monotonic() - self._last >= INTERVAL:
@@ -96,7 +53,7 @@ class Interval:
         """Sync now, and let the thread end. Blocks."""
         self._stopped.set()
         self._sync()
-        self._is_over = True  # what the thread meets from now on is no failing disk
+        self._is_finished = True
 
     def _run(self) -> None:
         self._stopped.wait(INTERVAL)
@@ -109,32 +66,32 @@ class Interval:
         try:
             sync(self._writer)
         except OSError as error:
-            if not self._is_over:
+            if not self._is_finished:
                 self._failed(error)
-        except ValueError:  # as `fsync` says of what was closed meanwhile
-            if not self._is_over:
+        except ValueError:  # from `fsync` of a descriptor that was closed meanwhile
+            if not self._is_finished:
                 raise
 
 
 def sync(writer: Writer) -> None:
-    """Have all that was appended reach the disk, and the names of the files. Blocks.
+    """Flush what was appended to the disk, and the names of the files. Blocks.
 
     Raises:
-        OSError: When the disk fails. What it had taken before that may be lost, and is not to be trusted.
+        OSError: When the disk fails. Data it took before may be lost.
     """
     unsynced = writer.unsynced
-    if unsynced is None or not writer.folders:
+    if unsynced is None or not writer.process_dirs:
         return
     for _ in range(len(unsynced)):
         try:
             segment = unsynced.popleft()
-        except IndexError:  # who closes syncs too, at the same time as the thread
+        except IndexError:  # a thread that closes syncs at the same time
             break
-        was_open, folder, descriptor = segment.is_open, segment.folder, -1
-        if folder is None:  # settled and removed
+        was_open, process_dir, descriptor = segment.is_open, segment.process_dir, -1
+        if process_dir is None:  # settled and removed
             continue
         try:
-            descriptor = folder.open(segment.name)
+            descriptor = process_dir.open(segment.name)
             os.fdatasync(descriptor)
         except FileNotFoundError:  # removed meanwhile
             continue
@@ -145,4 +102,4 @@ def sync(writer: Writer) -> None:
             close_quietly(descriptor)
         if was_open:
             unsynced.append(segment)
-    writer.folders[-1].sync()
+    writer.process_dirs[-1].sync()

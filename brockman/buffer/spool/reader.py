@@ -1,8 +1,8 @@
-"""Segments that are read one after the other, and what is in flight of them.
+"""Reads the segments of one process in order, and knows which of their triggers are in flight.
 
-What was `stored` in a reader is in one of three places, and their counts follow from three numbers that only
-grow: `stored - taken` wait, `len(batch) - settled` of the taken are in flight, the rest has left. They change in
-straight lines without a call, see `brockman.buffer.counters`.
+The counts follow from three numbers that only grow: of the triggers `stored`, `stored - taken` wait,
+`len(batch) - settled` are in flight, and the rest is settled. They change in straight lines without a call, see
+`brockman.buffer.counters`.
 """
 
 from __future__ import annotations
@@ -18,101 +18,101 @@ _GONE = (errno.ENOENT, errno.ENOTDIR, *NO_FILE)
 
 
 class Reader:
-    """The segments of one process, from `head` on. Whoever calls `take`, `settle` or `evict` is alone with it."""
+    """The segments of one process, from `head` on. One caller at a time may `take`, `settle` or `evict`."""
 
     def __init__(self, counters: Counters, quarantine: Callable[[Segment, bytes], None]) -> None:
-        """Make a reader of nothing.
+        """Make a reader without segments.
 
         Args:
-            counters: Where damage is counted, and what is found beyond what was known.
-            quarantine: Given what lay at a damaged place.
+            counters: Where damage is counted, and triggers found beyond the known number.
+            quarantine: Keeps the bytes of a damaged place.
         """
-        self.folders: list[ProcessDir] = []  # more than one when somebody has removed the first
+        self.process_dirs: list[ProcessDir] = []  # more than one when someone has removed the first
         self.head = self.last = Segment(None, "")
         self.stored = self.stored_bytes = 0
         self.taken = self.taken_bytes = 0
         self.batch: list[bytes] = []
         self.settled = 0
         self.is_stuck = False  # whether a file could not be removed
-        self.lost = 0  # how many were found damaged since `notify_lost`
-        self._stops: list[int] = []  # where in the segment at the head each of the batch ends
+        self.damaged = 0  # triggers found damaged since `notify_damaged`
+        self._stops: list[int] = []  # where in the segment at the head each trigger of the batch ends
         self._counters = counters
         self._quarantine = quarantine
 
     @property
     def waiting(self) -> int:
-        """How many wait."""
+        """The number of waiting triggers."""
         return self.stored - self.taken
 
     @property
     def waiting_bytes(self) -> int:
-        """How many bytes that is, with their frames."""
+        """Their size in bytes, with the frames."""
         return max(0, self.stored_bytes - self.taken_bytes) if self.stored > self.taken else 0
 
     @property
     def in_flight(self) -> int:
-        """How many are taken and not settled."""
+        """The number of triggers that are taken and not settled."""
         return len(self.batch) - self.settled
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits and nothing is in flight."""
+        """Whether no trigger waits and none is in flight."""
         return self.stored == self.taken and len(self.batch) == self.settled
 
     def segments(self) -> Iterator[Segment]:
-        """Yield all, from the one that is read to the last."""
+        """Yield the segments, from the one that is read to the last."""
         segment: Segment | None = self.head
         while segment is not None:
             yield segment
             segment = segment.next
 
     def link(self, segment: Segment) -> None:
-        """Add a segment to the end; how much is in it is counted by the caller."""
+        """Add a segment to the end; the caller counts its triggers."""
         self.last.next = segment
         self.last = segment
 
     def take(self, max_count: int, max_bytes: int) -> list[bytes]:
-        """Take the next batch, which comes from one segment; nothing when none is left.
+        """Take the next batch, from one segment, and return it; an empty one when no trigger is left.
 
-        What is still in flight is returned again instead.
+        Triggers that are still in flight are returned again instead.
 
         Raises:
-            OSError: When a file cannot be read, but perhaps later.
+            OSError: When a file cannot be read at present.
         """
         if self.in_flight:
             return self.batch[self.settled :]
         while True:
             segment = self.head
-            was_open = segment.is_open  # asked before it is read: what comes later is seen the next time
-            part = self._read(segment, max_count, max_bytes)
+            was_open = segment.is_open  # before it is read: triggers appended later are seen the next time
+            result = self._read(segment, max_count, max_bytes)
             bodies: list[bytes] = []
             stops: list[int] = []
-            for span in part.spans:
+            for span in result.spans:
                 if span.body is None:
                     segment.damages += 1
                     self._quarantine(segment, segment.bytes_of(span))
                 else:
                     bodies.append(span.body)
                     stops.append(span.stop)
-            count, size = len(bodies), part.stop - segment.read_to
+            count, size = len(bodies), result.stop - segment.read_to
             with self._counters.guard:
-                self._take(segment, bodies, stops, count, size, part.stop)
+                self._take(segment, bodies, stops, count, size, result.stop)
             if bodies:
                 return bodies
             if segment.damages or segment.seen < segment.count:
-                self._count_lost(segment)
+                self._count_damaged(segment)
             if segment.read_to >= segment.end and not was_open:
                 self._finish(segment)
                 if segment.next is None:
                     return []
                 self.head = segment.next
-            elif not part.spans:
+            elif not result.spans:
                 return []
 
     def _take(
         self, segment: Segment, bodies: list[bytes], stops: list[int], count: int, size: int, read_to: int
     ) -> None:
-        surplus = segment.seen + count - segment.count  # somebody has put a file in the place of another
+        surplus = segment.seen + count - segment.count  # someone has replaced the file by another
         if surplus > 0:
             self.stored += surplus
             self._counters.recovered += surplus
@@ -130,41 +130,41 @@ class Reader:
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            return ReadResult([], segment.end)  # removed under our feet, or something else is in its place
+            return ReadResult([], segment.end)  # removed or replaced meanwhile
 
-    def _count_lost(self, segment: Segment) -> None:
-        """Count what was lost in a segment, if all that is in it by now is read. Twice does no harm."""
+    def _count_damaged(self, segment: Segment) -> None:
+        """Count the damaged triggers of a segment, if it is read to its present end. Idempotent."""
         with self._counters.guard:
-            is_read = segment.read_to >= segment.end  # from here no call until it is known how many are missing
+            is_read = segment.read_to >= segment.end  # from here no call until `missing` is known
             missing = segment.count - segment.seen
         if not is_read:
             return
-        lost = max(missing, segment.damages)
-        beyond = lost - missing
+        damaged = max(missing, segment.damages)
+        beyond = damaged - missing
         with self._counters.guard:
             self.stored += beyond  # from here no call until the last count
             self._counters.recovered += beyond
-            self.taken += lost
-            self._counters.dropped["damaged"] += lost
+            self.taken += damaged
+            self._counters.dropped["damaged"] += damaged
             segment.seen += missing
             segment.damages = 0
-            self.lost += lost
+            self.damaged += damaged
 
     def _finish(self, segment: Segment) -> None:
-        """Count what was lost in a segment that is read to its end, and remove it. Doing it twice does no harm."""
-        segment.read_to = segment.end  # what was evicted, too
-        self._count_lost(segment)
+        """Count the damage of a segment that is read, or evicted, and remove it. Idempotent."""
+        segment.read_to = segment.end
+        self._count_damaged(segment)
         self.is_stuck = not segment.remove() or self.is_stuck
-        segment.folder = None
+        segment.process_dir = None
 
-    def notify_lost(self) -> None:
-        """Tell `on_drop` of what was found damaged since the last time."""
-        lost, self.lost = self.lost, 0
-        for _ in range(lost):
+    def notify_damaged(self) -> None:
+        """Call `on_drop` for the triggers found damaged since the last time."""
+        damaged, self.damaged = self.damaged, 0
+        for _ in range(damaged):
             self._counters.notify_drop("damaged", None)
 
     def settle(self, count: int, *, delivered: bool) -> None:
-        """Count the oldest of those in flight as delivered, or as rejected."""
+        """Count the oldest of those in flight as delivered or rejected."""
         with self._counters.guard:
             self.settled += count
             if delivered:
@@ -173,13 +173,13 @@ class Reader:
                 self._counters.rejected += count
 
     def acknowledge(self) -> None:
-        """Note in the files what is settled, and remove what is of no more use.
+        """Write the acknowledged offset, and remove a segment that is settled.
 
         Raises:
-            OSError: When that cannot be written.
+            OSError: When it cannot be written.
         """
         segment = self.head
-        if segment.folder is None:
+        if segment.process_dir is None:
             return
         if self.in_flight:
             if self.settled:
@@ -193,20 +193,20 @@ class Reader:
                 self.head = segment.next
 
     def evict(self) -> list[bytes] | None:
-        """Drop the oldest segment that is neither read nor written as `overflow`, and return what was in it.
+        """Drop the oldest segment that is neither read nor written as `overflow`, and return its triggers.
 
         Returns:
-            None when there is no such segment; nothing also when it is being read by now.
+            None when there is no such segment; an empty list when it is being read by now.
         """
         before = self.head
         victim = before.next
         if victim is None or victim.is_open:
             return None
-        part = self._read(victim, victim.count, victim.end)
-        bodies = [span.body for span in part.spans if span.body is not None]
+        result = self._read(victim, victim.count, victim.end)
+        bodies = [span.body for span in result.spans if span.body is not None]
         count, size, is_mine = len(bodies), victim.end - victim.read_to, False
         with self._counters.guard:
-            # Else a signal handler has flushed meanwhile, and the flusher did not wait for us.
+            # Not if a signal handler has flushed meanwhile: the worker did not wait for this thread.
             if self.head is before and before.next is victim:  # from here no call
                 before.next = victim.next
                 self.taken += count
@@ -235,23 +235,23 @@ class Reader:
         return None
 
     def close(self) -> None:
-        """Let go of the files and of the folder, and remove what is of no more use.
+        """Close the files and the directory, and remove what is settled.
 
-        What waits and what is in flight stays for whoever comes next, and counts as waiting here.
+        Triggers that wait or are in flight stay for the process that adopts them, and count as waiting.
         """
         unsettled = self.in_flight
         self.taken, self.batch, self.settled = self.taken - unsettled, [], 0
         for segment in self.segments():
-            is_read = segment.folder is not None and segment.read_to >= segment.end
+            is_read = segment.process_dir is not None and segment.read_to >= segment.end
             if is_read and not (segment is self.head and unsettled):
                 self._finish(segment)
             segment.close()
-        for folder in self.folders:
-            folder.dissolve()
+        for process_dir in self.process_dirs:
+            process_dir.remove_if_empty()
 
     def after_fork_in_child(self) -> None:
-        """Close everything, and nothing else: this is a copy in a forked child."""
+        """Close this copy of the parent's files, and change nothing in them."""
         for segment in self.segments():
             segment.close()
-        for folder in self.folders:
-            folder.close()
+        for process_dir in self.process_dirs:
+            process_dir.close()
