@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from brockman.buffer.spool.directory import SpoolDir, why_unusable
-from brockman.buffer.spool.process_dir import adopt_process_dir, make_process_dir, process_dir_names, remove_abandoned
+from brockman.buffer.spool.process_dir import (
+    adopt_process_dir,
+    make_process_dir,
+    process_dir_names,
+    remove_abandoned,
+)
 
 
 @pytest.fixture

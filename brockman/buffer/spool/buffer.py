@@ -28,6 +28,7 @@ from brockman.process.clock import monotonic
 from brockman.process.log import Notice
 from brockman.process.sync import Condition
 
+_PAUSE = 0.01  # seconds that a caller leaves to the worker, which moves about 1000 triggers meanwhile
 Source = Reader | FallbackBuffer
 
 
@@ -164,6 +165,8 @@ class SpoolBuffer(Buffer):
 
     def _put_slowly(self, body: bytes) -> bool:
         """Do as `put` where the active segment does not take the trigger."""
+        if self._disk.is_overtaken and self._may_wait():
+            self._blocked.wait(lambda: not self._disk.is_overtaken, _PAUSE, lambda: self._discarded)
         if self._disk.takes_triggers:
             try:
                 while self._writer.make_room(body):

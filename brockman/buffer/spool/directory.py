@@ -1,4 +1,4 @@
-"""The spool's directory: opening and checking it, whether files in it may be mapped, and closing inherited files."""
+"""The spool's directory: opens and checks it, and closes inherited files in a forked child."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _opened: dict[str, Origin] = {}  # the paths of spools, and the process that has
 
 
 def close_inherited_fds() -> None:
-    """Close, in a forked child, the descriptors that another thread had open at the fork below the parent's spools.
+    """Close descriptors below the parent's spools that another thread had open at the fork.
 
     A lock among them would keep a process's directory from being adopted until the child ends. A spool that this
     child has opened already, in someone's fork hook, is skipped.

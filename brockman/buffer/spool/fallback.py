@@ -33,25 +33,23 @@ class FallbackBuffer(MemoryBuffer):
         return len(self._waiting) + len(self._moving) or len(self._waiting)
 
     def bring_back(self, store: Store) -> int:
-        """Move the waiting triggers to disk, in slices, and return their number.
-
-        Ends when none is left, when one cannot be stored, or when others put faster than this moves.
+        """Move up to ten slices of the oldest to disk, and return the number of triggers.
 
         Args:
-            store: Stores all triggers of a deque and empties it in the same straight line; returns False without room.
+            store: Stores all triggers of a deque and empties it in the same straight line; returns whether
+                there was room.
 
         Raises:
             OSError: As `store` does.
         """
-        moved, most, stored = 0, 2 * len(self), 1
-        while stored and moved < most:
-            stored = 0
+        moved, stored = 0, 1
+        for _ in range(10):
             # Not within a move (a signal handler), and no waiting: the thread that has the lock may wait for the
             # writer, whose lock a thread holds that a signal handler has interrupted.
-            if not self._seqlock.is_mine:
+            if stored and not self._seqlock.is_mine:
                 with self._seqlock.if_free() as is_free:
                     stored = self._store_slice(store) if is_free else 0
-            moved += stored
+                moved += stored
         self._blocked.notify()
         return moved
 
@@ -122,14 +120,14 @@ class DiskState:
         cooldown: Seconds until a disk that failed is tried again.
         idle_cooldown: Seconds more while no trigger waits for it; long enough for an unused worker to end.
         is_direct: Whether the disk works, and triggers go straight to the writer.
+        is_overtaken: Whether callers put into the fallback faster than the worker moves it to disk.
     """
 
     cooldown = 1.0
     idle_cooldown = 4.0
 
     def __init__(self, writer: Writer, fallback: FallbackBuffer, notice: Notice, wake: Callable[[], None]) -> None:
-        self.is_direct = False
-        self.is_closed = False
+        self.is_direct = self.is_overtaken = self.is_closed = False
         self._writer = writer
         self._fallback = fallback
         self._notice = notice
@@ -145,7 +143,7 @@ class DiskState:
     def work(self) -> None:
         """Have triggers go straight to the writer."""
         self._notice.work()
-        self.is_direct = not self.is_closed
+        self.is_direct, self.is_overtaken = not self.is_closed, False
 
     def fail(self, error: OSError) -> None:
         """Have triggers go to the fallback; the worker logs it in its next pass.
@@ -153,7 +151,7 @@ class DiskState:
         Wakes nobody: the trigger that met the error is not stored yet, and late in a process a wakeup delivers,
         and ends everything.
         """
-        self.is_direct = False
+        self.is_direct = self.is_overtaken = False
         self._retry_at = monotonic() + self.cooldown
         self._notice.fail(error)
         self._writer.seal()
@@ -191,16 +189,21 @@ class DiskState:
                 self._notice.work()
             return 0
         self._notice.work()
-        moved = self._fallback.bring_back(self._writer.append_all)
+        moved, before = 0, len(self._fallback)
+        most = 2 * before  # then delivery goes on
+        while moved < most and (count := self._fallback.bring_back(self._writer.append_all)):
+            moved += count
+            self.is_overtaken = self.is_overtaken or len(self._fallback) >= before
+            before = len(self._fallback)
         if not len(self._fallback):
             self.work()
         elif moved:
-            self._retry_at = monotonic()  # others put meanwhile: go on in the next pass
+            self._retry_at = monotonic()  # goes on in the next pass
         return moved
 
     def close(self) -> None:
         """Accept nothing more."""
-        self.is_closed, self.is_direct = True, False
+        self.is_closed, self.is_direct, self.is_overtaken = True, False, False
 
     def end(self) -> None:
         """Move the fallback to disk if that works, and accept nothing more."""
