@@ -37,15 +37,7 @@ class Adopted:
         notice: Notice,
         write: Callable[[], AbstractContextManager[None]],
     ) -> None:
-        """Adopt nothing yet.
-
-        Args:
-            spool: The spool's directory.
-            counters: As for a reader.
-            quarantine: As for a reader.
-            notice: Logs what is ignored, and why.
-            write: Held while counts change.
-        """
+        """Adopt nothing yet; `write` is held while counts change."""
         self.readers: list[Reader] = []  # not a deque: it is copied in one step also without the global lock
         self.removed = 0  # triggers of readers that are closed
         self._spool = spool
@@ -180,16 +172,7 @@ def _max_adopted() -> int:
 def link_segments(
     reader: Reader, process_dir: ProcessDir, ignored: Callable[[ProcessDir, NotASegment], object]
 ) -> None:
-    """Add a directory and its segments to a reader.
-
-    Args:
-        reader: The reader.
-        process_dir: The directory; files with other names are skipped.
-        ignored: Called for a file with a segment's name that is none.
-
-    Raises:
-        OSError: When a segment cannot be read.
-    """
+    """Add a directory and its segments to a reader; call `ignored` for files that only have the name of one."""
     reader.process_dirs.append(process_dir)
     for name in filter(is_segment, process_dir.names()):
         segment = Segment(process_dir, name)

@@ -55,16 +55,7 @@ class SpoolBuffer(Buffer):
         may_wait: Callable[[], bool],
         spawn: Callable[[Callable[[], None]], None],
     ) -> None:
-        """Open nothing yet.
-
-        Args:
-            options: Among them `spool_dir`.
-            counters: As for `MemoryBuffer`.
-            fallback: Takes the triggers while the disk fails.
-            wake: As for `MemoryBuffer`.
-            may_wait: As for `MemoryBuffer`.
-            spawn: Starts a thread; raises RuntimeError when it cannot.
-        """
+        """Open nothing yet. `spawn` starts a thread, or raises RuntimeError; the rest is as for `MemoryBuffer`."""
         super().__init__()
         path, fsync = str(options.spool_dir), options.spool_fsync
         self._counters = counters

@@ -109,16 +109,11 @@ class SpoolDir:
     def open_existing(self) -> None:
         """Do as `open`, but create nothing."""
         try:
-            descriptor = os.open(self._path, OPEN_DIRECTORY)
+            descriptor = open_directory(self._path)
         except OSError as error:
             if os.path.islink(self._path):
                 reason = "it is a symbolic link; name the directory itself"
                 raise UnsafeDirectory(errno.ELOOP, reason, self.path) from error
-            raise
-        try:
-            check_directory(descriptor, self.path)
-        except OSError:
-            os.close(descriptor)
             raise
         self.may_map = may_map(descriptor)
         before, self._before, self.descriptor = self._before, self.descriptor, descriptor
@@ -135,8 +130,7 @@ class SpoolDir:
         """Close it for good. Idempotent."""
         self.is_closed = True
         opened, self._before, self.descriptor = (self._before, self.descriptor), -1, -1
-        for descriptor in opened:
-            close_quietly(descriptor)
+        close_quietly(*opened)
 
 
 def why_unusable(path: str) -> str | None:
@@ -146,11 +140,7 @@ def why_unusable(path: str) -> str | None:
         place = os.path.dirname(place)
     try:
         if place == path:
-            descriptor = os.open(path, OPEN_DIRECTORY)
-            try:
-                check_directory(descriptor, path)
-            finally:
-                os.close(descriptor)
+            os.close(open_directory(path))
         elif not os.path.isdir(place):
             return f"{place} is not a directory"
     except OSError as error:
@@ -160,15 +150,23 @@ def why_unusable(path: str) -> str | None:
     return "its file system is read-only" if os.statvfs(place).f_flag & os.ST_RDONLY else None
 
 
-def check_directory(descriptor: int, path: str) -> None:
-    """Raise `UnsafeDirectory` unless it belongs to this user, and nobody else may write into it."""
-    found = os.fstat(descriptor)
+def open_directory(path: str, within: int | None = None) -> int:
+    """Return a descriptor of a directory.
+
+    Raises:
+        UnsafeDirectory: When it belongs to another user, or others may write into it.
+        OSError: When it cannot be opened; a symbolic link cannot.
+    """
+    descriptor = os.open(path, OPEN_DIRECTORY, dir_fd=within)
+    found, reason = os.fstat(descriptor), None
     if found.st_uid != os.geteuid():
-        raise UnsafeDirectory(errno.EPERM, f"it belongs to user {found.st_uid}, not to {os.geteuid()}", path)
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise UnsafeDirectory(
-            errno.EPERM, f"others may write into it (mode {stat.S_IMODE(found.st_mode):o}); chmod 700", path
-        )
+        reason = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
+    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        reason = f"others may write into it (mode {stat.S_IMODE(found.st_mode):o}); chmod 700"
+    if reason is not None:
+        os.close(descriptor)
+        raise UnsafeDirectory(errno.EPERM, reason, path)
+    return descriptor
 
 
 def names_in(directory: int) -> list[str]:
@@ -184,8 +182,18 @@ def names_in(directory: int) -> list[str]:
         os.close(descriptor)
 
 
-def close_quietly(descriptor: int) -> None:
-    """Close a descriptor; ignore -1 and one that is closed."""
-    if descriptor >= 0:
-        with suppress(OSError):
-            os.close(descriptor)
+def file_sizes(directory: int) -> list[int]:
+    """Return the sizes of the files in an open directory."""
+    sizes = []
+    for name in os.listdir(directory):
+        with suppress(FileNotFoundError):
+            sizes.append(os.stat(name, dir_fd=directory, follow_symlinks=False).st_size)
+    return sizes
+
+
+def close_quietly(*descriptors: int) -> None:
+    """Close descriptors; ignore -1 and those that are closed."""
+    for descriptor in descriptors:
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)

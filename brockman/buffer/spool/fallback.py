@@ -35,12 +35,7 @@ class FallbackBuffer(MemoryBuffer):
     def bring_back(self, store: Store) -> int:
         """Move up to ten slices of the oldest to disk, and return the number of triggers.
 
-        Args:
-            store: Stores all triggers of a deque and empties it in the same straight line; returns whether
-                there was room.
-
-        Raises:
-            OSError: As `store` does.
+        `store` stores all triggers of a deque and empties it in the same straight line, or returns False.
         """
         moved, stored = 0, 1
         for _ in range(10):
@@ -54,11 +49,7 @@ class FallbackBuffer(MemoryBuffer):
         return moved
 
     def rescue(self, store: Store) -> None:
-        """Move all, also what is in flight, to disk for the next process.
-
-        Raises:
-            OSError: As `store` does.
-        """
+        """Move all, also what is in flight, to disk for the next process."""
         if not self._seqlock.is_mine:
             with self._seqlock.write():
                 self._discarded = True  # a batch that is sent meanwhile is not settled here any more
@@ -174,11 +165,7 @@ class DiskState:
         self._retry_at = max(self._retry_at, monotonic() + 0.1)
 
     def keep_up(self) -> int:
-        """Move triggers from the fallback to disk if that is due, and return their number.
-
-        Raises:
-            OSError: When the disk still fails.
-        """
+        """Move triggers from the fallback to disk if that is due, and return their number."""
         due = self.due_in()
         if due is None or due > 0:
             return 0

@@ -55,11 +55,9 @@ def make_frame(body: bytes) -> bytes:
 
 
 def read_frames(data: bytes, *, is_all: bool) -> Iterator[Span]:
-    """Yield the frames and the damaged places of a piece of a segment, in order.
+    """Yield the frames and the damaged places of a segment, or of a piece that begins at the start of a frame.
 
-    Args:
-        data: The piece; it begins at the start of a frame.
-        is_all: Whether nothing follows. If something may, an incomplete frame at the end is omitted.
+    An incomplete frame at the end is damaged if this `is_all`, and otherwise omitted.
     """
     start, end = 0, len(data)
     while start < end:
@@ -106,23 +104,14 @@ def shifted(span: Span, by: int) -> Span:
 
 
 def make_ack(offset: int, before: bytes) -> bytes:
-    """Return the content of an acknowledgement.
-
-    Args:
-        offset: The segment is settled up to here.
-        before: The last `ACK_COVERS` bytes before it.
-    """
+    """Return the content of an acknowledgement up to an offset, with the `ACK_COVERS` bytes before it."""
     return _ACK.pack(offset, zlib.crc32(before, offset & 0xFFFFFFFF))
 
 
 def read_ack(content: bytes, data: bytes) -> int:
-    """Return the offset in an acknowledgement; 0 when it is damaged, or belongs to another segment.
+    """Return the offset in an acknowledgement; 0 when it is damaged, or belongs to other data than this segment's.
 
     In doubt triggers are sent again, never lost.
-
-    Args:
-        content: The acknowledgement.
-        data: The segment.
     """
     if len(content) != _ACK.size:
         return 0

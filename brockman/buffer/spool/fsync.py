@@ -22,13 +22,7 @@ class IntervalSync:
     def __init__(
         self, writer: Writer, spawn: Callable[[Callable[[], None]], None], failed: Callable[[OSError], None]
     ) -> None:
-        """Start no thread yet.
-
-        Args:
-            writer: What to sync.
-            spawn: Starts a thread; raises RuntimeError when it cannot.
-            failed: Called when the disk fails.
-        """
+        """Start no thread yet; `spawn` starts one, or raises RuntimeError."""
         self._writer = writer
         self._spawn = spawn
         self._failed = failed
@@ -74,11 +68,7 @@ class IntervalSync:
 
 
 def sync(writer: Writer) -> None:
-    """Flush what was appended to the disk, and the names of the files. Blocks.
-
-    Raises:
-        OSError: When the disk fails. Data it took before may be lost.
-    """
+    """Flush what was appended to the disk, and the names of the files. Blocks."""
     unsynced = writer.unsynced
     if unsynced is None or not writer.process_dirs:
         return

@@ -107,20 +107,28 @@ class Visit:
     def inspect_spool(self) -> Inspection:
         """Count the triggers. Reads every file."""
         processes, unknown_files = [], list(self._unknown_files)
+        for name, process_dir, refusal in self._process_dirs():
+            if process_dir is None:
+                processes.append(Process(name, False, 0, 0, None, refusal))
+            else:
+                processes.append(self._count(process_dir))
+                unknown_files += [f"{name}/{other}" for other in process_dir.names() if not _belongs(other)]
+        return Inspection(processes, *measure_damaged(self._spool), unknown_files)
+
+    def _process_dirs(self) -> Iterator[tuple[str, ProcessDir | None, str]]:
+        """Yield each directory, open until the next one, or None and why it cannot be opened."""
         for name in process_dir_names(self._spool):
             try:
                 process_dir = open_process_dir(self._spool, name)
             except FileNotFoundError:  # removed meanwhile
                 continue
             except OSError as error:
-                processes.append(Process(name, False, 0, 0, None, _reason(error)))
+                yield name, None, _reason(error)
                 continue
             try:
-                processes.append(self._count(process_dir))
-                unknown_files += [f"{name}/{other}" for other in process_dir.names() if not _belongs(other)]
+                yield name, process_dir, ""
             finally:
                 process_dir.close()
-        return Inspection(processes, *measure_damaged(self._spool), unknown_files)
 
     def _count(self, process_dir: ProcessDir) -> Process:
         count = size = 0
@@ -157,19 +165,12 @@ class Visit:
 
     def bodies(self) -> Iterator[bytes]:
         """Yield the JSON of every trigger that is not settled, oldest process first, without damaged ones."""
-        for name in process_dir_names(self._spool):
-            try:
-                process_dir = open_process_dir(self._spool, name)
-            except FileNotFoundError:
+        for name, process_dir, refusal in self._process_dirs():
+            if process_dir is None:
+                self.left_out.append(f"{name}: {refusal}")
                 continue
-            except OSError as error:
-                self.left_out.append(f"{name}: {_reason(error)}")
-                continue
-            try:
-                for segment_name in filter(is_segment, process_dir.names()):
-                    yield from self._bodies(Segment(process_dir, segment_name))
-            finally:
-                process_dir.close()
+            for segment_name in filter(is_segment, process_dir.names()):
+                yield from self._bodies(Segment(process_dir, segment_name))
 
     def _bodies(self, segment: Segment) -> Iterator[bytes]:
         try:
@@ -192,11 +193,7 @@ class Visit:
             segment.close()
 
     def drop_damaged(self) -> tuple[int, int]:
-        """Remove the files in the quarantine, and return their number and their bytes.
-
-        Raises:
-            OSError: When one cannot be removed.
-        """
+        """Remove the files in the quarantine, and return their number and their bytes."""
         return drop_damaged(self._spool)
 
 
@@ -215,11 +212,7 @@ def _find_unknown_files(path: str) -> list[str]:
 
 
 def _has_owner(process_dir: ProcessDir) -> bool:
-    """Return whether a process holds the lock of a directory. Tries to lock it, and unlocks it at once.
-
-    Raises:
-        OSError: When it cannot be tried.
-    """
+    """Return whether a process holds the lock of a directory. Tries to lock it, and unlocks it at once."""
     try:
         lock = process_dir.open(LOCK)
     except FileNotFoundError:  # adoption creates a new one

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 
-from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, check_directory, close_quietly, names_in
+from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, close_quietly, names_in, open_directory
 from brockman.process.clock import wall
 
 LOCK = "lock"
@@ -80,8 +80,7 @@ class ProcessDir:
     def close(self) -> None:
         """Close the descriptors. Idempotent."""
         opened, self._lock, self.descriptor = (self._lock, self.descriptor), -1, -1
-        for descriptor in opened:
-            close_quietly(descriptor)
+        close_quietly(*opened)
 
     def remove_if_empty(self) -> None:
         """Close it, and remove it unless there is something else than the lock in it."""
@@ -109,15 +108,7 @@ class ProcessDir:
 
 
 def make_process_dir(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> ProcessDir:
-    """Create a directory for this process, locked.
-
-    Args:
-        spool: The spool's directory.
-        random_bytes: `os.urandom`, or a substitute.
-
-    Raises:
-        OSError: When it cannot be created.
-    """
+    """Create a directory for this process, locked; `random_bytes` is `os.urandom`."""
     name = f"{os.getpid()}-{random_bytes(8).hex()}"
     hidden = f".{name}"
     os.mkdir(hidden, 0o700, dir_fd=spool.descriptor)
@@ -133,8 +124,7 @@ def make_process_dir(spool: SpoolDir, random_bytes: Callable[[int], bytes]) -> P
             os.unlink(f"{hidden}/{LOCK}", dir_fd=spool.descriptor)
         with suppress(OSError):
             os.rmdir(hidden, dir_fd=spool.descriptor)
-        close_quietly(lock)
-        close_quietly(descriptor)
+        close_quietly(lock, descriptor)
         raise
     return ProcessDir(spool, name, descriptor, lock)
 
@@ -161,8 +151,7 @@ def adopt_process_dir(spool: SpoolDir, name: str) -> ProcessDir | None:
     """
     descriptor = lock = -1
     try:
-        descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=spool.descriptor)
-        check_directory(descriptor, name)
+        descriptor = open_directory(name, spool.descriptor)
         _lock_directory(descriptor)
         # Created if someone has removed it: otherwise its triggers would wait forever.
         lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
@@ -174,24 +163,13 @@ def adopt_process_dir(spool: SpoolDir, name: str) -> ProcessDir | None:
     except (BlockingIOError, FileNotFoundError):
         pass
     finally:
-        close_quietly(lock)
-        close_quietly(descriptor)
+        close_quietly(lock, descriptor)
     return None
 
 
 def open_process_dir(spool: SpoolDir, name: str) -> ProcessDir:
-    """Return a directory without locking it, for inspection.
-
-    Raises:
-        OSError: When it is gone, or unsafe.
-    """
-    descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=spool.descriptor)
-    try:
-        check_directory(descriptor, name)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return ProcessDir(spool, name, descriptor, -1)
+    """Return a directory without locking it, for inspection."""
+    return ProcessDir(spool, name, open_directory(name, spool.descriptor), -1)
 
 
 def is_process_dir_name(name: str) -> bool:

@@ -7,27 +7,12 @@ import stat
 from contextlib import suppress
 
 from brockman.buffer.counters import Counters
-from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, check_directory, close_quietly
+from brockman.buffer.spool.directory import SpoolDir, close_quietly, file_sizes, open_directory
 from brockman.buffer.spool.segment import Segment
 from brockman.process.log import Notice
 
 DAMAGED = "damaged"
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-
-
-def _open_directory(spool: SpoolDir) -> int:
-    """Return a descriptor of the directory.
-
-    Raises:
-        OSError: When there is none, or it is unsafe.
-    """
-    descriptor = os.open(DAMAGED, OPEN_DIRECTORY, dir_fd=spool.descriptor)
-    try:
-        check_directory(descriptor, DAMAGED)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 class Quarantine:
@@ -45,7 +30,7 @@ class Quarantine:
         try:
             with suppress(FileExistsError):
                 os.mkdir(DAMAGED, 0o700, dir_fd=self._spool.descriptor)
-            directory = _open_directory(self._spool)
+            directory = open_directory(DAMAGED, self._spool.descriptor)
             file = os.open(f"{owner.name if owner else ''}-{segment.name}", _APPEND, 0o600, dir_fd=directory)
             os.write(file, content)
         except OSError as error:
@@ -53,35 +38,29 @@ class Quarantine:
         else:
             self._counters.details["damaged"] = f"kept in {self._spool.path}/{DAMAGED}"
         finally:
-            close_quietly(file)
-            close_quietly(directory)
+            close_quietly(file, directory)
 
 
 def measure_damaged(spool: SpoolDir) -> tuple[int, int]:
     """Return the number of files in the quarantine, and their bytes."""
-    sizes = []
     with suppress(OSError):  # there is none, or it is unsafe; then nothing is written to it either
-        directory = _open_directory(spool)
+        directory = open_directory(DAMAGED, spool.descriptor)
         try:
-            for name in os.listdir(directory):
-                with suppress(FileNotFoundError):
-                    sizes.append(os.stat(name, dir_fd=directory, follow_symlinks=False).st_size)
+            sizes = file_sizes(directory)
         finally:
             os.close(directory)
-    return len(sizes), sum(sizes)
+        return len(sizes), sum(sizes)
+    return 0, 0
 
 
 def drop_damaged(spool: SpoolDir) -> tuple[int, int]:
     """Remove the files in the quarantine, and return their number and their bytes.
 
     The directory stays: a live process may be about to write to it.
-
-    Raises:
-        OSError: When one cannot be removed.
     """
     files = size = 0
     try:
-        directory = _open_directory(spool)
+        directory = open_directory(DAMAGED, spool.descriptor)
     except FileNotFoundError:
         return 0, 0
     try:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, names_in
+from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, file_sizes, names_in
 
 _MEASURE_EVERY = 1.0  # seconds; between, only what this process adds and removes is known
 _SHARES = 8  # of the room that is left: one is written before it is measured again
@@ -17,13 +17,6 @@ class Quota:
     """An estimate of the bytes in a spool, measured when a segment is created, more often the fuller it is."""
 
     def __init__(self, spool: SpoolDir, max_bytes: int, clock: Callable[[], float]) -> None:
-        """Measure nothing yet.
-
-        Args:
-            spool: The spool's directory.
-            max_bytes: The bound.
-            clock: Returns seconds that only move forward.
-        """
         self._spool = spool
         self.max_bytes = max_bytes
         self._clock = clock
@@ -54,16 +47,9 @@ def measure(spool: SpoolDir) -> Iterator[tuple[str, int]]:
     """Yield the name of each directory in a spool, and its bytes."""
     for name in names_in(spool.descriptor):
         with suppress(OSError):  # it is not a directory, is being removed, or may not be read
-            yield name, _measure(spool, name)
-
-
-def _measure(spool: SpoolDir, name: str) -> int:
-    descriptor = os.open(name, OPEN_DIRECTORY, dir_fd=spool.descriptor)
-    total = 0
-    try:
-        for file in os.listdir(descriptor):
-            with suppress(FileNotFoundError):
-                total += os.stat(file, dir_fd=descriptor, follow_symlinks=False).st_size
-    finally:
-        os.close(descriptor)
-    return total
+            directory = os.open(name, OPEN_DIRECTORY, dir_fd=spool.descriptor)
+            try:
+                size = sum(file_sizes(directory))
+            finally:
+                os.close(directory)
+            yield name, size

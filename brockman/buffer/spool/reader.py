@@ -21,12 +21,7 @@ class Reader:
     """The segments of one process, from `head` on. One caller at a time may `take`, `settle` or `evict`."""
 
     def __init__(self, counters: Counters, quarantine: Callable[[Segment, bytes], None]) -> None:
-        """Make a reader without segments.
-
-        Args:
-            counters: Where damage is counted, and triggers found beyond the known number.
-            quarantine: Keeps the bytes of a damaged place.
-        """
+        """Make a reader without segments; `quarantine` keeps the bytes of a damaged place."""
         self.process_dirs: list[ProcessDir] = []  # more than one when someone has removed the first
         self.head = self.last = Segment(None, "")
         self.stored = self.stored_bytes = 0
@@ -173,11 +168,7 @@ class Reader:
                 self._counters.rejected += count
 
     def acknowledge(self) -> None:
-        """Write the acknowledged offset, and remove a segment that is settled.
-
-        Raises:
-            OSError: When it cannot be written.
-        """
+        """Write the acknowledged offset, and remove a segment that is settled."""
         segment = self.head
         if segment.process_dir is None:
             return

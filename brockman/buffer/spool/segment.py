@@ -71,11 +71,7 @@ class Segment:
     # --- writing ---
 
     def create(self, size: int, *, mapped: bool) -> None:
-        """Create the file, with room for `size` bytes.
-
-        Raises:
-            OSError: When there is no room, or the file cannot be created.
-        """
+        """Create the file, with room for `size` bytes."""
         assert self.process_dir is not None
         self.descriptor = self.process_dir.create(self.name)
         self._inode = os.fstat(self.descriptor).st_ino
@@ -176,11 +172,7 @@ class Segment:
         return -1
 
     def read(self, max_count: int, max_bytes: int) -> ReadResult:
-        """Return the next frames, as many as the limits allow, at least one, and the damage before them.
-
-        Raises:
-            OSError: When the file cannot be read.
-        """
+        """Return the next frames, as many as the limits allow, at least one, and the damage before them."""
         end = self.end
         if self.read_to >= end:
             return ReadResult([], end)
@@ -267,8 +259,7 @@ class Segment:
         self.descriptor = self._reader = self._ack = -1
         if mapped is not None:
             mapped.close()
-        for descriptor in opened:
-            close_quietly(descriptor)
+        close_quietly(*opened)
 
 
 def check_written(count: int, data: bytes) -> None:

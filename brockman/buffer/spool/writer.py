@@ -45,16 +45,6 @@ class Writer(Reader):
         segment_bytes: int,
         fsync: str,
     ) -> None:
-        """Open nothing yet.
-
-        Args:
-            counters: As for a reader.
-            quarantine: As for a reader.
-            spool: The spool's directory.
-            quota: The bound of the whole spool.
-            segment_bytes: Size of a segment.
-            fsync: As `Options.spool_fsync`.
-        """
         super().__init__(counters, quarantine)
         self.active = _NOWHERE
         self.started = 0.0  # when the active segment was created
@@ -97,11 +87,7 @@ class Writer(Reader):
                 return True
 
     def append_all(self, source: deque[bytes]) -> bool:
-        """Store all triggers of a deque, and empty it in the same line; return False when the spool is full.
-
-        Raises:
-            OSError: When the disk does not take them.
-        """
+        """Store all triggers of a deque, and empty it in the same line; return False when the spool is full."""
         bodies = list(source)
         frames = b"".join(map(make_frame, bodies))
         with self.changing:
@@ -158,11 +144,7 @@ class Writer(Reader):
                         return True
 
     def make_room(self, body: bytes) -> bool:
-        """Begin a new segment, unless there is room for a trigger by now; return False when the spool is full.
-
-        Raises:
-            OSError: When the disk does not take it.
-        """
+        """Begin a new segment, unless there is room for a trigger by now; return False when the spool is full."""
         with self.changing:
             return self._begin_unless_room(len(body) + FRAME_BYTES)
 
@@ -279,11 +261,7 @@ class Writer(Reader):
                 self._seal(seen)
 
     def sync(self) -> None:
-        """Flush the active segment to the disk. Blocks.
-
-        Raises:
-            OSError: When the disk fails.
-        """
+        """Flush the active segment to the disk. Blocks."""
         with self.changing:
             if self.active is not _NOWHERE:
                 self.active.sync()
