@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from brockman.transport.memory import MemoryTransport
 from tests.support.server import RecordingServer, Reply, Request
 
 NOBODY = 65534
+MakeClient = Callable[..., FocusLabClient]
 PAD = "x" * 1000  # so that little recording fills much disk
 
 # What a child begins with: a client whose endpoint is away, unless it says otherwise; its log as JSON.
@@ -103,7 +104,7 @@ def logged(lines: list[dict[str, Any]], level: str) -> list[str]:
     return [line["line"] for line in lines if line.get("level") == level]
 
 
-def told(caplog: pytest.LogCaptureFixture, text: str, level: int = logging.NOTSET) -> list[str]:
+def log_lines(caplog: pytest.LogCaptureFixture, text: str, level: int = logging.NOTSET) -> list[str]:
     """Return the lines of the log of this process that hold a text."""
     return [r.getMessage() for r in caplog.records if text in r.getMessage() and r.levelno >= level]
 

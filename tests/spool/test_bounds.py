@@ -12,8 +12,11 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull
+from brockman.process.clock import monotonic
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
 from tests.conftest import eventually
-from tests.spool.disks import PAD, Door, files_in
+from tests.spool.disks import PAD, Door, MakeClient, files_in
 from tests.support.server import RecordingServer
 
 Make = Callable[..., FocusLabClient]
@@ -73,7 +76,7 @@ def test_drop_newest_counts_and_tells_each(tmp_path: Path, server: RecordingServ
     door = Door(server)
     lost: list[tuple[str, bytes | None]] = []
     client = make_client(
-        spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, on_drop=lambda *told: lost.append(told)
+        spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, on_drop=lambda *dropped: lost.append(dropped)
     )
     count = _fill(client)
     assert [_record(client, 10_000 + n) for n in range(20)] == [False] * 20
@@ -191,3 +194,22 @@ def test_raise_says_what_to_do(tmp_path: Path, server: RecordingServer, make_cli
     door.is_open = True
     assert client.flush(20)
     assert _record(client, 5000)
+
+
+@pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
+def test_a_trigger_that_never_fits_drops_no_other(overflow: str, make_spooled: MakeClient) -> None:
+    """What is larger than the whole spool is dropped at once, and nothing to make room for it."""
+    client = make_spooled(
+        transport=MemoryTransport(lambda body: Answer(503)),
+        overflow=overflow,
+        block_timeout=60,
+        max_spool_bytes=2**20,
+        max_trigger_bytes=2**22,
+        max_batch_bytes=2**22,
+    )
+    for _ in range(500):
+        assert client.record_trigger("a", "b", "c", variables={"pad": PAD})
+    begun = monotonic()
+    assert not client.record_trigger("a", "b", "c", variables={"pad": "x" * 2**21})
+    assert monotonic() - begun < 30
+    assert client.stats().dropped == {"overflow": 1}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from brockman.buffer.spool.frame import HEADER, make_frame, read_frames
-from tests.spool.wrecks import Wreck, adopt_by_parts, leave, triggers
+from tests.spool.parts import SpoolParts, adopt_by_parts, leave, triggers
 
 RS = 0x1E
 BODIES = triggers(3)
@@ -45,14 +43,6 @@ def test_each_bit_of_a_segment_flipped() -> None:
 
 
 @pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of files are made."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as path:
-        yield Path(path)
-
-
-@pytest.fixture
 def orphan(quick_path: Path) -> Callable[[bytes], Path]:
     """Make a spool in which a process that is gone has left one segment of this content; return its path."""
     folder = leave(quick_path / "template", BODIES)
@@ -79,7 +69,7 @@ def content(quick_path: Path) -> bytes:
 
 
 def test_each_byte_of_an_adopted_segment_changed(orphan: Callable[[bytes], Path], content: bytes) -> None:
-    """The trigger that the byte belongs to is lost and counted, no other one; what was there is kept aside.
+    """The trigger that the byte belongs to is lost and counted, no other one; its bytes are kept.
 
     An RS begins a frame, and nobody can know of one in the middle of a damaged one that it never did: two are
     counted then. One in the header's line counts as one, though no trigger is lost.
@@ -87,38 +77,38 @@ def test_each_byte_of_an_adopted_segment_changed(orphan: Callable[[bytes], Path]
     for place, value in changes(content):
         changed = content[:place] + bytes([value]) + content[place + 1 :]
         spool = orphan(changed)
-        wreck = adopt_by_parts(spool)
-        told = (place, value)
-        assert wreck.delivered == without_the_one_at(place), told
+        parts = adopt_by_parts(spool)
+        context = (place, value)
+        assert parts.delivered == without_the_one_at(place), context
         in_header = place < len(HEADER)
-        assert wreck.damaged == (value == RS) + (not in_header), told
+        assert parts.damaged == (value == RS) + (not in_header), context
         if in_header:
             continue
         index = sum(place >= end for end in ENDS)
         start = ENDS[index - 1] if index else len(HEADER)
-        assert wreck.aside() == changed[start : ENDS[index]], told
-        assert sorted(path.name for path in spool.iterdir()) == ["damaged"], told
+        assert parts.quarantined() == changed[start : ENDS[index]], context
+        assert sorted(path.name for path in spool.iterdir()) == ["damaged"], context
 
 
 def test_an_adopted_segment_cut_at_each_byte(orphan: Callable[[bytes], Path], content: bytes) -> None:
     """What stands before the cut is delivered, what is torn by it counted."""
     for size in range(SIZE):
-        wreck = adopt_by_parts(orphan(content[:size]))
+        parts = adopt_by_parts(orphan(content[:size]))
         whole = sum(size >= end for end in ENDS)
         is_torn = size > len(HEADER) and size not in ENDS
-        assert wreck.delivered == BODIES[:whole], size
-        assert wreck.damaged == is_torn, size
+        assert parts.delivered == BODIES[:whole], size
+        assert parts.damaged == is_torn, size
 
 
 @pytest.fixture
-def own(quick_path: Path) -> Iterator[Wreck]:
+def own(quick_path: Path) -> Iterator[SpoolParts]:
     """A live process."""
-    wreck = Wreck(quick_path / "own")
-    yield wreck
-    wreck.close()
+    parts = SpoolParts(quick_path / "own")
+    yield parts
+    parts.close()
 
 
-def _deliver_changed(own: Wreck, change: Callable[[bytes], bytes]) -> int:
+def _deliver_changed(own: SpoolParts, change: Callable[[bytes], bytes]) -> int:
     """Record, change what is in the file, deliver; return how many are counted as damaged."""
     own.begin_anew()
     own.record(BODIES)
@@ -130,7 +120,7 @@ def _deliver_changed(own: Wreck, change: Callable[[bytes], bytes]) -> int:
     return own.damaged
 
 
-def test_each_byte_of_a_sealed_segment_of_ones_own_changed(own: Wreck, content: bytes) -> None:
+def test_each_byte_of_a_sealed_segment_of_ones_own_changed(own: SpoolParts, content: bytes) -> None:
     """As where it is adopted; its header is not read, and so harms nothing."""
     for place, value in changes(content):
         damaged = _deliver_changed(own, lambda was: was[:place] + bytes([value]) + was[place + 1 :])  # noqa: B023
@@ -138,7 +128,7 @@ def test_each_byte_of_a_sealed_segment_of_ones_own_changed(own: Wreck, content: 
         assert damaged == (0 if place < len(HEADER) else 1 + (value == RS)), (place, value)
 
 
-def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: Wreck) -> None:
+def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: SpoolParts) -> None:
     """How many there were is known: each that is cut off is counted."""
     for size in range(SIZE):
         damaged = _deliver_changed(own, lambda was: was[:size])  # noqa: B023
@@ -147,7 +137,7 @@ def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: Wreck) -> None:
         assert damaged == len(BODIES) - whole, size
 
 
-def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wreck) -> None:
+def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: SpoolParts) -> None:
     """Not only when the segment is full: until then the flusher would look again and again, and `flush` wait."""
     for place in range(len(HEADER), SIZE):
         own.begin_anew()
@@ -163,7 +153,7 @@ def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: Wre
         assert own.damaged == 1, place
 
 
-def test_zeros_in_the_segment_that_is_being_written_are_counted_at_once(own: Wreck) -> None:
+def test_zeros_in_the_segment_that_is_being_written_are_counted_at_once(own: SpoolParts) -> None:
     """All its triggers are wiped out, and later ones go on in the same segment."""
     own.record(BODIES)
     path = own.path / own.writer.process_dirs[-1].name / own.writer.active.name

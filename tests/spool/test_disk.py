@@ -13,7 +13,7 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.conftest import eventually, law_holds, record
-from tests.spool.disks import PAD, Door, Producers, away, files_in, fill, mounted, open_files, told
+from tests.spool.disks import PAD, Door, Producers, away, files_in, fill, log_lines, mounted, open_files
 from tests.support.server import RecordingServer
 
 AWAY, AGAIN = "cannot write to", "brockman: writing to"
@@ -74,8 +74,8 @@ def test_a_full_disk_loses_nothing_that_was_accepted(
     for numbers in producers.kept:
         mine = set(numbers)
         assert [number for number in door.numbers() if number in mine] == numbers  # in order
-    assert len(told(caplog, AWAY, logging.ERROR)) == 1
-    assert len(told(caplog, AGAIN)) == 1
+    assert len(log_lines(caplog, AWAY, logging.ERROR)) == 1
+    assert len(log_lines(caplog, AGAIN)) == 1
     client.close()
     assert files_in(small_disk / "spool") == []
 
@@ -195,7 +195,7 @@ def test_a_removed_sealed_segment_is_counted(
     door, spool = Door(server), tmp_path / "spool"
     lost: list[tuple[str, bytes | None]] = []
     client = make_client(
-        spool_dir=str(spool), max_spool_bytes=2**20, on_drop=lambda *told: lost.append(told)
+        spool_dir=str(spool), max_spool_bytes=2**20, on_drop=lambda *dropped: lost.append(dropped)
     )  # segments of 128 KB
     while len(list(spool.glob("*/0*[0-9]"))) < 4:
         assert client.record_trigger("a", "b", "c", variables={"n": client.stats().recorded, "pad": PAD})

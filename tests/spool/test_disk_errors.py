@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import gc
 import os
+import resource
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.spool.disks import NOBODY, facts, fill, logged, mounted, run_child
+from brockman.buffer.spool.buffer import SpoolBuffer
+from brockman.client import FocusLabClient
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import KEY, eventually
+from tests.spool.disks import NOBODY, MakeClient, facts, fill, logged, mounted, run_child
 
 # Records while the spool fails, says what became of it, has it work again where that can be, and says that too.
 _FAILS = """
@@ -298,3 +308,64 @@ def test_a_close_leaves_no_folder_locked(tmp_path: Path) -> None:
         later.close()
     """
     run_child(code, tmp_path / "spool")
+
+
+def test_the_worker_sleeps_while_a_thread_waits_for_a_disk(make_spooled: MakeClient) -> None:
+    """A disk that does not answer costs no processor time: the worker tries again now and then."""
+    client = make_spooled()
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    buffer: Any = client._pipeline.buffer
+    tries = []
+
+    class Hung:
+        """The lock, held by a thread that waits for the disk."""
+
+        def acquire(self, blocking: bool = True) -> bool:
+            tries.append(1)
+            return False
+
+    buffer._notice.fail(OSError(errno.EIO, "it fails"))
+    buffer._writer.changing, real = Hung(), buffer._writer.changing
+    client._pipeline.request_flush()
+    threading.Event().wait(0.5)
+    buffer._writer.changing = real
+    assert 0 < len(tries) < 20
+
+
+def test_a_segment_that_cannot_be_renewed_goes_on(
+    make_spooled: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no new file can be made, but the old one has room, what is recorded still goes to disk."""
+    client = make_spooled(transport=MemoryTransport(lambda body: Answer(503)))
+    client.record_trigger("a", "b", "c")
+    buffer: Any = client._pipeline.buffer
+    started = buffer._writer.started
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # too many open files, from now on
+    try:
+        monkeypatch.setattr(SpoolBuffer, "segment_max_age", 0.0)
+        assert eventually(lambda: bool(buffer._writer.started > started or client.stats().spool_error))
+        error = client.stats().spool_error
+        assert client.record_trigger("a", "b", "c")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert error is None
+    assert sum(file.read_bytes().count(b"\x1e") for file in tmp_path.glob("spool/*/0*[0-9]")) == 2
+
+
+def test_a_client_that_nobody_holds_ends_while_the_disk_fails(
+    tmp_path: Path,
+) -> None:
+    """A client that is garbage-collected leaves no thread behind, also where the disk takes nothing."""
+    (tmp_path / "file").touch()
+    before = threading.active_count()
+    client = FocusLabClient(
+        KEY, spool_dir=str(tmp_path / "file"), transport=MemoryTransport(), flush_interval=0.01
+    )
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    assert client.stats().spool_error
+    del client
+    gc.collect()
+    assert eventually(lambda: threading.active_count() == before, 8)

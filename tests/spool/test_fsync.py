@@ -7,12 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.spool.disks import facts, logged, run_child
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.conftest import eventually
+from tests.spool.disks import PAD, MakeClient, facts, logged, run_child
 
 # Syncs are counted, and may fail. A file is known by its inode: each sync may use a descriptor of its own.
 _COUNTING = """
@@ -217,3 +221,27 @@ say(delivered=client.stats().delivered, dropped=client.stats().dropped, found=so
     assert len([line for line in logged(lines, "ERROR") if "again after" in line]) == 1
     assert json.dumps(said)
     assert os.listdir(tmp_path / "spool") == []
+
+
+def test_a_close_in_the_middle_of_a_sync(make_spooled: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`interval`: closing while segments are being synced raises nothing, and tells of no failing disk."""
+    failed: list[object] = []
+    before = threading.active_count()
+    monkeypatch.setattr(threading, "excepthook", failed.append)
+    slow, is_syncing, real = threading.Event(), threading.Event(), os.fdatasync
+
+    def fdatasync(descriptor: int) -> None:
+        is_syncing.set()
+        if not slow.wait(0.05) and threading.current_thread() is threading.main_thread():
+            slow.wait(0.05)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", fdatasync)
+    client = make_spooled(spool_fsync="interval", transport=MemoryTransport(lambda body: Answer(503)))
+    for _ in range(8000):
+        client.record_trigger("a", "b", "c", variables={"pad": PAD})
+    assert is_syncing.wait(20)
+    client.close(0)
+    assert eventually(lambda: threading.active_count() <= before)
+    assert not failed
+    assert client.stats().spool_error is None

@@ -1,14 +1,12 @@
-"""Spools wrecked at random: all that is sound is delivered, nothing else, and nothing crashes or spins."""
+"""Spools corrupted at random: every intact trigger is delivered, nothing else, and nothing crashes or spins."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,8 +17,8 @@ from brockman.exceptions import ConnectionFailed
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
-from tests.spool.havoc import ALL, IN_PLACE, Havoc, readable
-from tests.spool.wrecks import Wreck, triggers
+from tests.spool.corruption import ALL, IN_PLACE, Change, Corruption, readable
+from tests.spool.parts import SpoolParts, triggers
 
 ROUNDS = 250
 LIVE_ROUNDS = 60
@@ -29,18 +27,10 @@ FAT = triggers(120, variables={"text": "x" * 4000})  # some segments of a small 
 SETTLED = [*BODIES[:5], *BODIES[120:150]]
 
 
-@pytest.fixture
-def quick_path(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory where there is one: thousands of files are made."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as path:
-        yield Path(path)
-
-
 def leave_some(path: Path) -> None:
     """Leave two folders with segments of about 20 triggers, of which some are settled."""
     for bodies, settled in ((BODIES[:120], 5), (BODIES[120:], 30)):
-        gone = Wreck(path, segment_bytes=4096)
+        gone = SpoolParts(path, segment_bytes=4096)
         gone.record(bodies)
         while settled:
             batch = gone.writer.take(settled, 1 << 20)
@@ -98,7 +88,7 @@ def sent(transport: MemoryTransport, known: Sequence[bytes]) -> Counter[bytes]:
     return found
 
 
-def test_wrecks_that_are_adopted(quick_path: Path) -> None:
+def test_corrupted_files_that_are_adopted(quick_path: Path) -> None:
     """Each sound trigger is sent as often as it lies there; one that was settled at most so often."""
     chance = random.Random(7)
     template = quick_path / "template"
@@ -107,44 +97,44 @@ def test_wrecks_that_are_adopted(quick_path: Path) -> None:
     for number in range(ROUNDS):
         spool = quick_path / f"{number}"
         shutil.copytree(template, spool)
-        havoc = Havoc(spool, chance)
-        havoc.wreck(chance.randrange(1, 8), ALL)
+        corruption = Corruption(spool, chance)
+        corruption.corrupt(chance.randrange(1, 8), ALL)
         contents = readable(spool)
         sound = Counter({body: sum(one.count(make_frame(body)) for one in contents) for body in BODIES})
         transport = MemoryTransport()
         client = make(spool, transport, max_batch_size=chance.choice([1, 7, 500]))
-        told = (number, havoc.done)
-        assert client.flush(20), told
-        assert eventually(lambda: holds(client)), told  # noqa: B023
+        context = (number, corruption.done)
+        assert client.flush(20), context
+        assert eventually(lambda: holds(client)), context  # noqa: B023
         found = sent(transport, BODIES)
         for body in BODIES:
             if body in SETTLED:
-                assert found[body] <= sound[body], told
+                assert found[body] <= sound[body], context
             else:
-                assert found[body] == sound[body], told
-        assert client.takes <= 3 * len(transport.bodies) + 30, told
+                assert found[body] == sound[body], context
+        assert client.takes <= 3 * len(transport.bodies) + 30, context
         damaged += client.stats().dropped.get("damaged", 0)
         client.close(5)
         again = MemoryTransport()
         client = make(spool, again)
-        assert client.flush(20), told
-        assert again.bodies == [], told
-        assert client.stats().dropped == {}, told
-        assert holds(client), told
+        assert client.flush(20), context
+        assert again.bodies == [], context
+        assert client.stats().dropped == {}, context
+        assert holds(client), context
         client.close(5)
         shutil.rmtree(spool)
     assert damaged > ROUNDS
 
 
-class Gate(MemoryTransport):
-    """Is away until it is opened, and wrecks something while it sends."""
+class CorruptingTransport(MemoryTransport):
+    """Is away until it is opened, and corrupts files while it sends."""
 
-    def __init__(self, havoc: Havoc, operations: Sequence[Callable[[Havoc], None]], *, at: int) -> None:
+    def __init__(self, corruption: Corruption, changes: Sequence[Change], *, at: int) -> None:
         super().__init__(self._answer)
         self.is_open = False
         self.accepted: list[bytes] = []
-        self._havoc = havoc
-        self._operations = operations
+        self._havoc = corruption
+        self._changes = changes
         self._at = at
 
     def _answer(self, body: bytes) -> Answer | ConnectionFailed:
@@ -152,13 +142,13 @@ class Gate(MemoryTransport):
             return ConnectionFailed("away")
         self.accepted.append(body)
         if len(self.accepted) == self._at:
-            self._havoc.wreck(2, self._operations)
+            self._havoc.corrupt(2, self._changes)
         return Answer(201)
 
 
-@pytest.mark.parametrize("operations", [IN_PLACE, ALL], ids=["in place", "all"])
-def test_wrecks_of_a_living_process(quick_path: Path, operations: Sequence[Callable[[Havoc], None]]) -> None:
-    """Its own files are wrecked while it writes and delivers: it goes on, and what comes later is delivered.
+@pytest.mark.parametrize("changes", [IN_PLACE, ALL], ids=["in place", "all"])
+def test_corrupted_files_of_a_living_process(quick_path: Path, changes: Sequence[Change]) -> None:
+    """Its own files are corrupted while it writes and delivers: it goes on, and what comes later is delivered.
 
     Damage in place takes only what it touches. Where whole files go or are put in the place of others, what was in
     them is lost and counted.
@@ -167,36 +157,36 @@ def test_wrecks_of_a_living_process(quick_path: Path, operations: Sequence[Calla
     for number in range(LIVE_ROUNDS):
         spool = quick_path / f"{number}"
         spool.mkdir(mode=0o700)
-        havoc = Havoc(spool, chance)
+        corruption = Corruption(spool, chance)
         at = chance.choice([0, 1, 3])
-        transport = Gate(havoc, operations, at=at)
+        transport = CorruptingTransport(corruption, changes, at=at)
         client = make(spool, transport, max_spool_bytes=1 << 20, max_batch_size=chance.choice([5, 500]))
         for body in FAT:
             assert client.record_encoded(body)
         assert eventually(lambda: bool(transport.bodies))  # noqa: B023
-        havoc.wreck(chance.randrange(1, 5), operations)
-        told = (number, at, havoc.done)
+        corruption.corrupt(chance.randrange(1, 5), changes)
+        context = (number, at, corruption.done)
         contents = readable(spool)
         for body in BODIES[:10]:
-            assert client.record_encoded(body), told
+            assert client.record_encoded(body), context
         client.count_takes()
         transport.is_open = True
-        assert client.flush(20), told
+        assert client.flush(20), context
         for body in BODIES[10:20]:
-            assert client.record_encoded(body), told
-        assert client.flush(20), told
-        assert eventually(lambda: holds(client, len(FAT) + 20)), told  # noqa: B023
-        assert client.takes <= 3 * len(transport.accepted) + 60, told
+            assert client.record_encoded(body), context
+        assert client.flush(20), context
+        assert eventually(lambda: holds(client, len(FAT) + 20)), context  # noqa: B023
+        assert client.takes <= 3 * len(transport.accepted) + 60, context
         client.close(5)
         other = make(spool, transport)
-        assert other.flush(20), told
-        assert eventually(lambda: holds(other)), told  # noqa: B023
+        assert other.flush(20), context
+        assert eventually(lambda: holds(other)), context  # noqa: B023
         other.close(5)
         transport.bodies = transport.accepted
         found = sent(transport, [*FAT, *BODIES[:20]])
-        assert set(BODIES[10:20]) <= set(found), told
-        if operations is IN_PLACE and not at:
+        assert set(BODIES[10:20]) <= set(found), context
+        if changes is IN_PLACE and not at:
             sound = [body for body in FAT if any(make_frame(body) in content for content in contents)]
-            assert set(sound) | set(BODIES[:20]) <= set(found), told
-            assert max(found.values()) == 1, told
+            assert set(sound) | set(BODIES[:20]) <= set(found), context
+            assert max(found.values()) == 1, context
         shutil.rmtree(spool)

@@ -18,14 +18,14 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
 from tests.conftest import eventually
-from tests.spool.recorders import Arrivals, Recorders, points_of, recorders
+from tests.spool.processes import Arrivals, Processes, points_of, start_processes
 from tests.support.server import RecordingServer, Reply
 
 KILLS = 200
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer
 SECONDS = float(os.environ.get("SPOOL_KILL_SECONDS", "5"))
 IN_A_ROW = 5  # times that a process dies at the same point
-# Where a process must be able to die; where else it can is found out. All are in `dying`.
+# Where a process must be able to die; where else it can is found out. All are in `kill_points`.
 NAMED = {
     *(
         "after mkdir hidden folder",
@@ -47,8 +47,8 @@ MakeClient = Callable[..., FocusLabClient]
 
 
 @pytest.fixture
-def crew(server: RecordingServer, tmp_path: Path) -> Iterator[Recorders]:
-    with recorders(tmp_path, f"http://127.0.0.1:{server.port}") as started:
+def processes(server: RecordingServer, tmp_path: Path) -> Iterator[Processes]:
+    with start_processes(tmp_path, f"http://127.0.0.1:{server.port}") as started:
         yield started
 
 
@@ -63,17 +63,17 @@ def works_fails_and_hangs() -> Callable[[], Reply | None]:
     return lambda: next(turns)
 
 
-def finish(crew: Recorders, make_client: MakeClient, arrivals: Arrivals) -> Stats:
+def finish(processes: Processes, make_client: MakeClient, arrivals: Arrivals) -> Stats:
     """Deliver what is left as the next process does, hold what it counts against what came, see the spool empty.
 
     What a process was making or removing when it died is hidden, and goes when it is a minute old.
     """
-    number = crew.reserve()
-    client = make_client(spool_dir=str(crew.spool), endpoint=crew.endpoint(number))
-    for hidden in crew.spool.glob(".*"):
+    number = processes.reserve()
+    client = make_client(spool_dir=str(processes.spool), endpoint=processes.endpoint(number))
+    for hidden in processes.spool.glob(".*"):
         os.utime(hidden, (0, 0))
     # More than once: so many folders are not adopted at once.
-    assert eventually(lambda: bool(client.flush(60)) and set(os.listdir(crew.spool)) <= {"damaged"}, 60)
+    assert eventually(lambda: bool(client.flush(60)) and set(os.listdir(processes.spool)) <= {"damaged"}, 60)
     client.close()
     s = client.stats()
     assert s.recovered == s.delivered + s.dropped.get("damaged", 0)
@@ -84,7 +84,7 @@ def finish(crew: Recorders, make_client: MakeClient, arrivals: Arrivals) -> Stat
 
 
 def test_what_was_taken_survives_200_kills(
-    crew: Recorders, server: RecordingServer, make_client: MakeClient
+    processes: Processes, server: RecordingServer, make_client: MakeClient
 ) -> None:
     """Eight threads record while the endpoint works, fails and hangs, and the process is killed at any moment,
     again and again: each trigger for which `record_trigger` returned True arrives, what arrives twice is at most
@@ -94,21 +94,21 @@ def test_what_was_taken_survives_200_kills(
     arrivals.trouble = works_fails_and_hangs()
     moment = threading.Event()  # nobody sets it
     for _ in range(KILLS):
-        number = crew.start(threads=8, is_mapped=random.random() < 0.7)
+        number = processes.start(threads=8, is_mapped=random.random() < 0.7)
         moment.wait(random.expovariate(1 / LIFE))
-        assert crew.kill(number) == -signal.SIGKILL
-    s = finish(crew, make_client, arrivals)
-    crew.check_arrived(arrivals)
-    twice = crew.check_twice(arrivals)
-    assert crew.miscounts == 0
-    assert "Traceback" not in crew.errors
-    taken = sum(crew.taken(number, thread) for number in range(KILLS) for thread in range(8))
+        assert processes.kill(number) == -signal.SIGKILL
+    s = finish(processes, make_client, arrivals)
+    processes.check_arrived(arrivals)
+    twice = processes.check_twice(arrivals)
+    assert processes.miscounts == 0
+    assert "Traceback" not in processes.errors
+    taken = sum(processes.taken(number, thread) for number in range(KILLS) for thread in range(8))
     assert s.delivered < taken, "they only record, and deliver nothing"
     print(f"{taken} triggers were taken, {twice} came twice; {s}")
 
 
 def test_processes_that_share_a_spool_are_killed_and_started(
-    crew: Recorders, server: RecordingServer, make_client: MakeClient
+    processes: Processes, server: RecordingServer, make_client: MakeClient
 ) -> None:
     """Eight processes record into one spool; now one, now another is killed, and a new one started in its place:
     what it has left is taken over by exactly one of those that live, and no trigger is lost.
@@ -116,37 +116,37 @@ def test_processes_that_share_a_spool_are_killed_and_started(
     server.respond = arrivals = Arrivals()
     arrivals.trouble = works_fails_and_hangs()
     moment = threading.Event()  # nobody sets it
-    alive = [crew.start(threads=2) for _ in range(8)]
+    alive = [processes.start(threads=2) for _ in range(8)]
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         moment.wait(random.expovariate(1 / LIFE))
         which = random.randrange(8)
-        assert crew.kill(alive[which]) == -signal.SIGKILL
-        alive[which] = crew.start(threads=2)
+        assert processes.kill(alive[which]) == -signal.SIGKILL
+        alive[which] = processes.start(threads=2)
     for number in alive:
-        assert crew.kill(number) == -signal.SIGKILL
-    killed = crew.started
+        assert processes.kill(number) == -signal.SIGKILL
+    killed = processes.started
     arrivals.trouble = lambda: None
-    s = finish(crew, make_client, arrivals)
-    crew.check_arrived(arrivals)
-    twice = crew.check_twice(arrivals)
-    assert crew.miscounts == 0
-    assert "Traceback" not in crew.errors
-    taken = sum(crew.taken(number, thread) for number in range(killed) for thread in range(2))
+    s = finish(processes, make_client, arrivals)
+    processes.check_arrived(arrivals)
+    twice = processes.check_twice(arrivals)
+    assert processes.miscounts == 0
+    assert "Traceback" not in processes.errors
+    taken = sum(processes.taken(number, thread) for number in range(killed) for thread in range(2))
     assert s.delivered < taken, "they only record, and deliver nothing"
     print(f"{killed} killed, {taken} triggers were taken, {twice} came twice; {s}")
 
 
 @pytest.mark.parametrize("is_mapped", [True, False], ids=["mapped", "written"])
 def test_dying_at_any_point(
-    crew: Recorders, server: RecordingServer, make_client: MakeClient, tmp_path: Path, is_mapped: bool
+    processes: Processes, server: RecordingServer, make_client: MakeClient, tmp_path: Path, is_mapped: bool
 ) -> None:
     """Wherever a process dies, also when the next ones die there as well, the one after them delivers everything:
-    none is kept from starting, and what was torn is counted and kept aside.
+    none is kept from starting, and torn frames are counted and kept in the quarantine.
     """
     life = {"work": "live", "segment_bytes": 4096, "is_mapped": is_mapped}
     server.respond = Arrivals()
-    assert crew.wait(crew.start(**life, points=str(tmp_path / "points"))) == 0
+    assert processes.wait(processes.start(**life, points=str(tmp_path / "points"))) == 0
     points = points_of(tmp_path / "points")
     assert points.keys() >= NAMED | (MAPPED if is_mapped else WRITTEN)
     for point, times in points.items():
@@ -154,16 +154,16 @@ def test_dying_at_any_point(
             continue
         for nth, deaths in {times: 1, times // 2 + 1: 2, 1: IN_A_ROW}.items():
             server.respond = arrivals = Arrivals()
-            first = crew.started
-            ends = [crew.wait(crew.start(**life, point=point, nth=nth)) for _ in range(deaths)]
+            first = processes.started
+            ends = [processes.wait(processes.start(**life, point=point, nth=nth)) for _ in range(deaths)]
             assert set(ends) == {-signal.SIGKILL} or nth > 1  # how often it comes there is not always the same
             print(nth, point, ends)  # seen when it fails
-            s = finish(crew, make_client, arrivals)
-            crew.check_arrived(arrivals, first)
+            s = finish(processes, make_client, arrivals)
+            processes.check_arrived(arrivals, first)
             if point != TORN_ACKNOWLEDGEMENT:
-                crew.check_twice(arrivals)
+                processes.check_twice(arrivals)
             if point in TORN_FRAME and nth == 1:
                 assert s.dropped == {"damaged": 1}  # the others were counted by who died next
-                assert len(list((crew.spool / "damaged").iterdir())) == IN_A_ROW
-            shutil.rmtree(crew.spool / "damaged", ignore_errors=True)
-    assert "Traceback" not in crew.errors
+                assert len(list((processes.spool / "damaged").iterdir())) == IN_A_ROW
+            shutil.rmtree(processes.spool / "damaged", ignore_errors=True)
+    assert "Traceback" not in processes.errors

@@ -7,11 +7,22 @@ as where the file system is not trusted, written. A small spool overflows and be
 from __future__ import annotations
 
 import ast
+import os
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from brockman.buffer.spool.buffer import SpoolBuffer
+from brockman.stats import FlushResult
+from brockman.transport import Answer
+from brockman.transport.memory import MemoryTransport
+from tests.spool.disks import PAD, MakeClient
 
 ROOT = Path(__file__).parent.parent.parent / "brockman"
 SMALL = 2**20  # bytes: the smallest spool, of eight segments
@@ -301,3 +312,68 @@ def test_no_count_is_read_before_a_call_and_stored_after_it(module):
         assert not [part for part in parts if isinstance(part, (ast.Call, ast.Await, ast.comprehension))], (
             f"{module}, line {change.lineno}"
         )
+
+
+def _once(name: str, call: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have something called where the main thread next calls a function of `os`: a signal handler, say."""
+    real = getattr(os, name)
+
+    def called(*arguments: Any, **more: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.setattr(os, name, real)
+            call()
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(os, name, called)
+
+
+@pytest.mark.parametrize("name", ["listdir", "makedirs"])
+def test_a_handler_that_flushes_in_the_middle_of_a_flush(
+    name: str, make_spooled: MakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A signal handler may flush while the program looks for triggers to adopt, or opens the spool again."""
+    monkeypatch.setattr(SpoolBuffer, "adopt_every", 0.01)
+    client = make_spooled()
+    client.record_trigger("a", "b", "c")
+    assert client.flush(20)
+    results: list[FlushResult] = []
+
+    def handler() -> None:
+        client.record_trigger("a", "b", "c")
+        results.append(client.flush(8))
+
+    if name == "makedirs":
+        shutil.rmtree(tmp_path / "spool")
+    _once(name, handler, monkeypatch)
+    assert client.flush(20)
+    assert [bool(result) for result in results] == [True]
+
+
+def test_a_handler_that_flushes_in_the_middle_of_an_eviction(
+    make_spooled: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`drop_oldest`: what is delivered while a file is being dropped is not counted, or told, as dropped too."""
+    is_up = threading.Event()
+    transport = MemoryTransport(lambda body: Answer(201 if is_up.is_set() else 503))
+    dropped: list[object] = []
+    client = make_spooled(
+        transport=transport,
+        overflow="drop_oldest",
+        max_spool_bytes=2**20,
+        on_drop=lambda reason, body: dropped.append(body),
+    )
+    flushed: list[FlushResult] = []
+
+    def handler() -> None:
+        is_up.set()
+        flushed.append(client.flush(20))
+
+    _once("pread", handler, monkeypatch)
+    count = 0
+    while not flushed:
+        client.record_trigger("a", "b", "c", variables={"n": count, "pad": PAD})
+        count += 1
+    assert client.flush(20)
+    stats = client.stats()
+    assert stats.delivered + len(dropped) == stats.recorded == count
+    assert stats.dropped.get("overflow", 0) == len(dropped)

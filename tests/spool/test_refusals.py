@@ -12,7 +12,7 @@ import pytest
 
 from brockman.client import FocusLabClient
 from tests.conftest import KEY, eventually, record
-from tests.spool.disks import NOBODY, Door, away, files_in, run_child, told
+from tests.spool.disks import NOBODY, Door, away, files_in, log_lines, run_child
 from tests.support.server import RecordingServer
 
 Make = Callable[..., FocusLabClient]
@@ -77,9 +77,9 @@ def test_a_spool_that_others_could_read_or_change_is_refused(
     record(client, 10)
     assert client.flush(20)
     assert client.stats().delivered == len(server.triggers) == 10
-    assert eventually(lambda: told(caplog, reason) != [])
-    assert len(told(caplog, "")) == 1
-    assert told(caplog, str(path), logging.ERROR) == told(caplog, "buffering in memory")
+    assert eventually(lambda: log_lines(caplog, reason) != [])
+    assert len(log_lines(caplog, "")) == 1
+    assert log_lines(caplog, str(path), logging.ERROR) == log_lines(caplog, "buffering in memory")
     assert reason in str(client.stats().spool_error)
     client.close()
     assert sorted(tmp_path.rglob("*")) == before
@@ -153,7 +153,7 @@ def test_folders_of_others_in_a_spool_are_left_alone_and_told(
     client.close()
     assert sorted(door.numbers()) == list(range(100, 105))
     assert (folder / "00000001").exists()
-    lines = told(caplog, folder.name, logging.WARNING)
+    lines = log_lines(caplog, folder.name, logging.WARNING)
     assert len(lines) == 1
     assert ("it belongs to user" if change == "owner" else "others may write into it") in lines[0]
 

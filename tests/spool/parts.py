@@ -32,13 +32,13 @@ def triggers(count: int, variables: object = None) -> list[bytes]:
     ]
 
 
-class Wreck:
+class SpoolParts:
     """A spool read by its parts, with their own counters: what `SpoolBuffer` does, without a thread."""
 
     def __init__(self, path: Path, *, segment_bytes: int = 4096) -> None:
         self.path = path
-        self.told: list[tuple[str, bytes | None]] = []
-        self.counters = Counters(Callbacks(lambda reason, body: self.told.append((reason, body)), None))
+        self.notified: list[tuple[str, bytes | None]] = []
+        self.counters = Counters(Callbacks(lambda reason, body: self.notified.append((reason, body)), None))
         self.spool = SpoolDir(str(path))
         self.spool.open()
         self.notice = Notice(str(path))
@@ -60,7 +60,7 @@ class Wreck:
         """Forget what was counted, of a writer that is empty."""
         assert self.writer.is_empty
         self.stored = self.counters.recovered = self.counters.dropped["damaged"] = 0
-        self.delivered, self.told[:] = [], []
+        self.delivered, self.notified[:] = [], []
 
     def seal(self) -> Path:
         """End the segment that is being written, and return its path."""
@@ -91,14 +91,14 @@ class Wreck:
 
     @property
     def damaged(self) -> int:
-        """How many are counted as damaged; the counts must be right, and everybody told."""
+        """How many are counted as damaged; the counts must be right, and `on_drop` called for each."""
         count = self.counters.dropped["damaged"]
-        assert self.told == [("damaged", None)] * count
+        assert self.notified == [("damaged", None)] * count
         assert self.stored + self.counters.recovered == len(self.delivered) + sum(self.counters.dropped.values())
         return count
 
-    def aside(self) -> bytes:
-        """Return all that was kept aside."""
+    def quarantined(self) -> bytes:
+        """Return the content of the quarantine."""
         return b"".join(file.read_bytes() for file in sorted((self.path / "damaged").glob("*")))
 
     def close(self) -> None:
@@ -109,16 +109,16 @@ class Wreck:
 
 def leave(path: Path, bodies: Iterable[bytes], *, segment_bytes: int = 1 << 20) -> Path:
     """Leave triggers as a process does that is gone, and return its folder."""
-    gone = Wreck(path, segment_bytes=segment_bytes)
+    gone = SpoolParts(path, segment_bytes=segment_bytes)
     gone.record(bodies)
     folder = path / gone.writer.process_dirs[-1].name
     gone.close()
     return folder
 
 
-def adopt_by_parts(path: Path) -> Wreck:
+def adopt_by_parts(path: Path) -> SpoolParts:
     """Adopt and deliver all there is."""
-    wreck = Wreck(path)
-    wreck.adopt()
-    wreck.close()
-    return wreck
+    parts = SpoolParts(path)
+    parts.adopt()
+    parts.close()
+    return parts

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.spool.recorder import BROKEN, THREADS, Task, line_of, open_report, place_of
+from tests.spool.recording_process import BROKEN, THREADS, Task, line_of, open_report, place_of
 from tests.support.server import Reply, Request, reset
 
 _REPORT_BYTES = 4 * 1024 * 1024  # a hole, but for what is written
@@ -49,8 +49,8 @@ class Arrivals:
         return [batch for sender, batch in self.accepted if sender == number]
 
 
-class Recorders:
-    """Starts and kills processes by way of `tests.spool.recorder`."""
+class Processes:
+    """Starts and kills processes by way of `tests.spool.recording_process`."""
 
     def __init__(self, folder: Path, server_url: str) -> None:
         self.spool = folder / "spool"
@@ -66,7 +66,7 @@ class Recorders:
         self._report = open_report(str(self._report_path))
         with self._errors.open("wb") as errors:
             self._program = subprocess.Popen(
-                [sys.executable, "-m", "tests.spool.recorder"],
+                [sys.executable, "-m", "tests.spool.recording_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -165,9 +165,9 @@ class Recorders:
 
 
 @contextmanager
-def recorders(folder: Path, server_url: str) -> Iterator[Recorders]:
+def start_processes(folder: Path, server_url: str) -> Iterator[Processes]:
     """Have processes for the length of a block."""
-    started = Recorders(folder, server_url)
+    started = Processes(folder, server_url)
     try:
         yield started
     finally:

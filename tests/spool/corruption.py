@@ -1,4 +1,4 @@
-"""Things that may happen to the files of a spool, each by a random choice."""
+"""Corruptions of the files of a spool, chosen at random."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LATER = b"brockman-spool 2 %d\n" % zlib.crc32(b"brockman-spool 2")
 _JUNK = (b"\x1e", b"\n", b"\0", b"\x1e\n", b"\x1e1 {}\n", b"\0" * 500, HEADER, b"\xff" * 50)
 
 
-class Havoc:
-    """Wrecks the files below a folder, but for those of `spared` folders whose inodes are mapped."""
+class Corruption:
+    """Corrupts the files of a spool."""
 
     def __init__(self, path: Path, chance: random.Random) -> None:
         self.path = path
@@ -27,12 +27,12 @@ class Havoc:
         self.done: list[str] = []
         self._number = 100
 
-    def wreck(self, count: int, operations: Iterable[Callable[[Havoc], None]]) -> None:
-        """Do so many of these operations; what one does not find any more it lets be."""
-        for operation in self.chance.choices(list(operations), k=count):
-            self.done.append(operation.__name__)
+    def corrupt(self, count: int, changes: Iterable[Change]) -> None:
+        """Make `count` of these changes; skip one whose file is gone."""
+        for change in self.chance.choices(list(changes), k=count):
+            self.done.append(change.__name__)
             with suppress(OSError, IndexError, ValueError):
-                operation(self)
+                change(self)
 
     def _files(self, *, acks: bool = False) -> list[Path]:
         files = sorted(self.path.glob("*-*/*.ack" if acks else "*-*/*[0-9]"))
@@ -102,10 +102,10 @@ class Havoc:
 
     def swap(self) -> None:
         one, other = self._file(), self._file()
-        aside = one.with_name("aside")
-        one.rename(aside)
+        spare = one.with_name("spare")
+        one.rename(spare)
         other.rename(one)
-        aside.rename(other)
+        spare.rename(other)
 
     def copy(self) -> None:
         shutil.copy(self._file(), self._other_place())
@@ -138,9 +138,9 @@ class Havoc:
             with file.open("wb") as opened:
                 opened.truncate(1 << 30)
         else:
-            file.with_name("a stranger's").write_bytes(self._junk())
+            file.with_name("unknown").write_bytes(self._junk())
 
-    def wreck_ack(self) -> None:
+    def corrupt_ack(self) -> None:
         file = self._file(acks=True)
         kind = self.chance.randrange(4)
         if kind == 0:
@@ -176,13 +176,19 @@ class Havoc:
         lock.mkdir()
 
 
-IN_PLACE = (Havoc.flip, Havoc.flip, Havoc.overwrite, Havoc.overwrite)
-FILES = (
-    *(*IN_PLACE, Havoc.cut, Havoc.behead, Havoc.insert, Havoc.empty, Havoc.zero, Havoc.swap, Havoc.copy),
-    *(Havoc.append, Havoc.remove, Havoc.move, Havoc.later, Havoc.special, Havoc.wreck_ack, Havoc.wreck_ack),
+Change = Callable[[Corruption], None]
+IN_PLACE: tuple[Change, ...] = (*[Corruption.flip] * 2, *[Corruption.overwrite] * 2)
+FILES: tuple[Change, ...] = (
+    *IN_PLACE,
+    *(Corruption.cut, Corruption.behead, Corruption.insert, Corruption.empty, Corruption.zero, Corruption.swap),
+    *(Corruption.copy, Corruption.append, Corruption.remove, Corruption.move, Corruption.later),
+    *(Corruption.special, *[Corruption.corrupt_ack] * 2),
 )
-FOLDERS = (Havoc.copy_folder, Havoc.remove_folder, Havoc.rename_folder, Havoc.hide_folder, Havoc.unlock)
-ALL = (*FILES, *FILES, *FOLDERS, Havoc.block_lock)
+FOLDERS: tuple[Change, ...] = (
+    *(Corruption.copy_folder, Corruption.remove_folder, Corruption.rename_folder, Corruption.hide_folder),
+    Corruption.unlock,
+)
+ALL: tuple[Change, ...] = (*FILES, *FILES, *FOLDERS, Corruption.block_lock)
 
 
 def readable(path: Path) -> list[bytes]:

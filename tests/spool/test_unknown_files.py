@@ -22,7 +22,7 @@ from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
-from tests.spool.wrecks import Wreck, leave, triggers
+from tests.spool.parts import SpoolParts, leave, triggers
 
 LATER = b"brockman-spool 2 %d\nwhat nobody knows yet" % zlib.crc32(b"brockman-spool 2")
 
@@ -258,7 +258,7 @@ def _swap(one: Path, other: Path) -> None:
 
 def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
     """Leave some segments, of whose first so many triggers are settled."""
-    gone = Wreck(path, segment_bytes=4096)
+    gone = SpoolParts(path, segment_bytes=4096)
     gone.record(bodies)
     folder = path / gone.writer.process_dirs[-1].name
     batch = gone.writer.take(count, 1 << 20)

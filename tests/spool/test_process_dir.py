@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from brockman.buffer.spool.process_dir import (
     process_dir_names,
     remove_abandoned,
 )
+from brockman.buffer.spool.quota import measure
+from brockman.buffer.spool.segment import Segment
 
 
 @pytest.fixture
@@ -147,3 +150,56 @@ def test_a_folder_that_is_not_empty_is_not_dissolved(spool):
     Path(spool.path, folder.name, "note").touch()
     folder.remove_if_empty()
     assert sorted(os.listdir(Path(spool.path, folder.name))) == ["lock", "note"]
+
+
+def test_a_segment_that_is_sealed_is_closed_by_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of the program's is never cut short, if it gets the number of a segment that was closed just then."""
+    spool = SpoolDir(str(tmp_path / "spool"))
+    spool.open()
+    folder = make_process_dir(spool, os.urandom)
+    segment = Segment(folder, "00000001")
+    segment.create(65536, mapped=spool.may_map)
+    number, real = segment.descriptor, os.ftruncate
+    other = tmp_path / "other"
+    other.write_bytes(b"x" * 1000)
+    opened = []
+
+    def ftruncate(descriptor: int, length: int) -> None:
+        segment.remove()  # the flusher, that has read all of it
+        opened.append(os.open(other, os.O_RDWR))
+        real(descriptor, length)
+
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    segment.seal()
+    assert opened == [number]
+    os.close(number)
+    folder.remove_if_empty()
+    spool.close()
+    assert other.stat().st_size == 1000
+
+
+def test_threads_that_look_into_the_spool_at_once_see_each_folder_once(tmp_path: Path) -> None:
+    """A spool seems never to be fuller than it is, and no orphan is overlooked, while another thread looks too."""
+    spool = SpoolDir(str(tmp_path / "spool"))
+    spool.open()
+    folders = [make_process_dir(spool, os.urandom) for _ in range(50)]
+    expected = sorted(folder.name for folder in folders)
+    found: list[list[str]] = []
+
+    def look() -> None:
+        for _ in range(200):
+            found.append(sorted(name for name, _ in measure(spool)))
+            found.append(sorted(process_dir_names(spool)))
+
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for folder in folders:
+        folder.remove_if_empty()
+    spool.close()
+    assert len(found) == 1200
+    assert all(names == expected for names in found)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from brockman.buffer.spool.buffer import SpoolBuffer
 from brockman.client import FocusLabClient
-from tests.spool import dying
+from tests.spool import kill_points
 
 LONGEST_LIFE = 120  # seconds; a process that hangs ends by SIGALRM
 MAX_BATCH = 50
@@ -40,7 +40,7 @@ class Task:
         threads: How many record.
         segment_bytes: Small, so that segments are begun and removed all the time.
         is_mapped: Whether files may be mapped into memory.
-        point: For "live": where it is to die, see `dying`; empty for nowhere.
+        point: For "live": where it is to die, see `kill_points`; empty for nowhere.
         nth: At which time that it comes there.
         points: A file for the points that it came to, and how often.
     """
@@ -112,7 +112,7 @@ def _run(task: Task) -> None:
     SpoolBuffer.segment_bytes = task.segment_bytes
     if not task.is_mapped:
         del os.posix_fallocate
-    points = dying.Points(task.point, task.nth)
+    points = kill_points.Points(task.point, task.nth)
     if task.work == "live":
         points.install()
     client = FocusLabClient(
