@@ -238,3 +238,32 @@ def test_a_spool_that_is_removed_again_and_again_opens_no_more_and_more_files(
     assert counts[-1] <= counts[1] + 2, counts
     assert client.stats().delivered == len(door.accepted)
     assert client.stats().dropped == {}
+
+
+def test_a_disk_that_works_again_is_used_though_threads_never_rest(
+    small_disk: Path, server: RecordingServer, make_client: Callable[..., FocusLabClient]
+) -> None:
+    """Eight threads put into memory faster than the worker could move: still all goes to disk soon, in order."""
+    door = Door(server)
+    fill(small_disk / "foreign")
+    client = make_client(spool_dir=str(small_disk / "spool"), max_queue_size=2000)
+    producers = Producers(client, threads=8, pad="")
+
+    def overflown() -> int:
+        return client.stats().dropped.get("overflow", 0)
+
+    assert eventually(lambda: overflown() > 1000)
+    (small_disk / "foreign").unlink()
+
+    def goes_to_disk() -> bool:
+        dropped, kept = overflown(), producers.count
+        return eventually(lambda: producers.count > kept + 500) and overflown() == dropped
+
+    assert eventually(goes_to_disk)
+    kept = producers.stop()
+    door.is_open = True
+    assert client.flush(20)
+    assert Counter(door.numbers()) == Counter(kept)
+    for numbers in producers.kept:
+        mine = set(numbers)
+        assert [number for number in door.numbers() if number in mine] == numbers

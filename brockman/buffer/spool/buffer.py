@@ -160,12 +160,11 @@ class SpoolBuffer(Buffer):
             self._blocked.wait(lambda: not self._disk.is_overtaken, _PAUSE, lambda: self._discarded)
         if self._disk.takes_triggers:
             try:
-                while self._writer.make_room(body):
-                    self._disk.work()
+                while (has_room := self._writer.make_room(body)) and self._disk.work():
                     if self._writer.append(body):
                         return True
-                self._disk.work()  # full is not failing
-                return self._put_in_full_spool(body)
+                if not has_room and self._disk.work():  # full is not failing
+                    return self._put_in_full_spool(body)
             except OSError as error:
                 self._disk.fail(error)
         return self._fallback.put(body)

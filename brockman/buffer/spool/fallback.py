@@ -131,10 +131,12 @@ class DiskState:
         in_cooldown = self._notice.trouble is not None and monotonic() < self._retry_at
         return not (in_cooldown or self.is_closed or len(self._fallback))
 
-    def work(self) -> None:
-        """Have triggers go straight to the writer."""
+    def work(self) -> bool:
+        """Have triggers go straight to the writer, unless the fallback has older ones; return whether they do."""
         self._notice.work()
-        self.is_direct, self.is_overtaken = not self.is_closed, False
+        self.is_direct = not (self.is_closed or len(self._fallback))
+        self.is_overtaken = self.is_overtaken and not self.is_direct
+        return self.is_direct
 
     def fail(self, error: OSError) -> None:
         """Have triggers go to the fallback; the worker logs it in its next pass.
@@ -182,9 +184,7 @@ class DiskState:
             moved += count
             self.is_overtaken = self.is_overtaken or len(self._fallback) >= before
             before = len(self._fallback)
-        if not len(self._fallback):
-            self.work()
-        elif moved:
+        if not self.work() and moved:
             self._retry_at = monotonic()  # goes on in the next pass
         return moved
 
