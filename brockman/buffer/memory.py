@@ -53,10 +53,10 @@ class MemoryBuffer(Buffer):
             counters: Where settled and dropped triggers are counted.
             max_count: The number of triggers that may wait.
             max_bytes: The number of bytes that may wait.
-            overflow: One of the policies of `Options.overflow`.
-            block_timeout: Seconds that `put` may wait under the policy "block".
+            overflow: As `Options.overflow`.
+            block_timeout: As `Options.block_timeout`.
             wake: Called by `put` at the wake threshold, and when there is no room.
-            may_wait: Whether the calling thread may wait for room: not the worker, which makes it.
+            may_wait: Returns whether the calling thread may wait for room: not the worker, which makes it.
         """
         super().__init__()
         self._waiting: deque[bytes] = deque()

@@ -10,15 +10,14 @@ from types import FrameType
 
 import pytest
 
-from brockman.buffer.counters import Callbacks, Counters
-from brockman.buffer.memory import MemoryBuffer
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
+from tests.buffer.conftest import memory_buffer
 from tests.conftest import KEY, eventually
 
 
-class Gate:
-    """A transport that holds the first batch until it is told to let go, and the next one for a moment."""
+class HoldingTransport:
+    """A transport that holds the first batch until `first` is set, and each later one for a moment."""
 
     def __init__(self) -> None:
         self.first = threading.Event()
@@ -41,17 +40,17 @@ class Gate:
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path) -> None:
     """What was recorded before a true `flush` is delivered, also if a batch is settled while it begins."""
-    gate = Gate()
+    transport = HoldingTransport()
     spool = str(tmp_path / "spool") if where == "disk" else None
-    client = FocusLabClient(KEY, transport=gate, max_batch_size=1, flush_interval=0.05, spool_dir=spool)
+    client = FocusLabClient(KEY, transport=transport, max_batch_size=1, flush_interval=0.05, spool_dir=spool)
     client.record_trigger("a", "b", "c")
     assert eventually(lambda: client.stats().in_flight == 1)
     for _ in range(5):
         client.record_trigger("a", "b", "c")
 
     def settle_in_between(frame: FrameType, event: str, argument: object) -> None:
-        if frame.f_code.co_name == "in_flight" and not gate.first.is_set():
-            gate.first.set()
+        if frame.f_code.co_name == "in_flight" and not transport.first.is_set():
+            transport.first.set()
             assert eventually(lambda: client.stats().delivered >= 1)
 
     sys.settrace(settle_in_between)
@@ -60,21 +59,13 @@ def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path)
     finally:
         sys.settrace(None)
     assert flushed
-    assert sum(gate.accepted) == 6
+    assert sum(transport.accepted) == 6
     client.close()
 
 
 def test_a_read_is_repeated_when_a_trigger_moved_meanwhile() -> None:
-    """`read_consistently` returns values of one instant, and gives up where it runs within a move itself."""
-    buffer = MemoryBuffer(
-        Counters(Callbacks(None, None)),
-        max_count=10,
-        max_bytes=1000,
-        overflow="drop_newest",
-        block_timeout=0,
-        wake=lambda: None,
-        may_wait=lambda: True,
-    )
+    """`read_consistently` returns values of one instant, and of an unknown one where it runs within a move."""
+    buffer = memory_buffer()
     for _ in range(3):
         buffer.put(b"{}")
     batches = [buffer.take(1, 100)]

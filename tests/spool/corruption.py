@@ -47,7 +47,7 @@ class Corruption:
     def _replace(self, file: Path, content: bytes) -> None:
         new = file.with_name("new")
         new.write_bytes(content)
-        new.rename(file)  # never cut off below somebody who has it mapped
+        new.rename(file)  # never truncated while a process has it mapped
 
     def _junk(self) -> bytes:
         if self.chance.random() < 0.5:

@@ -184,6 +184,13 @@ class Door:
         return [trigger["variables"]["n"] for trigger in self.accepted]
 
 
+def is_settled(client: FocusLabClient, recorded: int = 0) -> bool:
+    """Return whether everything is settled, and the law holds for what the caller has recorded."""
+    s = client.stats()
+    done = s.delivered + s.rejected + sum(s.dropped.values())
+    return recorded + s.recovered == done and s.queued == s.in_flight == 0
+
+
 def files_in(folder: Path) -> list[Path]:
     """Return all files in a spool that are there at the moment."""
     return [path for path in folder.rglob("*") if not path.is_dir()]

@@ -1,4 +1,4 @@
-"""What the tests of damage share: files of a process that is gone, and one who reads them to the end."""
+"""The parts of a spool without a client: files of a process that is gone, and a reader of them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What the tests hold of processes that record into one spool and are killed: who lives, what was taken of each,
-and what has arrived of whom.
+"""Processes that record into one spool and are killed: which are running, what each has recorded, and what has
+arrived of each.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Processes:
                 last[sender, place] = n
                 senders[arrived].append(sender)
         died = {number: order for order, number in enumerate(self.dead)}
-        again: dict[int, set[Arrived]] = defaultdict(set)  # by who had sent it before, and was killed
+        again: dict[int, set[Arrived]] = defaultdict(set)  # by the process that had sent it before, and was killed
         for arrived, several in senders.items():
             for sender in sorted(several, key=lambda number: died.get(number, len(died)))[:-1]:
                 again[sender].add(arrived)

@@ -64,7 +64,7 @@ def place_of(number: int, thread: int) -> int:
 
 
 def open_report(path: str) -> memoryview:
-    """Return the numbers in a file that is mapped, so that what was said outlives who said it."""
+    """Return the numbers in a file that is mapped, so that they outlive the process."""
     with open(path, "r+b") as file:
         return memoryview(mmap.mmap(file.fileno(), 0)).cast("I")  # one store each: none is ever half written
 

@@ -1,4 +1,4 @@
-"""How much may lie in a spool, for all who share it, and what becomes of a trigger that it has no room for."""
+"""The bound on the bytes of a spool, for all its processes, and the overflow policies."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_process_that_finds_the_spool_full_keeps_to_the_policy(
     assert client.stats().spool_error is None
 
 
-def test_drop_newest_counts_and_tells_each(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
+def test_drop_newest_counts_and_reports_each(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
     """`overflow="drop_newest"`: False, one count under `overflow`, one call of `on_drop`; what is there stays."""
     door = Door(server)
     lost: list[tuple[str, bytes | None]] = []
@@ -94,7 +94,7 @@ def test_drop_oldest_makes_room_by_the_oldest_segments(
 ) -> None:
     """`overflow="drop_oldest"`.
 
-    Always True; what went for it is counted to the last one, and told in its order.
+    Always True; each dropped trigger is counted, and `on_drop` called in their order.
     """
     door = Door(server)
     lost: list[int] = []
@@ -152,7 +152,7 @@ def test_block_waits_for_room_and_goes_on_with_it(
 ) -> None:
     """`overflow="block"`.
 
-    A caller is held while the spool is full, and let go when something has been delivered.
+    A caller waits while the spool is full, and goes on when something has been delivered.
     """
     door = Door(server)
     client = make_client(
@@ -170,7 +170,7 @@ def test_block_waits_for_room_and_goes_on_with_it(
     assert door.numbers() == list(range(1500))
 
 
-def test_block_gives_up_after_its_time(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
+def test_block_drops_after_its_time(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
     """`overflow="block"` with nothing delivered: dropped and counted when `block_timeout` is over."""
     Door(server)
     client = make_client(

@@ -94,7 +94,7 @@ class SpooledConservation(Conservation):
 
     @rule()
     def restart(self) -> None:
-        self.server.faults.clear()  # a delivery that a flush gave up begins anew
+        self.server.faults.clear()  # a delivery that a flush cut short begins again
         self.pipeline.close(MOMENT)
         self.follow()
 

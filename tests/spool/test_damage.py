@@ -138,7 +138,7 @@ def test_a_sealed_segment_of_ones_own_cut_at_each_byte(own: SpoolParts) -> None:
 
 
 def test_damage_in_the_segment_that_is_being_written_is_counted_at_once(own: SpoolParts) -> None:
-    """Not only when the segment is full: until then the flusher would look again and again, and `flush` wait."""
+    """Not only when the segment is full: until then the worker would look again and again, and `flush` wait."""
     for place in range(len(HEADER), SIZE):
         own.begin_anew()
         own.writer.rotate()

@@ -128,7 +128,7 @@ def test_callers_that_wait_for_room_in_memory_go_on_when_the_disk_works_again(
 ) -> None:
     """`overflow="block"`.
 
-    Who waits is let go when the disk takes triggers again, not at the end of the timeout.
+    They go on when the disk takes triggers again, not at the end of the timeout.
     """
     Door(server)
     fill(small_disk / "foreign")
@@ -188,9 +188,9 @@ def test_a_removed_file_harms_nothing_that_this_process_can_still_read(
 def test_a_removed_sealed_segment_is_counted(
     tmp_path: Path, server: RecordingServer, make_client: Callable[..., FocusLabClient]
 ) -> None:
-    """What somebody has removed from the disk before it was sent is counted as damaged.
+    """A file that someone removes before it was sent is counted as damaged.
 
-    And told; the rest is sent.
+    `on_drop` is called for each; the rest is sent.
     """
     door, spool = Door(server), tmp_path / "spool"
     lost: list[tuple[str, bytes | None]] = []

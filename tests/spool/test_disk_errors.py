@@ -160,7 +160,7 @@ def test_too_many_open_files(tmp_path: Path) -> None:
         kept = record(client, 20)
         until(lambda: client.stats().spool_error)
         say(error=client.stats().spool_error)
-        until(lambda: "ERROR" in heard)  # else it might be over before it was told
+        until(lambda: "ERROR" in heard)  # else it might be over before it was logged
         for free in (1, 1, 1):  # a little further at each try: the spool, the folder, the lock
             for descriptor in [spare.pop() for _ in range(free)]:
                 os.close(descriptor)

@@ -29,7 +29,7 @@ def held(pid="self"):
     return [path for path in found if "/spool/" in path]  # the spool itself has no lock
 
 def keeps_nothing_of(pid):
-    "Not at once: the thread of this process may look whether somebody still lives."
+    "Not at once: the thread of this process may look for processes that are gone."
     return not any(f"/{pid}-" in path for path in held())
 
 def start(target, *arguments):

@@ -141,7 +141,7 @@ took = monotonic() - begun
 until(lambda: len(synced) > count)
 say(first=first, second=synced[count][1] - begun, took=took, idle=threading.active_count(),
     same=os.stat(segments()[0]).st_ino in [inode for inode, _ in synced[count:]])
-until(lambda: threading.active_count() == 2)  # this one and the flusher: none while nothing is recorded
+until(lambda: threading.active_count() == 2)  # this one and the worker: none while nothing is recorded
 count = len(synced)
 record(client, 1)
 before = monotonic()
@@ -177,7 +177,7 @@ client.close(0)
 
 
 @pytest.mark.parametrize("policy", ["interval", "always"])
-def test_a_sync_that_fails_is_told_once_and_a_new_segment_is_begun(policy: str, tmp_path: Path) -> None:
+def test_a_sync_that_fails_is_logged_once_and_a_new_segment_is_begun(policy: str, tmp_path: Path) -> None:
     """EIO.
 
     Pages that failed once are not trusted again; nothing is counted twice, and all is delivered in the end.

@@ -18,6 +18,7 @@ from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
 from tests.spool.corruption import ALL, IN_PLACE, Change, Corruption, readable
+from tests.spool.disks import is_settled
 from tests.spool.parts import SpoolParts, triggers
 
 ROUNDS = 250
@@ -41,7 +42,7 @@ def leave_some(path: Path) -> None:
 
 
 class Counting(FocusLabClient):
-    """Counts how often its flusher takes."""
+    """Counts how often its worker takes."""
 
     def count_takes(self) -> None:
         self.takes = 0
@@ -67,13 +68,6 @@ def make(spool: Path, transport: MemoryTransport, **options: object) -> Counting
     )
     client.count_takes()
     return client
-
-
-def holds(client: FocusLabClient, recorded: int = 0) -> bool:
-    """Return whether everything is settled, and the law holds for what the caller has recorded."""
-    s = client.stats()
-    done = s.delivered + s.rejected + sum(s.dropped.values())
-    return recorded + s.recovered == done and s.queued == s.in_flight == 0
 
 
 def sent(transport: MemoryTransport, known: Sequence[bytes]) -> Counter[bytes]:
@@ -105,7 +99,7 @@ def test_corrupted_files_that_are_adopted(quick_path: Path) -> None:
         client = make(spool, transport, max_batch_size=chance.choice([1, 7, 500]))
         context = (number, corruption.done)
         assert client.flush(20), context
-        assert eventually(lambda: holds(client)), context  # noqa: B023
+        assert eventually(lambda: is_settled(client)), context  # noqa: B023
         found = sent(transport, BODIES)
         for body in BODIES:
             if body in SETTLED:
@@ -120,7 +114,7 @@ def test_corrupted_files_that_are_adopted(quick_path: Path) -> None:
         assert client.flush(20), context
         assert again.bodies == [], context
         assert client.stats().dropped == {}, context
-        assert holds(client), context
+        assert is_settled(client), context
         client.close(5)
         shutil.rmtree(spool)
     assert damaged > ROUNDS
@@ -175,12 +169,12 @@ def test_corrupted_files_of_a_living_process(quick_path: Path, changes: Sequence
         for body in BODIES[10:20]:
             assert client.record_encoded(body), context
         assert client.flush(20), context
-        assert eventually(lambda: holds(client, len(FAT) + 20)), context  # noqa: B023
+        assert eventually(lambda: is_settled(client, len(FAT) + 20)), context  # noqa: B023
         assert client.takes <= 3 * len(transport.accepted) + 60, context
         client.close(5)
         other = make(spool, transport)
         assert other.flush(20), context
-        assert eventually(lambda: holds(other)), context  # noqa: B023
+        assert eventually(lambda: is_settled(other)), context  # noqa: B023
         other.close(5)
         transport.bodies = transport.accepted
         found = sent(transport, [*FAT, *BODIES[:20]])

@@ -167,7 +167,7 @@ def test_a_segment_that_is_sealed_is_closed_by_another_thread(
     opened = []
 
     def ftruncate(descriptor: int, length: int) -> None:
-        segment.remove()  # the flusher, that has read all of it
+        segment.remove()  # the worker, that has read all of it
         opened.append(os.open(other, os.O_RDWR))
         real(descriptor, length)
 

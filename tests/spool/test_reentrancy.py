@@ -352,7 +352,7 @@ def test_a_handler_that_flushes_in_the_middle_of_a_flush(
 def test_a_handler_that_flushes_in_the_middle_of_an_eviction(
     make_spooled: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`drop_oldest`: what is delivered while a file is being dropped is not counted, or told, as dropped too."""
+    """`drop_oldest`: what is delivered while a file is being dropped is not counted or reported as dropped too."""
     is_up = threading.Event()
     transport = MemoryTransport(lambda body: Answer(201 if is_up.is_set() else 503))
     dropped: list[object] = []

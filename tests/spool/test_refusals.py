@@ -130,7 +130,7 @@ def test_links_in_a_spool_are_not_followed(
 
 
 @pytest.mark.parametrize("change", ["group", "owner"])
-def test_folders_of_others_in_a_spool_are_left_alone_and_told(
+def test_folders_of_other_users_in_a_spool_are_ignored_and_logged(
     change: str, tmp_path: Path, server: RecordingServer, make_client: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A folder in the spool that somebody else made, or may write into.

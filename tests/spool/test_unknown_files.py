@@ -1,4 +1,4 @@
-"""What else may lie in a spool: nothing of it is fatal, and nothing keeps back what is sound."""
+"""Unknown, replaced and damaged files in a spool: none is fatal, and intact triggers are delivered beside them."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.conftest import KEY, eventually
+from tests.spool.disks import is_settled
 from tests.spool.parts import SpoolParts, leave, triggers
 
 LATER = b"brockman-spool 2 %d\nwhat nobody knows yet" % zlib.crc32(b"brockman-spool 2")
@@ -52,13 +53,6 @@ def sent(transport: MemoryTransport) -> list[str]:
     return [trigger["id"] for trigger in transport.triggers]
 
 
-def is_exact(client: FocusLabClient, recorded: int = 0) -> bool:
-    """Return whether everything is settled, and the law holds for what the caller has recorded."""
-    s = client.stats()
-    done = s.delivered + s.rejected + sum(s.dropped.values())
-    return recorded + s.recovered == done and s.queued == s.in_flight == 0
-
-
 def _directory(path: Path) -> None:
     (path / "inner").mkdir(parents=True)
 
@@ -83,7 +77,7 @@ def _later(path: Path) -> None:
     path.write_bytes(LATER)
 
 
-FOREIGN = {
+NOT_SEGMENTS = {
     "directory": _directory,
     "FIFO": os.mkfifo,
     "symbolic link": _symlink,
@@ -93,9 +87,9 @@ FOREIGN = {
 }
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("kind", NOT_SEGMENTS)
 @pytest.mark.parametrize("name", ["00000000", "00000002"])
-def test_what_is_no_segment_is_left_alone_and_said_once(
+def test_what_is_not_a_segment_is_ignored_and_logged_once(
     make: Callable[..., FocusLabClient],
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
@@ -105,14 +99,14 @@ def test_what_is_no_segment_is_left_alone_and_said_once(
     """It is still there afterwards; the triggers of the folder that it lies in are delivered all the same."""
     bodies = triggers(3)
     folder = leave(tmp_path, bodies)
-    FOREIGN[kind](folder / name)
+    NOT_SEGMENTS[kind](folder / name)
     before = (folder / name).lstat()
     transport = MemoryTransport()
     client = make(transport)
     for _ in range(3):
         assert client.flush(20)
         assert sent(transport) == ids(bodies)
-    assert is_exact(client)
+    assert is_settled(client)
     assert (folder / name).lstat().st_ino == before.st_ino
     assert not (folder / "00000001").exists()
     client.close(5)
@@ -120,7 +114,7 @@ def test_what_is_no_segment_is_left_alone_and_said_once(
     assert len([line for line in lines if f"{folder.name}/{name}" in line and "ignored" in line]) == 1, lines
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("kind", NOT_SEGMENTS)
 def test_something_else_in_the_place_of_a_segment_that_is_read(
     make: Callable[..., FocusLabClient], tmp_path: Path, kind: str
 ) -> None:
@@ -129,20 +123,20 @@ def test_something_else_in_the_place_of_a_segment_that_is_read(
     folder = leave(tmp_path, bodies, segment_bytes=4096)  # some segments
     assert (folder / "00000003").exists()
     count_of_first, count = ((folder / f"0000000{number}").read_bytes().count(b"\x1e") for number in (1, 2))
-    told: list[tuple[str, bytes | None]] = []
+    dropped: list[tuple[str, bytes | None]] = []
 
     def replace(body: bytes) -> Any:
         if len(transport.bodies) == 1:  # the first batch is under way, all are adopted
             (folder / "00000002").unlink()
-            FOREIGN[kind](folder / "00000002")
+            NOT_SEGMENTS[kind](folder / "00000002")
         return Answer(201)
 
     transport = MemoryTransport(replace)
-    client = make(transport, max_batch_size=5, on_drop=lambda reason, body: told.append((reason, body)))
+    client = make(transport, max_batch_size=5, on_drop=lambda reason, body: dropped.append((reason, body)))
     assert client.flush(20)
     assert client.stats().dropped == {"damaged": count}
-    assert eventually(lambda: told == [("damaged", None)] * count)
-    assert is_exact(client)
+    assert eventually(lambda: dropped == [("damaged", None)] * count)
+    assert is_settled(client)
     assert sent(transport) == ids(bodies[:count_of_first] + bodies[count_of_first + count :])
 
 
@@ -157,7 +151,7 @@ def test_files_of_other_names_are_not_touched(
     client = make(transport)
     assert client.flush(20)
     assert sent(transport) == ids(bodies)
-    assert is_exact(client)
+    assert is_settled(client)
     assert (folder / name).read_bytes() == HEADER + b"mine"
 
 
@@ -176,7 +170,7 @@ def test_folders_of_other_names_are_not_touched(
     (tmp_path / name).rename(tmp_path / "4711-0123456789abcdef")
     assert client.flush(20)
     assert sent(transport) == ids(bodies)
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 @pytest.mark.parametrize("content", [b"", HEADER, bytes(5000), HEADER + bytes(5000), HEADER[:7], b"\n", b"\0\0"])
@@ -207,12 +201,12 @@ def test_a_lock_that_is_none(
     if kind == "zeros":
         (broken / "lock").write_bytes(bytes(100))
     elif kind != "missing":
-        FOREIGN[kind](broken / "lock")
+        NOT_SEGMENTS[kind](broken / "lock")
     transport = MemoryTransport()
     client = make(transport)
     assert client.flush(20)
     assert client.flush(20)
-    assert is_exact(client)
+    assert is_settled(client)
     client.close(5)
     if kind in ("missing", "FIFO", "zeros"):
         assert sorted(sent(transport)) == sorted(ids(bodies))
@@ -246,7 +240,7 @@ def test_the_folder_of_a_living_process_whose_lock_is_removed_is_its_own(
     living.close(0)
     assert other.flush(20)
     assert len(sent(transport)) == 5
-    assert is_exact(other)
+    assert is_settled(other)
 
 
 def _swap(one: Path, other: Path) -> None:
@@ -279,24 +273,24 @@ def test_an_acknowledgement_that_cannot_be_read_costs_duplicates_and_no_trigger(
     client = make(transport)
     assert client.flush(20)
     assert sent(transport) == ids(bodies)
-    assert is_exact(client)
+    assert is_settled(client)
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize("kind", NOT_SEGMENTS)
 def test_something_else_in_the_place_of_an_acknowledgement(
     make: Callable[..., FocusLabClient], tmp_path: Path, kind: str
 ) -> None:
     bodies = triggers(10)
     note = _partly_sent(tmp_path, bodies, 4) / "00000001.ack"
     note.unlink()
-    FOREIGN[kind](note)
+    NOT_SEGMENTS[kind](note)
     transport = MemoryTransport()
     client = make(transport)
     for _ in range(2):
         assert client.flush(20)
         assert sent(transport) == ids(bodies)
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 def test_an_acknowledgement_is_believed(make: Callable[..., FocusLabClient], tmp_path: Path) -> None:
@@ -330,7 +324,7 @@ def test_an_acknowledgement_of_another_segment_costs_duplicates_and_no_trigger(
     assert client.flush(20)
     assert set(ids(bodies[7:40] + bodies[43:])) <= set(sent(transport)) <= set(ids(bodies))
     assert len(sent(transport)) == len(set(sent(transport)))
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 @pytest.mark.parametrize("name", ["00000001.ack", "00000009.ack"])
@@ -344,7 +338,7 @@ def test_an_acknowledgement_without_a_segment_is_removed(
     client = make(MemoryTransport())
     assert client.flush(20)
     assert list(tmp_path.iterdir()) == []
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 def test_another_file_in_the_place_of_the_one_that_is_written(
@@ -365,7 +359,7 @@ def test_another_file_in_the_place_of_the_one_that_is_written(
         client.record_encoded(body)
     assert client.flush(20)
     assert sent(transport) == ids(bodies)
-    assert is_exact(client, len(bodies))
+    assert is_settled(client, len(bodies))
 
 
 def test_files_with_the_next_names_do_not_stop_a_process(
@@ -394,7 +388,7 @@ def _cut_tail(path: Path) -> None:
         file.truncate(path.stat().st_size - 5)
 
 
-def test_damage_is_counted_told_kept_and_said_once(
+def test_damage_is_counted_reported_kept_and_logged_once(
     make: Callable[..., FocusLabClient], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """`on_drop` may look at the counts and record; one line on the log says where the rest of it is."""
@@ -402,21 +396,21 @@ def test_damage_is_counted_told_kept_and_said_once(
     segment = leave(tmp_path, bodies) / "00000001"
     _cut_tail(segment)
     torn = make_frame(bodies[2])[:-5]
-    told: list[tuple[str, bytes | None]] = []
+    dropped: list[tuple[str, bytes | None]] = []
     seen: list[Stats] = []
 
     def on_drop(reason: str, body: bytes | None) -> None:
-        told.append((reason, body))
+        dropped.append((reason, body))
         seen.append(client.stats())
         client.record_trigger("a", "noticed", "damage")
 
     transport = MemoryTransport()
     client = make(transport, on_drop=on_drop)
     assert client.flush(20)
-    assert eventually(lambda: bool(told) and client.flush(20) and is_exact(client, 1))
+    assert eventually(lambda: bool(dropped) and client.flush(20) and is_settled(client, 1))
     assert sent(transport)[:2] == ids(bodies[:2])
     assert [trigger["action"] for trigger in transport.triggers] == ["viewed", "viewed", "noticed"]
-    assert told == [("damaged", None)]
+    assert dropped == [("damaged", None)]
     assert client.stats().dropped == seen[0].dropped == {"damaged": 1}
     assert seen[0].recorded == 0
     client.close(5)
@@ -430,7 +424,7 @@ def test_damage_is_counted_told_kept_and_said_once(
 
 
 @pytest.mark.parametrize("where", ["at the start", "at the end", "all of it", "no frame at all"])
-def test_on_drop_is_told_of_damage_with_nothing_held(
+def test_on_drop_is_called_for_damage_with_no_lock_held(
     make: Callable[..., FocusLabClient], tmp_path: Path, where: str
 ) -> None:
     """It may wait for another thread that reads the counts, or makes room in a full spool."""
@@ -464,7 +458,7 @@ def test_on_drop_is_told_of_damage_with_nothing_held(
     assert eventually(lambda: len(held) == count), held
     assert client.stats().dropped == {"damaged": count}
     assert not any(held)
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 @pytest.mark.parametrize("what", ["segment", "folder", "spool"])
@@ -497,7 +491,7 @@ def test_files_removed_in_the_middle_of_a_delivery(
     all_are_there.set()
     assert client.flush(20)
     own = len(bodies) if whose == "own" else 0
-    assert eventually(lambda: is_exact(client, own))
+    assert eventually(lambda: is_settled(client, own))
     lost = client.stats().dropped.get("damaged", 0)
     assert len(sent(transport)) == len(bodies) - lost
     assert lost > 0
@@ -506,7 +500,7 @@ def test_files_removed_in_the_middle_of_a_delivery(
         assert client.record_encoded(body)
     assert client.flush(20)
     assert sent(transport)[-2:] == ids(later)
-    assert eventually(lambda: is_exact(client, own + len(later)))
+    assert eventually(lambda: is_settled(client, own + len(later)))
     assert client.stats().spool_error is None
 
 
@@ -521,7 +515,7 @@ def test_a_copy_of_a_folder_costs_duplicates(make: Callable[..., FocusLabClient]
     assert client.flush(20)
     assert sorted(sent(transport)) == sorted(ids(bodies) * 3)
     assert client.stats().recovered == 9
-    assert is_exact(client)
+    assert is_settled(client)
 
 
 def test_a_spool_that_was_searched_first_is_written_in_the_same_way(
@@ -540,7 +534,7 @@ def test_a_spool_that_was_searched_first_is_written_in_the_same_way(
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"no JSON", b'{"recorded_at":1}', b'{"recorded_at":"yesterday"}'])
-def test_stats_of_a_frame_that_somebody_else_has_made(
+def test_stats_of_a_frame_of_another_program(
     make: Callable[..., FocusLabClient], tmp_path: Path, body: bytes
 ) -> None:
     """Its checksum is right, so it is sent for the server to judge; until then its age is not known."""

@@ -53,7 +53,6 @@ class Adopted:
 
     @property
     def waiting(self) -> int:
-        """The number of waiting triggers."""
         return sum(reader.waiting for reader in list(self.readers))
 
     def look(self, patience: float, seconds: float = math.inf) -> None:
@@ -141,7 +140,6 @@ class Adopted:
         self._notice.note(f"{process_dir.name}/{error.filename}: {error.strerror}; ignored")
 
     def close_reader(self, reader: Reader) -> None:
-        """Close a reader that is empty."""
         with self._counters.guard:
             self.removed += reader.taken
             reader.taken = reader.stored = 0
@@ -158,7 +156,6 @@ class Adopted:
             reader.close()
 
     def after_fork_in_child(self) -> None:
-        """Close the copies of the parent's files."""
         self._is_closed = True
         for reader in (*self.readers, *self._stuck):
             reader.after_fork_in_child()

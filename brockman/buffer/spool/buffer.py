@@ -77,8 +77,13 @@ class SpoolBuffer(Buffer):
         self._may_wait = may_wait
         self._blocked = Condition()
         self._next_adoption = -math.inf
-        self._interval = IntervalSync(self._writer, spawn, self._disk.fail_sync) if fsync == "interval" else None
-        self._sync = self._interval.wrote if self._interval else self._sync_now if fsync == "always" else None
+        self._interval: IntervalSync | None = None
+        self._sync: Callable[[], None] | None = None
+        if fsync == "interval":
+            self._interval = IntervalSync(self._writer, spawn, self._disk.fail_sync)
+            self._sync = self._interval.wrote
+        elif fsync == "always":
+            self._sync = self._sync_now
 
     # --- counts ---
 

@@ -123,11 +123,9 @@ class SpoolDir:
 
     @property
     def is_removed(self) -> bool:
-        """Whether it is not open, or was removed since."""
         return self.descriptor < 0 or os.fstat(self.descriptor).st_nlink == 0
 
     def close(self) -> None:
-        """Close it for good. Idempotent."""
         self.is_closed = True
         opened, self._before, self.descriptor = (self._before, self.descriptor), -1, -1
         close_quietly(*opened)

@@ -189,7 +189,6 @@ class DiskState:
         return moved
 
     def close(self) -> None:
-        """Accept nothing more."""
         self.is_closed, self.is_direct, self.is_overtaken = True, False, False
 
     def end(self) -> None:

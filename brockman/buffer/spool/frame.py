@@ -50,7 +50,6 @@ def read_version(data: bytes) -> int | None:
 
 
 def make_frame(body: bytes) -> bytes:
-    """Return the frame of a trigger's JSON."""
     return b"\x1e%d %b\n" % (zlib.crc32(body), body)
 
 

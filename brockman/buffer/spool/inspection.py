@@ -95,7 +95,6 @@ class Visit:
         self.close()
 
     def close(self) -> None:
-        """Close it. Idempotent."""
         self._spool.close()
 
     def total(self) -> int:
@@ -193,7 +192,6 @@ class Visit:
             segment.close()
 
     def drop_damaged(self) -> tuple[int, int]:
-        """Remove the files in the quarantine, and return their number and their bytes."""
         return drop_damaged(self._spool)
 
 

@@ -51,7 +51,6 @@ class ProcessDir:
         return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
 
     def has(self, name: str) -> bool:
-        """Return whether a file has that name."""
         try:
             os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
@@ -64,12 +63,10 @@ class ProcessDir:
             os.unlink(name, dir_fd=self.descriptor)
 
     def names(self) -> list[str]:
-        """Return the names in it, in order."""
         return sorted(names_in(self.descriptor))
 
     @property
     def is_removed(self) -> bool:
-        """Whether it was removed."""
         return os.fstat(self.descriptor).st_nlink == 0
 
     def sync(self) -> None:
@@ -78,7 +75,6 @@ class ProcessDir:
         os.fsync(self._spool.descriptor)
 
     def close(self) -> None:
-        """Close the descriptors. Idempotent."""
         opened, self._lock, self.descriptor = (self._lock, self.descriptor), -1, -1
         close_quietly(*opened)
 
@@ -173,7 +169,6 @@ def open_process_dir(spool: SpoolDir, name: str) -> ProcessDir:
 
 
 def is_process_dir_name(name: str) -> bool:
-    """Return whether a name is that of a process's directory."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -36,7 +36,6 @@ class Reader:
 
     @property
     def waiting(self) -> int:
-        """The number of waiting triggers."""
         return self.stored - self.taken
 
     @property
@@ -46,7 +45,6 @@ class Reader:
 
     @property
     def in_flight(self) -> int:
-        """The number of triggers that are taken and not settled."""
         return len(self.batch) - self.settled
 
     @property
@@ -55,7 +53,6 @@ class Reader:
         return self.stored == self.taken and len(self.batch) == self.settled
 
     def segments(self) -> Iterator[Segment]:
-        """Yield the segments, from the one that is read to the last."""
         segment: Segment | None = self.head
         while segment is not None:
             yield segment

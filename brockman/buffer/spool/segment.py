@@ -203,7 +203,6 @@ class Segment:
         return next((span.body for span in read_frames(data, is_all=False) if span.body is not None), None)
 
     def bytes_of(self, span: Span) -> bytes:
-        """Return the bytes of a damaged place."""
         return os.pread(self._reader, span.stop - span.start, span.start)
 
     # --- settling ---
@@ -263,13 +262,11 @@ class Segment:
 
 
 def check_written(count: int, data: bytes) -> None:
-    """Raise OSError unless all bytes were written."""
     if count != len(data):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def is_segment(name: str) -> bool:
-    """Return whether a file has a segment's name."""
     return len(name) >= _DIGITS and name.isascii() and name.isdigit()
 
 

@@ -277,6 +277,5 @@ class Writer(Reader):
         super().after_fork_in_child()
 
     def close(self) -> None:
-        """Write no more, and do as `Reader.close`."""
         self.seal()
         super().close()
