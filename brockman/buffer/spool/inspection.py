@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from brockman.buffer.spool.directory import SpoolDir, UnsafeDirectory
-from brockman.buffer.spool.frame import ZERO, Span
+from brockman.buffer.spool.frame import Span
 from brockman.buffer.spool.process_dir import (
     LOCK,
     ProcessDir,
@@ -146,8 +146,7 @@ class Visit:
                 if _is_removed(segment):
                     continue
                 count += segment.count
-                # Room that was never written is zeros.
-                size += len(segment.bytes_of(Span(segment.read_to, segment.end, None)).rstrip(ZERO))
+                size += len(segment.bytes_of(Span(segment.read_to, segment.end, None)))
                 oldest = oldest or _recorded_at(segment.peek())
                 self.done += segment.end
             except FileNotFoundError:  # settled meanwhile

@@ -15,6 +15,7 @@ from brockman.buffer.spool.frame import (
     HEADER,
     RS,
     VERSION,
+    ZERO,
     Span,
     fitting,
     make_ack,
@@ -203,7 +204,8 @@ class Segment:
         return next((span.body for span in read_frames(data, is_all=False) if span.body is not None), None)
 
     def bytes_of(self, span: Span) -> bytes:
-        return os.pread(self._reader, span.stop - span.start, span.start)
+        """Return the bytes of a place, without the zeros of room that was never written after it."""
+        return os.pread(self._reader, span.stop - span.start, span.start).rstrip(ZERO)
 
     # --- settling ---
 
