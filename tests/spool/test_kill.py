@@ -64,9 +64,9 @@ def works_fails_and_hangs() -> Callable[[], Reply | None]:
 
 
 def finish(processes: Processes, make_client: MakeClient, arrivals: Arrivals) -> Stats:
-    """Deliver what is left as the next process does, hold what it counts against what came, see the spool empty.
+    """Deliver what is left as the next process does, compare its counts with what came, and see the spool empty.
 
-    What a process was making or removing when it died is hidden, and goes when it is a minute old.
+    A directory that a process was creating or removing when it died is hidden, and removed after a minute.
     """
     number = processes.reserve()
     client = make_client(spool_dir=str(processes.spool), endpoint=processes.endpoint(number))
@@ -83,6 +83,19 @@ def finish(processes: Processes, make_client: MakeClient, arrivals: Arrivals) ->
     return s
 
 
+def check_all(processes: Processes, make_client: MakeClient, arrivals: Arrivals, threads: int) -> None:
+    """Deliver what killed processes have left: all of it arrives, little twice, and their counts are right."""
+    killed = processes.started
+    s = finish(processes, make_client, arrivals)
+    processes.check_arrived(arrivals)
+    twice = processes.check_twice(arrivals)
+    assert processes.miscounts == 0
+    assert "Traceback" not in processes.errors
+    taken = sum(processes.taken(number, thread) for number in range(killed) for thread in range(threads))
+    assert s.delivered < taken, "they only record, and deliver nothing"
+    print(f"{killed} killed, {taken} triggers were taken, {twice} came twice; {s}")
+
+
 def test_what_was_taken_survives_200_kills(
     processes: Processes, server: RecordingServer, make_client: MakeClient
 ) -> None:
@@ -97,14 +110,7 @@ def test_what_was_taken_survives_200_kills(
         number = processes.start(threads=8, is_mapped=random.random() < 0.7)
         moment.wait(random.expovariate(1 / LIFE))
         assert processes.kill(number) == -signal.SIGKILL
-    s = finish(processes, make_client, arrivals)
-    processes.check_arrived(arrivals)
-    twice = processes.check_twice(arrivals)
-    assert processes.miscounts == 0
-    assert "Traceback" not in processes.errors
-    taken = sum(processes.taken(number, thread) for number in range(KILLS) for thread in range(8))
-    assert s.delivered < taken, "they only record, and deliver nothing"
-    print(f"{taken} triggers were taken, {twice} came twice; {s}")
+    check_all(processes, make_client, arrivals, threads=8)
 
 
 def test_processes_that_share_a_spool_are_killed_and_started(
@@ -125,16 +131,8 @@ def test_processes_that_share_a_spool_are_killed_and_started(
         alive[which] = processes.start(threads=2)
     for number in alive:
         assert processes.kill(number) == -signal.SIGKILL
-    killed = processes.started
     arrivals.trouble = lambda: None
-    s = finish(processes, make_client, arrivals)
-    processes.check_arrived(arrivals)
-    twice = processes.check_twice(arrivals)
-    assert processes.miscounts == 0
-    assert "Traceback" not in processes.errors
-    taken = sum(processes.taken(number, thread) for number in range(killed) for thread in range(2))
-    assert s.delivered < taken, "they only record, and deliver nothing"
-    print(f"{killed} killed, {taken} triggers were taken, {twice} came twice; {s}")
+    check_all(processes, make_client, arrivals, threads=2)
 
 
 @pytest.mark.parametrize("is_mapped", [True, False], ids=["mapped", "written"])

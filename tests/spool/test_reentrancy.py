@@ -88,7 +88,7 @@ def check(fewest, most):
     print("exact", stats.delivered > 0, bool(stats.dropped))
 """
 
-SIGNALS = """
+HANDLER = """
 made = 0
 def handler(number, frame):
     global made, depth
@@ -100,6 +100,9 @@ def handler(number, frame):
 
 signal.signal(signal.SIGALRM, handler)
 signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+"""
+
+SIGNALS = """
 def work():
     for _ in range(3000):
         client.record_trigger("thread", "worked", "hard", variables={"tags": ["a", "b"]})
@@ -170,17 +173,6 @@ assert os.listdir(spool) == []
 FAILING_DISK = """
 from brockman.buffer.spool.fallback import DiskState
 DiskState.cooldown = DiskState.idle_cooldown = 0.1  # so that it is back soon
-made = 0
-def handler(number, frame):
-    global made, depth
-    if depth < DEEPEST:
-        depth += 1
-        client.record_trigger("signal", "interrupted", "program")
-        depth -= 1
-        made += 1
-
-signal.signal(signal.SIGALRM, handler)
-signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
 done = threading.Event()
 counts = [0, 0]
 def work(number):
@@ -260,14 +252,14 @@ each_way = pytest.mark.parametrize("way", ["mapped", "written"])
 )
 def test_a_signal_handler_at_1_khz_records_exactly(way, overflow, size, tmp_path):
     """Threads and a handler that interrupts the main one record: no deadlock, counts exact, no file left."""
-    assert run(SIGNALS, tmp_path, way, overflow, size).startswith("exact True")
+    assert run(HANDLER + SIGNALS, tmp_path, way, overflow, size).startswith("exact True")
 
 
 @each_way
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest"])
 def test_a_disk_that_fails_and_comes_back_leaves_the_counts_exact(way, overflow, tmp_path):
     """Threads and a handler record while files cannot be made, then can, five times: each trigger counts once."""
-    assert run(FAILING_DISK, tmp_path, way, overflow, FAILING).startswith("exact True")
+    assert run(HANDLER + FAILING_DISK, tmp_path, way, overflow, FAILING).startswith("exact True")
 
 
 @each_way
