@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+import traceback
 from pathlib import Path
 from types import FrameType
 
@@ -12,8 +13,9 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
-from tests.buffer.conftest import memory_buffer
-from tests.conftest import KEY, eventually
+from tests.buffer.test_memory import make_buffer
+from tests.support.client import KEY
+from tests.support.waiting import eventually
 
 
 class HoldingTransport:
@@ -49,7 +51,8 @@ def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path)
         client.record_trigger("a", "b", "c")
 
     def settle_in_between(frame: FrameType, event: str, argument: object) -> None:
-        if frame.f_code.co_name == "in_flight" and not transport.first.is_set():
+        names = [caller.f_code.co_name for caller, _ in traceback.walk_stack(frame)][:4]
+        if names[0] == "in_flight" and "admitted" in names and not transport.first.is_set():
             transport.first.set()
             assert eventually(lambda: client.stats().delivered >= 1)
 
@@ -58,6 +61,7 @@ def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path)
         flushed = client.flush(20)
     finally:
         sys.settrace(None)
+    assert transport.first.is_set()
     assert flushed
     assert sum(transport.accepted) == 6
     client.close()
@@ -65,7 +69,7 @@ def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path)
 
 def test_a_read_is_repeated_when_a_trigger_moved_meanwhile() -> None:
     """`read_consistently` returns values of one instant, and of an unknown one where it runs within a move."""
-    buffer = memory_buffer()
+    buffer = make_buffer(10, 1000)
     for _ in range(3):
         buffer.put(b"{}")
     batches = [buffer.take(1, 100)]

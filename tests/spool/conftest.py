@@ -12,7 +12,7 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY
+from tests.support.client import KEY
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.support.server import RecordingServer, Reply, Request
 
 NOBODY = 65534
 MakeClient = Callable[..., FocusLabClient]
@@ -163,25 +162,6 @@ class Producers:
 def away() -> MemoryTransport:
     """Return what is away at once: no attempt is on its way any more when a client is closed."""
     return MemoryTransport(lambda body: Answer(503))
-
-
-class Door:
-    """What the recording server answers: 503 until it is open, then 201; remembers what it accepted."""
-
-    def __init__(self, server: RecordingServer, *, is_open: bool = False) -> None:
-        self.is_open = is_open
-        self.accepted: list[dict[str, Any]] = []
-        server.respond = self._respond
-
-    def _respond(self, request: Request) -> Reply:
-        if not self.is_open:
-            return Reply(503)
-        self.accepted.extend(request.triggers)
-        return Reply(201)
-
-    def numbers(self) -> list[int]:
-        """Return what the triggers were numbered that were accepted, in order."""
-        return [trigger["variables"]["n"] for trigger in self.accepted]
 
 
 def is_settled(client: FocusLabClient, recorded: int = 0) -> bool:

@@ -15,9 +15,10 @@ from brockman.exceptions import BufferFull
 from brockman.process.clock import monotonic
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import eventually
-from tests.spool.disks import PAD, Door, MakeClient, files_in
+from tests.spool.disks import PAD, MakeClient, files_in
+from tests.support.endpoint import Endpoint
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 Make = Callable[..., FocusLabClient]
 MAX = 2**20
@@ -41,7 +42,7 @@ def _size(spool: Path) -> int:
 
 def test_two_clients_share_one_bound(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
     """`max_spool_bytes` holds for the whole folder: what one client has written, another one has no room for."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     first = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX)
     second = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, flush_interval=0.06)
     for number in range(300):
@@ -50,10 +51,10 @@ def test_two_clients_share_one_bound(tmp_path: Path, server: RecordingServer, ma
     more = _fill(first), _fill(second)
     assert MAX // 2 < _size(tmp_path / "spool") <= MAX + MAX // 8  # both may take the last room at once
     assert first.stats().dropped == second.stats().dropped == {"overflow": 1}
-    door.is_open = True
+    endpoint.answer = 201
     assert first.flush(20)
     assert second.flush(20)
-    assert len(door.accepted) == 600 + sum(more)
+    assert len(endpoint.triggers) == 600 + sum(more)
     assert eventually(lambda: _record(second, 5000))  # how much lies there is looked at now and then
     assert first.stats().spool_error is second.stats().spool_error is None
 
@@ -62,7 +63,7 @@ def test_a_process_that_finds_the_spool_full_keeps_to_the_policy(
     tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
     """What another process has filled is full for this one too: True is never said of what would die with it."""
-    Door(server)
+    Endpoint(server, 503)
     holder = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, flush_interval=0.06)
     _fill(holder)
     client = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX)
@@ -73,7 +74,7 @@ def test_a_process_that_finds_the_spool_full_keeps_to_the_policy(
 
 def test_drop_newest_counts_and_reports_each(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
     """`overflow="drop_newest"`: False, one count under `overflow`, one call of `on_drop`; what is there stays."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     lost: list[tuple[str, bytes | None]] = []
     client = make_client(
         spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, on_drop=lambda *dropped: lost.append(dropped)
@@ -84,9 +85,9 @@ def test_drop_newest_counts_and_reports_each(tmp_path: Path, server: RecordingSe
     assert client.stats().recorded == count + 21
     assert [json.loads(body or b"")["variables"]["n"] for _, body in lost] == [count, *range(10_000, 10_020)]
     assert {reason for reason, _ in lost} == {"overflow"}
-    door.is_open = True
+    endpoint.answer = 201
     assert client.flush(20)
-    assert sorted(door.numbers()) == list(range(count))
+    assert sorted(endpoint.numbers()) == list(range(count))
 
 
 def test_drop_oldest_makes_room_by_the_oldest_segments(
@@ -96,7 +97,7 @@ def test_drop_oldest_makes_room_by_the_oldest_segments(
 
     Always True; each dropped trigger is counted, and `on_drop` called in their order.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     lost: list[int] = []
     client = make_client(
         spool_dir=str(tmp_path / "spool"),
@@ -113,16 +114,16 @@ def test_drop_oldest_makes_room_by_the_oldest_segments(
     assert dropped == {"overflow": len(lost)}
     assert len(lost) > 1500
     assert lost == sorted(lost)
-    door.is_open = True
+    endpoint.answer = 201
     assert client.flush(20)
-    assert door.numbers() == sorted(set(range(3000)) - set(lost))
+    assert endpoint.numbers() == sorted(set(range(3000)) - set(lost))
 
 
 def test_drop_oldest_under_threads_and_delivery_is_exact(
     tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
     """Threads that push out the oldest while others are sent: each trigger is delivered or dropped, and once."""
-    door = Door(server, is_open=True)
+    endpoint = Endpoint(server)
     lost: list[int] = []
     client = make_client(
         spool_dir=str(tmp_path / "spool"),
@@ -140,11 +141,11 @@ def test_drop_oldest_under_threads_and_delivery_is_exact(
     for thread in threads:
         thread.join()
     assert client.flush(20)
-    assert Counter(door.numbers()) + Counter(lost) == Counter(
+    assert Counter(endpoint.numbers()) + Counter(lost) == Counter(
         at + n for at in (0, 10_000, 20_000) for n in range(1500)
     )
     assert client.stats().dropped.get("overflow", 0) == len(lost)
-    assert client.stats().delivered == len(door.accepted)
+    assert client.stats().delivered == len(endpoint.triggers)
 
 
 def test_block_waits_for_room_and_goes_on_with_it(
@@ -154,7 +155,7 @@ def test_block_waits_for_room_and_goes_on_with_it(
 
     A caller waits while the spool is full, and goes on when something has been delivered.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     client = make_client(
         spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, overflow="block", block_timeout=120.0
     )
@@ -163,16 +164,16 @@ def test_block_waits_for_room_and_goes_on_with_it(
     thread.start()
     assert eventually(lambda: len(client._pipeline.buffer._blocked) == 1)  # type: ignore[attr-defined]
     assert len(accepted) < 1500
-    door.is_open = True
+    endpoint.answer = 201
     thread.join(30)
     assert accepted == [True] * 1500
     assert client.flush(20)
-    assert door.numbers() == list(range(1500))
+    assert endpoint.numbers() == list(range(1500))
 
 
 def test_block_drops_after_its_time(tmp_path: Path, server: RecordingServer, make_client: Make) -> None:
     """`overflow="block"` with nothing delivered: dropped and counted when `block_timeout` is over."""
-    Door(server)
+    Endpoint(server, 503)
     client = make_client(
         spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, overflow="block", block_timeout=0.05
     )
@@ -186,12 +187,12 @@ def test_raise_says_what_to_do(tmp_path: Path, server: RecordingServer, make_cli
 
     `BufferFull` names the setting; it is counted, and recording goes on when there is room.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     client = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, overflow="raise")
     with pytest.raises(BufferFull, match="raise max_spool_bytes"):
         _fill(client)
     assert client.stats().dropped == {"overflow": 1}
-    door.is_open = True
+    endpoint.answer = 201
     assert client.flush(20)
     assert _record(client, 5000)
 

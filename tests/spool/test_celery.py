@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import KEY, eventually
-from tests.servers.running import free_port
 from tests.spool.test_servers import empty_spool, works_and_fails
+from tests.support.client import KEY
+from tests.support.programs import free_port
 from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
 if find_spec("celery") is None or find_spec("redis") is None:
     pytest.skip("Celery or redis is not installed", allow_module_level=True)
@@ -61,10 +62,10 @@ def test_a_main_process_that_is_killed(server: RecordingServer, tmp_path: Path, 
             assert eventually(lambda: done(first) == 200 and is_empty(port))
             os.kill(first.process.pid, signal.SIGKILL)
             first.wait()
-            server.respond = taking = works_and_fails()
+            endpoint = works_and_fails(server)
             with worker(tmp_path / "second", server, conf, *POOL, **settings) as second:
                 ids += publish(task, 1, 200)
-                assert eventually(lambda: taking.ids() == dict.fromkeys(ids, 1), 40), second.text()
+                assert eventually(lambda: endpoint.ids() == dict.fromkeys(ids, 1), 40), second.text()
                 second.finish()
     assert os.listdir(tmp_path / "spool") == []
 
@@ -76,7 +77,7 @@ def test_killed_in_mid_burst(server: RecordingServer, tmp_path: Path, settings: 
     """
     port, moment = free_port(), random.Random()
     conf = redis_conf(port)
-    server.respond = taking = works_and_fails()
+    endpoint = works_and_fails(server)
     finished: set[str] = set()
     with redis_server(tmp_path / "redis", server, port), publisher(conf, **settings) as task:
         for life in range(3):
@@ -88,4 +89,4 @@ def test_killed_in_mid_burst(server: RecordingServer, tmp_path: Path, settings: 
             finished.update(re.findall(r"\[([-0-9a-f]{36})\] succeeded in ", running.text()))
     assert len(finished) >= 3
     empty_spool(tmp_path, server, killed=3 * 3)  # the main process and two children, three times
-    assert finished <= taking.ids().keys()
+    assert finished <= endpoint.ids().keys()

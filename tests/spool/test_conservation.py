@@ -23,7 +23,7 @@ from brockman.exceptions import BufferFull
 from brockman.options import Options
 from brockman.transport.memory import MemoryTransport
 from brockman.trigger.encode import encode_trigger
-from tests.conftest import KEY
+from tests.support.client import KEY
 from tests.test_conservation import MAX_ATTEMPTS, MOMENT, Conservation, Server, no_thread
 
 SPOOL_BYTES = 2**20

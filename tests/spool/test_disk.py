@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.conftest import eventually, law_holds, record
-from tests.spool.disks import PAD, Door, Producers, away, files_in, fill, log_lines, mounted, open_files
+from tests.spool.disks import PAD, Producers, away, files_in, fill, log_lines, mounted, open_files
+from tests.support.client import law_holds, record
+from tests.support.endpoint import Endpoint
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 AWAY, AGAIN = "cannot write to", "brockman: writing to"
 
@@ -45,7 +47,7 @@ def test_a_full_disk_loses_nothing_that_was_accepted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A disk that fills up: memory takes the rest within its bounds, and then it goes to disk again by itself."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     client = make_client(spool_dir=str(small_disk / "spool"), max_queue_size=500)
     producers = Producers(client, threads=4)
 
@@ -56,7 +58,7 @@ def test_a_full_disk_loses_nothing_that_was_accepted(
     assert eventually(overflows)
     assert "No space left" in str(client.stats().spool_error)
     producers.slow_down(0.002)
-    door.is_open = True
+    endpoint.answer = 201
 
     def is_back() -> bool:
         producers.check_law()
@@ -68,12 +70,12 @@ def test_a_full_disk_loses_nothing_that_was_accepted(
     kept = producers.stop()
     assert client.flush(20)
     stats = client.stats()
-    assert Counter(door.numbers()) == Counter(kept)
+    assert Counter(endpoint.numbers()) == Counter(kept)
     assert stats.delivered == len(kept)
     assert stats.recorded == len(kept) + stats.dropped["overflow"] == sum(producers.tried)
     for numbers in producers.kept:
         mine = set(numbers)
-        assert [number for number in door.numbers() if number in mine] == numbers  # in order
+        assert [number for number in endpoint.numbers() if number in mine] == numbers  # in order
     assert len(log_lines(caplog, AWAY, logging.ERROR)) == 1
     assert len(log_lines(caplog, AGAIN)) == 1
     client.close()
@@ -84,7 +86,7 @@ def test_memory_holds_its_bounds_while_the_disk_takes_nothing(
     small_disk: Path, server: RecordingServer, make_client: Callable[..., FocusLabClient]
 ) -> None:
     """Not one trigger more, and not one byte more, waits in memory than without a spool."""
-    Door(server)
+    Endpoint(server, 503)
     fill(small_disk / "foreign")
     by_count = make_client(spool_dir=str(small_disk / "spool"), max_queue_size=100)
     by_bytes = make_client(spool_dir=str(small_disk / "spool"), max_queue_bytes=20_000)
@@ -107,7 +109,7 @@ def test_what_waits_in_memory_goes_to_disk_at_the_end_if_it_can(
 
     The next process delivers it.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     fill(small_disk / "foreign")
     client = make_client(spool_dir=str(small_disk / "spool"), transport=away())
     record(client, 50)
@@ -116,11 +118,11 @@ def test_what_waits_in_memory_goes_to_disk_at_the_end_if_it_can(
     client.close(0)
     assert client.stats().dropped == {}
     assert client.stats().queued == 50
-    door.is_open = True
+    endpoint.answer = 201
     later = make_client(spool_dir=str(small_disk / "spool"))
     record(later, 1, start=50)
-    assert eventually(lambda: len(door.accepted) == 51)
-    assert Counter(door.numbers()) == Counter(range(51))
+    assert eventually(lambda: len(endpoint.triggers) == 51)
+    assert Counter(endpoint.numbers()) == Counter(range(51))
 
 
 def test_callers_that_wait_for_room_in_memory_go_on_when_the_disk_works_again(
@@ -130,7 +132,7 @@ def test_callers_that_wait_for_room_in_memory_go_on_when_the_disk_works_again(
 
     They go on when the disk takes triggers again, not at the end of the timeout.
     """
-    Door(server)
+    Endpoint(server, 503)
     fill(small_disk / "foreign")
     client = make_client(
         spool_dir=str(small_disk / "spool"), max_queue_size=10, overflow="block", block_timeout=60.0
@@ -168,18 +170,18 @@ def test_a_removed_file_harms_nothing_that_this_process_can_still_read(
 
     The process goes on, and delivers what it still has in its hands.
     """
-    door, spool = Door(server, is_open=True), tmp_path / "spool"
+    endpoint, spool = Endpoint(server), tmp_path / "spool"
     client = make_client(spool_dir=str(spool), max_batch_size=20)
     producers = Producers(client, threads=2, pad="")
     producers.slow_down(0.001)
-    assert eventually(lambda: len(door.accepted) > 100 and any(spool.glob("*/*.ack")))
+    assert eventually(lambda: len(endpoint.triggers) > 100 and any(spool.glob("*/*.ack")))
     REMOVALS[what](spool)
-    more = len(door.accepted)
-    assert eventually(lambda: len(door.accepted) > more + 100)
+    more = len(endpoint.triggers)
+    assert eventually(lambda: len(endpoint.triggers) > more + 100)
     producers.check_law()
     kept = producers.stop()
     assert client.flush(20)
-    assert Counter(door.numbers()) == Counter(kept)
+    assert Counter(endpoint.numbers()) == Counter(kept)
     assert client.stats().dropped == {}
     client.close()
     assert not spool.exists() or files_in(spool) == []
@@ -192,7 +194,7 @@ def test_a_removed_sealed_segment_is_counted(
 
     `on_drop` is called for each; the rest is sent.
     """
-    door, spool = Door(server), tmp_path / "spool"
+    endpoint, spool = Endpoint(server, 503), tmp_path / "spool"
     lost: list[tuple[str, bytes | None]] = []
     client = make_client(
         spool_dir=str(spool), max_spool_bytes=2**20, on_drop=lambda *dropped: lost.append(dropped)
@@ -203,20 +205,20 @@ def test_a_removed_sealed_segment_is_counted(
     second = sorted(spool.glob("*/0*[0-9]"))[1]
     gone = second.read_bytes().count(b"\x1e")
     second.unlink()
-    door.is_open = True
+    endpoint.answer = 201
     client.flush(20)
     assert client.stats().dropped == {"damaged": gone}
-    assert client.stats().delivered == len(door.accepted) == total - gone
+    assert client.stats().delivered == len(endpoint.triggers) == total - gone
     assert client.stats().recorded == total
     assert lost == [("damaged", None)] * gone
-    assert max(Counter(door.numbers()).values()) == 1
+    assert max(Counter(endpoint.numbers()).values()) == 1
 
 
 def test_a_spool_that_is_removed_again_and_again_opens_no_more_and_more_files(
     tmp_path: Path, server: RecordingServer, make_client: Callable[..., FocusLabClient]
 ) -> None:
     """A cleaner that comes every day does not use up the descriptors of a process that runs for months."""
-    door, spool = Door(server, is_open=True), tmp_path / "spool"
+    endpoint, spool = Endpoint(server), tmp_path / "spool"
     client = make_client(spool_dir=str(spool), max_spool_bytes=2**20)
 
     def segments() -> set[str]:
@@ -236,7 +238,7 @@ def test_a_spool_that_is_removed_again_and_again_opens_no_more_and_more_files(
         fill_a_segment()
         counts.append(open_files())
     assert counts[-1] <= counts[1] + 2, counts
-    assert client.stats().delivered == len(door.accepted)
+    assert client.stats().delivered == len(endpoint.triggers)
     assert client.stats().dropped == {}
 
 
@@ -244,7 +246,7 @@ def test_a_disk_that_works_again_is_used_though_threads_never_rest(
     small_disk: Path, server: RecordingServer, make_client: Callable[..., FocusLabClient]
 ) -> None:
     """Eight threads put into memory faster than the worker could move: still all goes to disk soon, in order."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     fill(small_disk / "foreign")
     client = make_client(spool_dir=str(small_disk / "spool"), max_queue_size=2000)
     producers = Producers(client, threads=8, pad="")
@@ -261,9 +263,9 @@ def test_a_disk_that_works_again_is_used_though_threads_never_rest(
 
     assert eventually(goes_to_disk)
     kept = producers.stop()
-    door.is_open = True
+    endpoint.answer = 201
     assert client.flush(20)
-    assert Counter(door.numbers()) == Counter(kept)
+    assert Counter(endpoint.numbers()) == Counter(kept)
     for numbers in producers.kept:
         mine = set(numbers)
-        assert [number for number in door.numbers() if number in mine] == numbers
+        assert [number for number in endpoint.numbers() if number in mine] == numbers

@@ -16,8 +16,9 @@ from brockman.buffer.spool.buffer import SpoolBuffer
 from brockman.client import FocusLabClient
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually
 from tests.spool.disks import NOBODY, MakeClient, facts, fill, logged, mounted, run_child
+from tests.support.client import KEY
+from tests.support.waiting import eventually
 
 # Records while the spool fails, says what became of it, has it work again where that can be, and says that too.
 _FAILS = """

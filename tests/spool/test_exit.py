@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.forking import BEGIN, run
-from tests.servers.running import Running, running
-from tests.servers.test_late import LATE, STATUS
 from tests.spool.test_fork import DEAD, SPOOL, end
+from tests.support.programs import Program, running
+from tests.support.scripts import BEGIN, EXIT_STATUS, RECORD_AT_EXIT, run
 from tests.support.server import RecordingServer
 
 SILENT = """
@@ -21,7 +20,7 @@ silent = dict(endpoint=f"http://127.0.0.1:{listener.getsockname()[1]}/", shutdow
 """
 
 
-def ends(folder: Path, server: RecordingServer, script: str, status: int) -> Running:
+def ends(folder: Path, server: RecordingServer, script: str, status: int) -> Program:
     (folder / "script.py").write_text(BEGIN + SPOOL + DEAD + script)
     with running([sys.executable, "script.py"], folder, server) as program:
         assert program.wait() == status, program.text()
@@ -39,11 +38,11 @@ def test_what_is_recorded_late_waits_on_disk(server, tmp_path, place, used):
     """In an exit hook, a thread that outlives the main one, a finalizer: nobody answers, and nothing is lost."""
     (tmp_path / "application.py").touch()
     spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_ENDPOINT": "http://127.0.0.1:9/"}
-    script = LATE.replace("shutdown_timeout=20", "shutdown_timeout=0.2").replace(
+    script = RECORD_AT_EXIT.replace("shutdown_timeout=20", "shutdown_timeout=0.2").replace(
         "client.flush(20)", "client.flush(0)"
     )
     with running([sys.executable, "-c", script, place, used], tmp_path, server, **spool) as program:
-        assert program.wait() == STATUS, program.text()
+        assert program.wait() == EXIT_STATUS, program.text()
         assert "Traceback" not in program.text(), program.text()
     assert not server.triggers
     end(tmp_path, server, program)
@@ -56,8 +55,8 @@ def test_what_is_recorded_late_is_delivered_where_the_disk_takes_nothing(server,
     (tmp_path / "application.py").touch()
     (tmp_path / "file").touch()
     spool = {"FL_SPOOL_DIR": str(tmp_path / "file" / "spool"), "FL_ENDPOINT": server.endpoint}
-    with running([sys.executable, "-c", LATE, place, "used"], tmp_path, server, **spool) as program:
-        assert program.wait() == STATUS, program.text()
+    with running([sys.executable, "-c", RECORD_AT_EXIT, place, "used"], tmp_path, server, **spool) as program:
+        assert program.wait() == EXIT_STATUS, program.text()
     received = Counter(trigger["object"] for trigger in server.triggers)
     assert received == program.recorded(), program.text()
     assert sum(received.values()) == 4

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import eventually
-from tests.servers.forking import BEGIN, run
-from tests.servers.running import Running, running
+from tests.support.programs import Program, running
+from tests.support.scripts import BEGIN, run
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -45,7 +45,7 @@ def folders(pid):
 """
 
 
-def end(folder: Path, server: RecordingServer, program: Running) -> None:
+def end(folder: Path, server: RecordingServer, program: Program) -> None:
     """Have another process deliver what is left; then all has arrived, once by its id, and the spool is empty."""
     deliver(folder, server)
     recorded = program.recorded()

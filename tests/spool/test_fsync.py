@@ -15,8 +15,8 @@ import pytest
 
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import eventually
 from tests.spool.disks import PAD, MakeClient, facts, logged, run_child
+from tests.support.waiting import eventually
 
 # Syncs are counted, and may fail. A file is known by its inode: each sync may use a descriptor of its own.
 _COUNTING = """

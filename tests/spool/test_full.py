@@ -10,7 +10,7 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.exceptions import BufferFull, ConnectionFailed
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY
+from tests.support.client import KEY
 
 FILL = """
 import os, sys

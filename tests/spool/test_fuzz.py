@@ -16,10 +16,11 @@ from brockman.client import FocusLabClient
 from brockman.exceptions import ConnectionFailed
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually
 from tests.spool.corruption import ALL, IN_PLACE, Change, Corruption, readable
 from tests.spool.disks import is_settled
 from tests.spool.parts import SpoolParts, triggers
+from tests.support.client import KEY
+from tests.support.waiting import eventually
 
 ROUNDS = 250
 LIVE_ROUNDS = 60

@@ -17,9 +17,9 @@ import pytest
 
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
-from tests.conftest import eventually
 from tests.spool.processes import Arrivals, Processes, points_of, start_processes
 from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
 KILLS = 200
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer

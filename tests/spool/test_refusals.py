@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.conftest import KEY, eventually, record
-from tests.spool.disks import NOBODY, Door, away, files_in, log_lines, run_child
+from tests.spool.disks import NOBODY, away, files_in, log_lines, run_child
+from tests.support.client import KEY, record
+from tests.support.endpoint import Endpoint
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 Make = Callable[..., FocusLabClient]
 
@@ -115,15 +117,15 @@ def test_links_in_a_spool_are_not_followed(
 
     Nothing beyond it is sent, changed or removed.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     folder = _left(make_client, tmp_path / "spool")
     outside = _replace_by_link(folder / name if name else folder)
     content = outside.read_bytes() if outside.is_file() else sorted(outside.iterdir())
-    door.is_open = True
+    endpoint.answer = 201
     client = make_client(spool_dir=str(tmp_path / "spool"))
     record(client, 5, start=100)
     assert client.flush(20)
-    assert sorted(door.numbers()) == list(range(100, 105))
+    assert sorted(endpoint.numbers()) == list(range(100, 105))
     assert client.stats().recovered == 0
     client.close()
     assert content == (outside.read_bytes() if outside.is_file() else sorted(outside.iterdir()))
@@ -137,7 +139,7 @@ def test_folders_of_other_users_in_a_spool_are_ignored_and_logged(
 
     Is not sent; one line names it and says why.
     """
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     folder = _left(make_client, tmp_path / "spool")
     if change == "owner":
         if os.geteuid() != 0:
@@ -146,12 +148,12 @@ def test_folders_of_other_users_in_a_spool_are_ignored_and_logged(
     else:
         folder.chmod(0o770)
     caplog.clear()
-    door.is_open = True
+    endpoint.answer = 201
     client = make_client(spool_dir=str(tmp_path / "spool"))
     record(client, 5, start=100)
     assert client.flush(20)
     client.close()
-    assert sorted(door.numbers()) == list(range(100, 105))
+    assert sorted(endpoint.numbers()) == list(range(100, 105))
     assert (folder / "00000001").exists()
     lines = log_lines(caplog, folder.name, logging.WARNING)
     assert len(lines) == 1
@@ -162,16 +164,16 @@ def test_a_link_in_the_place_of_an_acknowledgement_is_not_written_to(
     tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
     """It counts as no acknowledgement: in doubt triggers are sent again, and what it points to stays as it is."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     folder = _left(make_client, tmp_path / "spool")
     (folder / "00000001.ack").unlink(missing_ok=True)
     outside = _replace_by_link(folder / "00000001.ack")
-    door.is_open = True
+    endpoint.answer = 201
     client = make_client(spool_dir=str(tmp_path / "spool"), max_batch_size=3)
     record(client, 1, start=100)
-    assert eventually(lambda: len(door.accepted) == 11)
+    assert eventually(lambda: len(endpoint.triggers) == 11)
     client.close()
-    assert sorted(door.numbers()) == [*range(10), 100]
+    assert sorted(endpoint.numbers()) == [*range(10), 100]
     assert outside.read_bytes() == b"precious"
     assert files_in(tmp_path / "spool") == []
 
@@ -180,19 +182,19 @@ def test_a_link_in_the_place_of_the_damaged_is_not_followed(
     tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
     """Damage is kept nowhere rather than outside of the spool; it is counted, and the rest is delivered."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     folder = _left(make_client, tmp_path / "spool")
     (tmp_path / "outside").mkdir()
     (tmp_path / "spool" / "damaged").symlink_to(tmp_path / "outside")
     segment = folder / "00000001"
     segment.write_bytes(segment.read_bytes().replace(b'"n":5', b'"n":6', 1))
-    door.is_open = True
+    endpoint.answer = 201
     client = make_client(spool_dir=str(tmp_path / "spool"))
     record(client, 1, start=100)
-    assert eventually(lambda: len(door.accepted) == 10)
+    assert eventually(lambda: len(endpoint.triggers) == 10)
     client.close()
     assert client.stats().dropped == {"damaged": 1}
-    assert sorted(door.numbers()) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 100]
+    assert sorted(endpoint.numbers()) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 100]
     assert list((tmp_path / "outside").iterdir()) == []
 
 

@@ -18,27 +18,27 @@ from brockman.buffer.spool.directory import SpoolDir
 from brockman.buffer.spool.frame import RS
 from brockman.buffer.spool.process_dir import open_process_dir, process_dir_names
 from brockman.buffer.spool.segment import Segment, is_segment
-from tests.conftest import eventually
-from tests.servers.forking import Taking
-from tests.servers.running import Running, drive
 from tests.servers.test_gunicorn import gunicorn, is_gone
 from tests.servers.test_uwsgi import REQUESTS, uwsgi
 from tests.spool.test_fork import deliver
+from tests.support.endpoint import Endpoint
+from tests.support.programs import Program, drive
 from tests.support.server import RecordingServer, Reply, Request
+from tests.support.waiting import eventually
 
 KILLS = 12
 
 
-def works_and_fails() -> Taking:
-    """Take two batches of three, and none whose sender was killed in the middle of it."""
+def works_and_fails(server: RecordingServer) -> Endpoint:
+    """Accept two requests of three, and none whose sender was killed in the middle of it."""
     count, lock = itertools.count(1), threading.Lock()
 
-    def status_of(request: Request) -> int:
+    def answer(request: Request) -> int:
         is_whole = len(request.body) == int(request.headers["content-length"])
         with lock:
             return 201 if is_whole and next(count) % 3 else 503
 
-    return Taking(status_of)
+    return Endpoint(server, answer)
 
 
 def empty_spool(folder: Path, server: RecordingServer, killed: int = 0) -> None:
@@ -71,19 +71,19 @@ def waiting(path: Path, pid: int) -> int:
     return count
 
 
-def assert_all_arrived(program: Running, taking: Taking, kills: int, batch: int) -> None:
+def assert_all_arrived(program: Program, endpoint: Endpoint, kills: int, batch: int) -> None:
     """What was recorded has arrived; twice only with the same id, and at most one batch for each kill."""
     recorded = program.recorded()
-    received = Counter({trigger["id"]: trigger["object"] for trigger in taking.triggers}.values())
+    received = Counter({trigger["id"]: trigger["object"] for trigger in endpoint.triggers}.values())
     assert recorded - received == Counter(), program.text()
     # A process may die between the record and its note of that.
     assert sum(received.values()) - sum(recorded.values()) <= kills * 4, received - recorded
-    assert sum(taking.ids().values()) - len(taking.ids()) <= kills * batch
+    assert sum(endpoint.ids().values()) - len(endpoint.ids()) <= kills * batch
 
 
 def test_gunicorn_whose_workers_are_killed(server: RecordingServer, tmp_path: Path) -> None:
     """--preload, a master that records too, kill -9 at random: all that was answered for arrives."""
-    server.respond = taking = works_and_fails()
+    endpoint = works_and_fails(server)
     options = ["--worker-class=gthread", "--threads=4", "--preload"]
     spool = {"FL_SPOOL_DIR": str(tmp_path / "spool"), "FL_MAX_BATCH_SIZE": "50", "FL_FLUSH_INTERVAL": "0.05"}
     moment = random.Random()
@@ -113,7 +113,7 @@ def test_gunicorn_whose_workers_are_killed(server: RecordingServer, tmp_path: Pa
         assert site.started.stop() == 0
     empty_spool(tmp_path, server, KILLS)
     assert {str(number) for number in range(start)} <= set(site.started.recorded())
-    assert_all_arrived(site.started, taking, KILLS, 50)
+    assert_all_arrived(site.started, endpoint, KILLS, 50)
     assert site.imports() == {site.started.process.pid: 2}
 
 
@@ -125,9 +125,9 @@ def test_gunicorn_that_is_killed_as_a_whole(server: RecordingServer, tmp_path: P
         site.drive(200)
         site.started.kill()
     assert len(os.listdir(tmp_path / "spool")) >= 3
-    server.respond = taking = Taking(lambda request: 201)
+    endpoint = Endpoint(server)
     empty_spool(tmp_path, server)
-    assert_all_arrived(site.started, taking, 0, 0)
+    assert_all_arrived(site.started, endpoint, 0, 0)
     assert site.imports() == {site.started.process.pid: 2}
 
 

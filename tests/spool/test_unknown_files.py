@@ -21,9 +21,10 @@ from brockman.exceptions import ConnectionFailed
 from brockman.stats import Stats
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
-from tests.conftest import KEY, eventually
 from tests.spool.disks import is_settled
 from tests.spool.parts import SpoolParts, leave, triggers
+from tests.support.client import KEY
+from tests.support.waiting import eventually
 
 LATER = b"brockman-spool 2 %d\nwhat nobody knows yet" % zlib.crc32(b"brockman-spool 2")
 

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.conftest import eventually, record
-from tests.spool.disks import Door, Producers, away, facts, files_in, mounted, run_child
+from tests.spool.disks import Producers, away, facts, files_in, mounted, run_child
+from tests.support.client import record
+from tests.support.endpoint import Endpoint
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 Make = Callable[..., FocusLabClient]
 
@@ -36,16 +38,16 @@ def disk(request: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_threads_and_delivery_are_exact(disk: Path, server: RecordingServer, make_client: Make) -> None:
     """Threads record while batches are sent, over many segments: each once, in the order of its thread."""
-    door = Door(server, is_open=True)
+    endpoint = Endpoint(server)
     client = make_client(spool_dir=str(disk / "spool"), max_spool_bytes=2**20, max_batch_size=50)
     producers = Producers(client, threads=3)
     assert eventually(lambda: producers.check_law() is None and producers.count > 1500)
     kept = producers.stop()
     assert client.flush(20)
-    assert Counter(door.numbers()) == Counter(kept)
+    assert Counter(endpoint.numbers()) == Counter(kept)
     for numbers in producers.kept:
         mine = set(numbers)
-        assert [number for number in door.numbers() if number in mine] == numbers
+        assert [number for number in endpoint.numbers() if number in mine] == numbers
     assert not any(mapped.startswith(str(disk / "spool")) for mapped in _maps())
     client.close()
     assert files_in(disk / "spool") == []
@@ -57,17 +59,17 @@ def _maps() -> list[str]:
 
 def test_the_next_process_delivers_what_was_left(disk: Path, server: RecordingServer, make_client: Make) -> None:
     """What waited when the client was closed is adopted; what was settled by then is not sent again."""
-    door = Door(server)
+    endpoint = Endpoint(server, 503)
     client = make_client(spool_dir=str(disk / "spool"), max_batch_size=10, transport=away())
     record(client, 30)
     client.close(0)
     assert client.stats().queued == 30
     assert client.stats().queued == sum(path.read_bytes().count(b"\x1e") for path in disk.glob("spool/*/0*1"))
-    door.is_open = True
+    endpoint.answer = 201
     later = make_client(spool_dir=str(disk / "spool"))
     record(later, 1, start=30)
-    assert eventually(lambda: len(door.accepted) == 31)
-    assert Counter(door.numbers()) == Counter(range(31))
+    assert eventually(lambda: len(endpoint.triggers) == 31)
+    assert Counter(endpoint.numbers()) == Counter(range(31))
     later.close()
     assert files_in(disk / "spool") == []
 
