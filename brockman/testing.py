@@ -22,7 +22,7 @@ from typing import Any, overload
 from brockman.delivery.pipeline import Pipeline
 from brockman.process import registry
 from brockman.transport import Answer, Transport
-from brockman.trigger.coerce import fit_actor, fit_mapping, fit_name
+from brockman.trigger.coerce import coerce_actor_id, coerce_mapping, coerce_text
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class RecordedTrigger:
 
 
 _FITTING: dict[str, Callable[[Any], Any]] = {
-    "actor_id": fit_actor,
-    "action": lambda value: fit_name(value, "action"),
-    "obj": lambda value: fit_name(value, "obj"),
+    "actor_id": coerce_actor_id,
+    "action": lambda value: coerce_text(value, "action"),
+    "obj": lambda value: coerce_text(value, "obj"),
     **{
-        name: lambda value, name=name: fit_mapping(value, name)  # type: ignore[misc]
+        name: lambda value, name=name: coerce_mapping(value, name)  # type: ignore[misc]
         for name in ("identities", "attributes", "variables")
     },
     "id": str,

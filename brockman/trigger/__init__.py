@@ -1,1 +1,1 @@
-"""From the arguments of `record_trigger` to the bytes of a request: values only, no I/O."""
+"""From the arguments of `record_trigger` to the bytes of a request. No I/O."""

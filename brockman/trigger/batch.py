@@ -1,4 +1,4 @@
-"""Batches: how encoded triggers become one request body, are halved, and get their verdicts. Pure."""
+"""Batches: join encoded triggers into a request body, halve them, read the verdicts of a 207. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def encode_batch(bodies: Sequence[bytes]) -> bytes:
     """Return the request body: the bare object for one trigger, a JSON array for several, or for none."""
     if len(bodies) < 2:
         return bodies[0] if bodies else b"[]"
-    # Joined once: another `+` would copy half a megabyte into new pages.
+    # One join: adding the brackets afterwards would copy half a megabyte.
     return b",".join([b"[" + bodies[0], *bodies[1:-1], bodies[-1] + b"]"])
 
 
@@ -23,11 +23,11 @@ def encoded_size(bodies: Sequence[bytes]) -> int:
 
 
 def count_fitting(bodies: Sequence[bytes], max_bytes: int) -> int:
-    """Return how many from the start make a request body of at most `max_bytes`; never less than one."""
+    """Return how many triggers from the start make a request body of at most `max_bytes`, but at least one."""
     ends = list(accumulate(map(len, bodies)))
     if len(bodies) < 2 or ends[-1] + len(bodies) + 1 <= max_bytes:
         return len(bodies)
-    # Each trigger brings itself and one comma or closing bracket; the array opens with one byte.
+    # Each trigger takes its own bytes and one for the comma or closing bracket; the opening bracket one more.
     return max(1, bisect_right(range(len(ends)), max_bytes, key=lambda index: ends[index] + index + 2))
 
 
@@ -38,14 +38,14 @@ def halve(bodies: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
 
 
 def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
-    """Return which triggers of a 207 were rejected, and the server's words for each.
+    """Return the indices of the triggers that a 207 rejects, each with the server's error text.
 
-    The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. Indices out of range and indices named
-    twice are passed over: no server can make the counts wrong.
+    The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. An index out of range or repeated is
+    ignored, so that no server can falsify the counts.
 
     Returns:
-        None when the answer cannot be read as such, also when an index is not a whole number: that would leave
-        open which trigger was rejected.
+        None when the answer has another form, or an index that is not a whole number: then it is unknown which
+        trigger was rejected.
     """
     try:
         rejected = json.loads(answer)["rejected"]
@@ -57,9 +57,9 @@ def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
             if type(index) is not int:
                 return None
             if 0 <= index < count:
-                # A lone surrogate in the words would stop a log that is written as UTF-8.
-                words = str(entry.get("error") or "").encode("utf-8", "replace").decode()
-                verdicts.setdefault(index, words[:300])
+                # Without lone surrogates, which a log in UTF-8 cannot write.
+                text = str(entry.get("error") or "").encode("utf-8", "replace").decode()
+                verdicts.setdefault(index, text[:300])
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return verdicts

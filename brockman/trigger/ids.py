@@ -1,4 +1,4 @@
-"""The id that a trigger gets when it is recorded. Random is passed in."""
+"""The id of a trigger. Random bytes are passed in."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _HEX = tuple(f"{number:03x}" for number in range(4096))
 
 
 def make_ids(random_bytes: Callable[[int], bytes]) -> Iterator[str]:
-    """Return an endless source of UUIDs as text: 2**48 of them, one C call each (tests/benchmarks/record.py).
+    """Return an iterator over 2**48 UUIDs as text, one C call each (tests/benchmarks/record.py).
 
-    The first 80 bits are drawn at random, once; the last 48 count up: a UUID of version 8 (RFC 9562, 5.8), which
-    leaves the layout to its maker. No two sources make the same one unless they draw the same 74 random bits; no
-    two threads get the same one, nor a signal handler, since no Python code runs inside `next`.
+    The first 80 bits are drawn at random, once; the last 48 count up: a UUID of version 8, whose layout RFC 9562
+    (5.8) leaves open. Two iterators repeat each other only if they draw the same 74 random bits. Two threads never
+    get the same id, nor does a signal handler, since no Python code runs inside `next`.
 
     Args:
-        random_bytes: Returns that many random bytes, as `os.urandom` does.
+        random_bytes: Returns a number of random bytes, such as `os.urandom`.
     """
     drawn = bytearray(random_bytes(10))
     drawn[6] = drawn[6] & 0x0F | 0x80  # version 8
@@ -24,5 +24,5 @@ def make_ids(random_bytes: Callable[[int], bytes]) -> Iterator[str]:
     text = drawn.hex()
     prefix = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-"
     ids = map("".join, product((prefix,), _HEX, _HEX, _HEX, _HEX))
-    next(ids)  # the first one allocates: a finalizer that runs then, before Python 3.12, would get it too
+    next(ids)  # the first one allocates: before Python 3.12 a finalizer that runs then would get the same id
     return ids
