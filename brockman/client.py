@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
-from brockman.options.secret import hidden
+from brockman.options.secret import as_secret
 from brockman.process import registry, sigterm
 from brockman.process.clock import monotonic
 from brockman.process.registry import Lease
@@ -320,7 +320,7 @@ class FocusLabClient(Holder):
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
         from brockman.options import Options  # here for the reason that `Holder` has
 
-        api_key = hidden(api_key)
+        api_key = as_secret(api_key)
         self._start(Options.read({"api_key": api_key, **options}, os.environ), transport, session)
 
     def _start(self, options: Options, transport: Transport | None, session: requests.Session | None) -> None:

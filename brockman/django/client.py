@@ -20,7 +20,7 @@ from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import PREFIX
-from brockman.options.secret import hidden
+from brockman.options.secret import as_secret
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
@@ -66,7 +66,7 @@ class DjangoFocusLabClient(FocusLabClient):
         """
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
-        self._given = (transport, session, {"api_key": hidden(api_key), **options})
+        self._given = (transport, session, {"api_key": as_secret(api_key), **options})
 
     problem: ConfigurationError | None  # what is wrong with the settings, where that does not raise
     _look_again_at: float  # on the clock

@@ -1,42 +1,39 @@
-"""What a setting is: a field of a frozen value, declared once with its default, unit, meaning and check.
+"""Settings: dataclass fields, each declared once with its default, unit, meaning and check.
 
-The keyword, the environment variable, the Django setting and the README's table are derived from it. No I/O, no
-threads: what holds the values is passed in.
+The keyword, the environment variable, the Django setting and the table in the documentation are derived from it.
+No I/O: the environment is passed in.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from brockman.exceptions import ConfigurationError
-from brockman.options.secret import hidden
+from brockman.options.secret import as_secret
 
 PREFIX = "FL_"  # of environment variables and Django settings
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
 
-Check = Callable[[Any], Any]  # returns the value to keep, or raises ValueError(what would be right)
+Check = Callable[[Any], Any]  # returns the value to store, or raises ValueError(what would be right)
 AnySettings = TypeVar("AnySettings", bound="Settings")
 
 
 def number(low: float, high: float, *, whole: bool, above: bool = False) -> Check:
-    """Return a check for a number from `low`, or above it, to `high`; texts are read."""
+    """Return a check for a number, or its text, from `low` (included unless `above`) to `high`."""
     bound = "above" if above else "of at least"
     expected = f"a {'whole ' if whole else ''}number {bound} {low:_.0f} and at most {high:_.0f}"
 
     def check(value: Any) -> Any:
         if isinstance(value, str):
-            try:
+            with suppress(ValueError):
                 value = int(value) if whole else float(value)
-            except ValueError:
-                raise ValueError(expected) from None
-        kinds = (int,) if whole else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds):
-            raise ValueError(expected)
-        if not low <= value <= high or (above and value == low):  # nan is in no order
+        is_number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high or (above and value == low):  # nan too
             raise ValueError(expected)
         return value if whole else float(value)
 
@@ -44,7 +41,7 @@ def number(low: float, high: float, *, whole: bool, above: bool = False) -> Chec
 
 
 def flag(value: Any) -> bool:
-    """Check what is on or off."""
+    """Check a value that is on or off."""
     if isinstance(value, bool):
         return value
     text = value.strip().lower() if isinstance(value, str) else ""
@@ -54,7 +51,7 @@ def flag(value: Any) -> bool:
 
 
 def choice(*names: str) -> Check:
-    """Return a check for one of these texts."""
+    """Return a check for one of these strings."""
 
     def check(value: Any) -> str:
         if value not in names:
@@ -65,7 +62,7 @@ def choice(*names: str) -> Check:
 
 
 def function(value: Any) -> Any:
-    """Check a function of the user's."""
+    """Check a callback."""
     if value is not None and not callable(value):
         raise ValueError("a function, or None")
     return value
@@ -75,18 +72,18 @@ def setting(default: Any, check: Check, unit: str, doc: str, *, secret: bool = F
     """Return a field of `Settings`.
 
     Args:
-        default: What holds when it is not given.
-        check: Returns the value to keep, or raises ValueError(what would be right).
-        unit: What it is counted in, or what kind of thing it is.
-        doc: What it means, in a sentence for the README.
-        secret: Whether no message may show the value.
+        default: The value when it is not set.
+        check: Returns the value to store, or raises ValueError(what would be right).
+        unit: Of a number; else the kind of value.
+        doc: Its meaning, in one sentence for the documentation.
+        secret: Whether messages must not show the value.
     """
     return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A table of settings: each field is made by `setting`, and checked when a value is made."""
+    """Base of the tables of settings: each field is made by `setting`, and checked when an instance is made."""
 
     def __post_init__(self) -> None:
         for name in self.names():
@@ -94,17 +91,17 @@ class Settings:
 
     @classmethod
     def check_value(cls, name: str, value: Any) -> Any:
-        """Return what is kept of a value for a setting.
+        """Return the value to store for a setting.
 
         Raises:
-            ConfigurationError: Naming the setting, the value unless it is secret, and what would be right.
+            ConfigurationError: With the setting, its value unless that is secret, and what would be right.
         """
         metadata = cls.__dataclass_fields__[name].metadata
         try:
             return metadata["check"](value)
         except ValueError as error:
             problem = f"it should be {error}"
-        except Exception as error:  # of a value that runs code of its own
+        except Exception as error:  # a value that runs foreign code
             problem = f"reading it raised {type(error).__name__}"
         raise ConfigurationError(f"{name} is {_shown(value, secret=metadata['secret'])}; {problem}")
 
@@ -115,18 +112,18 @@ class Settings:
 
     @classmethod
     def read(cls: type[AnySettings], keywords: Mapping[str, Any], *sources: Mapping[str, Any]) -> AnySettings:
-        """Return the settings that keywords and sources spell; keywords win, then the earlier source.
+        """Return the settings in keywords and sources; keywords win, then the earlier source.
 
         Args:
             keywords: Values by name. None for `api_key` means: look in the sources.
-            *sources: Values by `FL_` and the name in capitals, such as `os.environ`. An empty text, None, and the
-                text of a function count as not set.
+            *sources: Values by `FL_` and the name in capitals, such as `os.environ`. Not set are: None, an empty
+                string, and a string for a setting that takes a function.
 
         Raises:
             ConfigurationError: For an unknown keyword or a wrong value.
         """
-        values = cls._spelled_in(sources)
-        del sources  # what they show of themselves, the whole environment perhaps, is for no traceback's locals
+        values = cls._read_sources(sources)
+        del sources  # keeps the environment out of the locals that a traceback may show
         known = cls.names()
         for name in keywords:
             if name not in known:
@@ -139,12 +136,12 @@ class Settings:
         return cls(**values)
 
     @classmethod
-    def _spelled_in(cls, sources: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
+    def _read_sources(cls, sources: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for spec in fields(cls):
             for source in sources:
                 value = source.get(PREFIX + spec.name.upper())
-                value = hidden(value) if spec.metadata["secret"] else value
+                value = as_secret(value) if spec.metadata["secret"] else value
                 if value not in (None, "") and not (spec.metadata["check"] is function and isinstance(value, str)):
                     values[spec.name] = value
                     break
@@ -155,7 +152,7 @@ def _shown(value: Any, *, secret: bool) -> str:
     if secret:
         return "not usable"
     try:
-        # A password in a URL is no business of a log either.
+        # Without a password in a URL.
         return re.sub("//[^/]*@", "//...@", repr(value)[:200])
-    except Exception:  # of foreign code, or an int of thousands of digits
+    except Exception:  # foreign code, or an int of thousands of digits
         return f"a value of type {type(value).__name__}"

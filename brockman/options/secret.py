@@ -1,4 +1,4 @@
-"""A value that is shown to nobody: not in a repr, a log line, a traceback's locals or a pickle."""
+"""The API key, which no repr, log line, traceback's locals or pickle shows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 
 class Secret:
-    """Hold the API key. Only `reveal` gives it out, and only the transport calls that."""
+    """The API key. Only `reveal` returns it, and only the transport calls that."""
 
     __slots__ = ("_value",)
 
@@ -14,31 +14,32 @@ class Secret:
         """Check and keep a header value.
 
         Raises:
-            ValueError: Saying what is wrong with the value, without quoting it.
+            ValueError: With what would be right, without quoting the value.
         """
-        if not issubclass(type(value), str):  # `isinstance` also believes a lying `__class__`
-            raise ValueError(f"a text, not {type(value).__name__}")
-        if not value:
-            raise ValueError("a key, and not empty")
-        if value != value.strip():
-            raise ValueError("without white space or line breaks around it")
-        if not value.isprintable():
-            raise ValueError("without line breaks or control characters in it")
-        try:
-            value.encode("latin-1")
-        except UnicodeEncodeError as error:
-            problem = f"made of latin-1 characters only, and position {error.start} is none"
+        problem = None
+        if not issubclass(type(value), str):  # `isinstance` would also believe an overridden `__class__`
+            problem = f"a str, not {type(value).__name__}"
+        elif not value:
+            problem = "a str that is not empty"
+        elif value != value.strip():
+            problem = "without white space or line breaks around it"
+        elif not value.isprintable():
+            problem = "without line breaks or control characters"
         else:
-            self._value = value
-            return
-        raise ValueError(problem)  # outside the handler: the codec's error quotes the whole key
+            try:
+                value.encode("latin-1")
+            except UnicodeEncodeError as error:
+                problem = f"made of Latin-1 characters, unlike the one at index {error.start}"
+        if problem is not None:
+            raise ValueError(problem)  # outside the handler: the codec's error quotes the whole key
+        self._value = value
 
     def reveal(self) -> str:
-        """Return the value itself."""
+        """Return the key."""
         return self._value
 
     def hide_in(self, text: str) -> str:
-        """Return the text with every occurrence of the value replaced."""
+        """Return the text with every occurrence of the key replaced."""
         return text.replace(self._value, "<api key>")
 
     def __repr__(self) -> str:
@@ -62,8 +63,8 @@ class Secret:
         raise TypeError("the API key is never pickled; make the client in the process that uses it")
 
 
-def hidden(value: Any) -> Any:
-    """Return a key as a `Secret`, so that no frame of a traceback shows it; what cannot be one stays as it is."""
+def as_secret(value: Any) -> Any:
+    """Return a key as a `Secret`, so that no traceback's locals show it; return an invalid key unchanged."""
     try:
         return Secret(value)
     except ValueError:

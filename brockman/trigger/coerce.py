@@ -1,7 +1,7 @@
 """Convert arguments to what a trigger may hold, or raise InvalidTrigger with path, value and what would be right.
 
-The slow path: `encode` skips it for plain values. It never calls `str()` on an unknown object, which would run foreign
-code and send whatever its repr shows. No I/O, no clock.
+The slow path: `encode` skips it for plain values. It never calls `str()` on an unknown object, which would run
+foreign code and send whatever its repr shows. No I/O, no clock.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ def encode_trigger(
                 del wire["captured_attributes"]
             if not variables:
                 del wire["variables"]
-            # `dumps` returns an object that keeps its 4 KB of working memory; the slice without the newline is a copy
-            # of the right size (tests/benchmarks/record.py prints both).
+            # `dumps` returns an object that keeps its 4 KB of working memory; the slice without the newline is a
+            # copy of the right size (tests/benchmarks/record.py prints both).
             body = orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]
         except (TypeError, ValueError, RuntimeError):
             body = None  # a key that is not a str, a lone surrogate, a dict that changes, a clock frozen by a test
