@@ -1,4 +1,4 @@
-"""How a request body reaches the server: one method, `send`."""
+"""The interface of a transport, which sends a request body and returns the server's answer."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server said.
+    """An HTTP response.
 
     Attributes:
         status: The HTTP status.
-        body: The body as it came, 64 KiB of it at most.
-        content_type: The header, or an empty text.
+        body: At most 64 KiB of the body, not decoded.
+        content_type: The header, or "".
         retry_after: The header, or None.
-        date: The header, or None: the server's clock.
-        location: The header, or None: where a redirect points.
+        date: The header, or None.
+        location: The header, or None.
     """
 
     status: int
@@ -28,23 +28,23 @@ class Answer:
 
     @property
     def words(self) -> str:
-        """The body as text for a person, at most 300 characters."""
+        """The first 300 characters of the body, for a log or an exception."""
         return " ".join(self.body[:1200].decode("utf-8", "replace").split())[:300]
 
 
 class Transport(Protocol):
-    """What the client needs of a transport. A class with these two methods is one."""
+    """A class with these two methods can be a client's transport."""
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Make one attempt to hand a request body over, and return the answer. Blocks.
+        """Make one attempt to send a request body, and return the answer. Blocks.
 
         Args:
-            body: JSON: an object, or an array of objects.
-            timeout: Seconds that the attempt may take at the most; None leaves it to the transport.
+            body: A JSON object, or an array of objects.
+            timeout: The limit for the attempt in seconds; None leaves it to the transport.
 
         Raises:
-            ConnectionFailed: When no answer came back. Nothing else.
+            ConnectionFailed: When no answer came back. The only exception.
         """
 
     def close(self) -> None:
-        """Let go of connections. `send` afterwards may open them again."""
+        """Close the connections. `send` afterwards may open new ones."""

@@ -13,11 +13,11 @@ class ConsoleTransport:
     """Prints each trigger as one line of JSON and accepts it."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        """Make a transport that prints to a stream; None means standard output as it is at each print."""
+        """Make a transport that prints to a stream; None means `sys.stdout` at the time of each print."""
         self._stream = stream
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Print the triggers. Blocks as long as the stream does."""
+        """Print the triggers. Blocks while the stream does."""
         content = json.loads(body)
         stream = self._stream or sys.stdout
         for trigger in content if isinstance(content, list) else [content]:
@@ -26,4 +26,4 @@ class ConsoleTransport:
         return Answer(201)
 
     def close(self) -> None:
-        """Do nothing: the stream is not ours to close."""
+        """Do nothing: the stream stays open."""

@@ -1,8 +1,8 @@
 """HTTP by `requests`: the only module that imports it.
 
-The adapter is called directly, below `Session.request`: that leaves out what must not happen here (following
-redirects, reading the whole body of one, cookies, netrc) and what need not happen for every request (a search
-through the environment for proxies and certificates).
+The adapter is called directly, below `Session.request`. That skips what must not happen (following redirects,
+reading the whole body of one, cookies, netrc) and what is needed only once (reading proxies and certificates from
+the environment).
 """
 
 from __future__ import annotations
@@ -28,59 +28,26 @@ from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
 from brockman.transport import Answer
-from brockman.transport.deadline import POOLS, begin_attempt, socks_pools
-
-_HARMLESS = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # beginnings, of requests
-
-
-def causes_of(error: BaseException) -> list[BaseException]:
-    """Return the error and what lies behind it, outermost first: requests and urllib3 keep it in four places."""
-    found: list[BaseException] = []
-    queue: list[Any] = [error]
-    while queue:
-        candidate = queue.pop(0)
-        if isinstance(candidate, BaseException) and candidate not in found:
-            found.append(candidate)
-            queue += [
-                candidate.__cause__,
-                candidate.__context__,
-                getattr(candidate, "reason", None),
-                *candidate.args,
-            ]
-    return found
-
-
-def words_of(cause: BaseException) -> str | None:
-    """Return what one cause says, if that is known to hold nothing secret, as a proxy's URL holds its password."""
-    if isinstance(cause, http.client.RemoteDisconnected):
-        return "the connection was closed before an answer"
-    if type(cause).__name__ == "CertificateError" or str(cause).startswith(_HARMLESS):
-        return str(cause)
-    refused = re.match(r"Tunnel connection failed: (\d+)", str(cause))  # the proxy's own words follow
-    if refused:
-        advice = "; check the proxy's user and password" if refused[1] == "407" else ""
-        return f"the proxy answered {refused[1]}{advice}"
-    return getattr(cause, "strerror", None)
-
+from brockman.transport.deadline import POOLS, begin_attempt, with_deadline
 
 MAX_ANSWER_BYTES = 64 * 1024
-# What requests, urllib3 and http.client raise when no answer comes. Nothing wider: an exception from elsewhere, a
-# task's time limit say, is not for us to take.
+# What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
+# task's time limit, must reach the caller.
 _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-# By TLS, the end of a connection may be told only so.
-_HUNG_UP = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-_VERDICTS = 207
-# Held, or CPython 3.13.0 crashes in the last finalizers: `requests` holds only `datetime`, not what is under it.
+_DISCONNECTED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the latter two over TLS
+_SAFE_PREFIXES = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # of texts of requests
+_MULTI_STATUS = 207
+_POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes connections with a warning
+_MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
+# Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
 _DATETIME = sys.modules.get("_datetime")
-_CONNECTIONS = 100  # kept for threads that send at once; of more, urllib3 closes each with a warning
-_MIN_GZIP_BYTES = 1024  # below this a header costs more than the compression brings
 
 
 class _DeadlineAdapter(HTTPAdapter):
-    """Opens connections whose every operation ends with the attempt. Retries nothing: `delivery` does.
+    """An adapter whose connections keep the deadline of the attempt. Never retries: `delivery` does.
 
-    One for each client, with one URL and the same settings for all requests: what `requests` would do again for
-    each of them is done once, or left out.
+    Each client has its own, for one URL with the same settings: what `requests` repeats for each request is done
+    once, or not at all.
     """
 
     _pool: Any
@@ -93,11 +60,12 @@ class _DeadlineAdapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
         if proxy in self.proxy_manager:
             return self.proxy_manager[proxy]
-        # TCP_NODELAY. urllib3 leaves it out for a proxy: a body then waits until the headers are acknowledged.
+        # With TCP_NODELAY, which urllib3 omits for a proxy: a body would wait until the headers are acknowledged.
         options = HTTPConnection.default_socket_options
         manager = super().proxy_manager_for(proxy, socket_options=options, **kwargs)
         is_socks = proxy.lower().startswith("socks")
-        manager.pool_classes_by_scheme = socks_pools(manager.pool_classes_by_scheme) if is_socks else POOLS
+        pools = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = with_deadline(pools, socks=True) if is_socks else POOLS
         return manager
 
     def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,10 +76,10 @@ class _DeadlineAdapter(HTTPAdapter):
 
     def close(self) -> None:
         super().close()
-        self._pool = None  # last: until the manager is empty, another thread would be given the same one
+        self._pool = None  # last: before the manager is empty, another thread would get the closed pool again
 
     def build_response(self, request: requests.PreparedRequest, raw: Any) -> requests.Response:
-        """Return what is read here of a response: no cookies, no encoding, no copy of its headers."""
+        """Return a response with only what is read from it: no cookies, no encoding, no copy of the headers."""
         response = requests.Response()
         response.raw, response.status_code, response.headers = raw, raw.status, raw.headers
         return response
@@ -130,61 +98,61 @@ class HttpTransport:
         compress: bool = False,
         session: requests.Session | None = None,
     ) -> None:
-        """Make a transport; opens no connection. Proxies and CA bundle are read from the environment here, once.
+        """Make a transport without connections. Reads proxies and CA bundle from the environment.
 
         Args:
-            endpoint: The API's URL, ending in a slash.
+            endpoint: The API's URL, with a slash at the end.
             api_key: Sent as `X-FL-API-KEY`.
             connect_timeout: Seconds that opening one connection may take.
-            read_timeout: Seconds; together with `connect_timeout` what one whole attempt may take.
-            compress: Whether to send request bodies compressed with gzip.
-            session: Gives its own adapters, headers, proxies and certificates instead; the one deadline for
-                an attempt then holds only between socket operations.
+            read_timeout: Seconds; with `connect_timeout` added, the limit for one attempt.
+            compress: Whether to compress request bodies with gzip.
+            session: Used with its own adapters, headers, proxies and certificates; the deadline of an attempt is
+                then checked only between socket operations.
         """
         self._origin = Origin()
         self._url = endpoint + "trigger/"
         self._api_key = api_key
         self._timeouts = (connect_timeout, read_timeout)
         self._compress = compress
-        self._bounded = session is None  # only our own connections tell `attempt` what happens on them
+        self._has_own_connections = session is None  # others do not update the attempt
         self._session = session or _new_session(self._url)
         headers = {
-            **{name: _text(value) for name, value in self._session.headers.items() if value is not None},
+            **{name: _decoded(value) for name, value in self._session.headers.items() if value is not None},
             "User-Agent": f"brockman/{brockman.__version__}",
             "Accept": "application/json",
-            "Accept-Encoding": "identity",  # an answer is read to 64 KiB, and compressed ones can hide more
+            "Accept-Encoding": "identity",  # 64 KiB of an answer are read; compressed, they could expand to more
             "Content-Type": "application/json",
         }
-        # Prepared once, which reads the URL and looks at every header; and here, as the first one of a process
-        # imports, for which a forked child or a late exit hook is no place.
-        self._blank = requests.Request("POST", self._url, headers=headers).prepare()
-        self._blank.headers["X-FL-API-KEY"] = api_key.reveal()  # here: `prepare` may raise
+        # Prepared once, because it parses the URL and checks every header; and now, because the first `prepare` of
+        # a process imports modules, which may fail in a forked child or late at exit.
+        self._template = requests.Request("POST", self._url, headers=headers).prepare()
+        self._template.headers["X-FL-API-KEY"] = api_key.reveal()  # after `prepare`, which may raise
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and the resolver's own time.
+        """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and for the resolver.
 
         Args:
             body: JSON.
-            timeout: Seconds that the attempt may take if that is less; None for no less.
+            timeout: A lower limit in seconds, or None.
 
         Raises:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
         """
-        whole = sum(self._timeouts)
-        attempt = begin_attempt(whole if timeout is None else min(whole, timeout), self._timeouts[1])
+        limit = sum(self._timeouts)
+        attempt = begin_attempt(limit if timeout is None else min(limit, timeout), self._timeouts[1])
         try:
             return self._exchange(self._request(body))
         except _FAILURES as error:
             failure = self._api_key.hide_in(_describe(error))
-            hung_up = any(isinstance(cause, _HUNG_UP) for cause in causes_of(error))
-            stale = self._bounded and attempt.reused and not attempt.heard and hung_up
-        # Raised outside the handler: requests' exceptions carry the request, and with it the key.
+            disconnected = any(isinstance(cause, _DISCONNECTED) for cause in _causes(error))
+            stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected
+        # Raised outside the handler: requests' exceptions hold the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale)
 
     def _request(self, body: bytes) -> requests.PreparedRequest:
-        request = self._blank.copy()
+        request = self._template.copy()
         if self._compress and len(body) >= _MIN_GZIP_BYTES:
-            body = gzip.compress(body, 1, mtime=0)  # no time in it: a retry sends the same bytes
+            body = gzip.compress(body, 1, mtime=0)  # without a time, so that a retry sends the same bytes
             request.headers["Content-Encoding"] = "gzip"
         request.body = body
         request.headers["Content-Length"] = str(len(body))
@@ -201,17 +169,16 @@ class HttpTransport:
             proxies=session.proxies,
         )
         try:
-            body = _read_start(response.raw, must_end=response.status_code == _VERDICTS)
+            body = _read_body(response.raw, must_end=response.status_code == _MULTI_STATUS)
         finally:
-            response.close()  # gives the connection back if the body was read to its end
+            response.close()  # returns the connection to the pool if the body was read to its end
         if response.status_code < 200:
-            session.close()  # the real answer is still to come, and must not be taken for that to the next request
+            session.close()  # the final answer is still to come: it must not be read as that to the next request
         headers = response.headers
-        key = self._api_key.reveal()
         location = headers.get("Location")
         return Answer(
             status=response.status_code,
-            body=body[:MAX_ANSWER_BYTES].replace(key.encode("latin-1"), b"<api key>"),
+            body=body[:MAX_ANSWER_BYTES].replace(self._api_key.reveal().encode("latin-1"), b"<api key>"),
             content_type=headers.get("Content-Type", ""),
             retry_after=headers.get("Retry-After"),
             date=headers.get("Date"),
@@ -221,23 +188,23 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""
         for pool in self._pools():
-            pool.close()  # urllib3 leaves that to a finalizer, which at the end of a process does not run any more
+            pool.close()  # urllib3 leaves that to a finalizer, which does not run late at exit
         self._session.close()
 
     def after_fork(self) -> None:
-        """Have new connections from now on: this is a forked child. Takes no lock that was there before.
+        """Replace the connections in a forked child. Takes no inherited lock.
 
-        The threads that hold those are gone. urllib3 would take one more at the end of the process, to close what
-        is in a pool: that is made anew in place.
+        The threads that hold those are gone. At exit urllib3 would take the lock of each pool to close what is in
+        it, so that is replaced in place.
         """
-        if not self._origin.is_inherited:  # two threads noticed; from here to the next line, no call
+        if not self._origin.is_inherited:  # two threads noticed; no call between here and the next line
             return
         self._origin = Origin()
         for pool in self._pools():
             if pool.pool is None:  # closed
                 continue
             for connection in filter(None, list(pool.pool.queue)):
-                connection.close()  # this end of it: the server is told nothing
+                connection.close()  # only this copy: the parent's connection stays open
             pool.pool.__init__(pool.pool.maxsize)
         for adapter in self._adapters():
             adapter.__setstate__(adapter.__getstate__())  # type: ignore[attr-defined]
@@ -246,39 +213,40 @@ class HttpTransport:
         return [adapter for adapter in set(self._session.adapters.values()) if isinstance(adapter, HTTPAdapter)]
 
     def _pools(self) -> list[Any]:
-        """Return the pools of connections. Takes no lock."""
+        """Return urllib3's connection pools. Takes no lock."""
         managers = [(adapter.poolmanager, *adapter.proxy_manager.values()) for adapter in self._adapters()]
         return [pool for manager in sum(managers, ()) for pool in list(manager.pools._container.values())]
 
 
-def _text(value: str | bytes) -> str:
+def _decoded(value: str | bytes) -> str:
     return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _new_session(url: str) -> requests.Session:
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _DeadlineAdapter(pool_maxsize=_CONNECTIONS))
+        session.mount(scheme, _DeadlineAdapter(pool_maxsize=_POOL_SIZE))
     session.headers.clear()
-    # No proxy reaches this machine's own loopback; a collector there is meant to be spoken to directly.
+    # A proxy cannot reach this machine's loopback, where a collector may run.
     session.proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.trust_env = False
     return session
 
 
-def _read_start(raw: Any, *, must_end: bool) -> bytes:
-    """Return the first bytes of an answer's body, to its end or to what is read at the most.
+def _read_body(raw: Any, *, must_end: bool) -> bytes:
+    """Return the body of an answer, or a little more than `MAX_ANSWER_BYTES` of it.
 
-    One read returns what is there; only the next one tells an end from a connection that broke. The status has
-    said what became of the triggers, so a body that breaks only cuts the words short, unless it holds verdicts.
+    A read returns what has arrived; only the next one tells the end from a broken connection. A body that breaks
+    off is returned as far as it came, since the status says what became of the triggers. With `must_end`, for a
+    207 with its verdicts, it raises.
     """
     body = b""
     try:
         while len(body) <= MAX_ANSWER_BYTES:
             chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
             if not chunk:
-                if getattr(raw, "length_remaining", None):  # urllib3 raises by itself only since 2.0
+                if getattr(raw, "length_remaining", None):  # before 2.0 urllib3 does not raise it itself
                     raise http.client.IncompleteRead(body)
                 break
             body += chunk
@@ -289,15 +257,37 @@ def _read_start(raw: Any, *, must_end: bool) -> bytes:
 
 
 def _describe(error: Exception) -> str:
-    """Return the cause of a failure in a few words."""
+    """Return a short text for the reason why no answer came."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time"
-    causes = causes_of(error)
-    if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):  # `error` among them
+    causes = _causes(error)
+    if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
         return "no answer in time"
     kind = "TLS" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
-    for cause in reversed(causes):
-        words = words_of(cause)
-        if words:
-            return f"{kind}: {words}"
-    return kind
+    text = next(filter(None, map(_safe_text, reversed(causes))), None)
+    return f"{kind}: {text}" if text else kind
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return the error and its causes, outermost first: requests and urllib3 keep them in four places."""
+    causes: list[BaseException] = []
+    queue: list[Any] = [error]
+    while queue:
+        cause = queue.pop(0)
+        if isinstance(cause, BaseException) and cause not in causes:
+            causes.append(cause)
+            queue += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+    return causes
+
+
+def _safe_text(cause: BaseException) -> str | None:
+    """Return the text of an error if it cannot hold a secret, such as the password in a proxy's URL."""
+    if isinstance(cause, http.client.RemoteDisconnected):
+        return "the connection was closed before an answer"
+    if type(cause).__name__ == "CertificateError" or str(cause).startswith(_SAFE_PREFIXES):
+        return str(cause)
+    refused = re.match(r"Tunnel connection failed: (\d+)", str(cause))  # followed by the proxy's own text
+    if refused:
+        advice = "; check the proxy's user and password" if refused[1] == "407" else ""
+        return f"the proxy answered {refused[1]}{advice}"
+    return getattr(cause, "strerror", None)

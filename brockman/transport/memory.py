@@ -1,4 +1,4 @@
-"""A transport that keeps what it is given, for tests."""
+"""A transport that stores request bodies, for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Reply = Answer | ConnectionFailed
 
 
 class MemoryTransport:
-    """Answers from a script, and 201 when the script has ended.
+    """Stores every request body, and answers with the given replies, then with 201.
 
     Attributes:
         bodies: Every request body that was sent, in order, accepted or not.
@@ -23,23 +23,23 @@ class MemoryTransport:
         """Make a transport.
 
         Args:
-            replies: Answers in order, a `ConnectionFailed` among them being raised; or a function from the
-                request body to one of these.
+            replies: Answers in order, or a function that returns the answer to a request body. A
+                `ConnectionFailed` is raised.
         """
         self.bodies: list[bytes] = []
         self._function = replies if callable(replies) else None
-        self._script: Iterator[Reply] = iter(()) if callable(replies) else iter(replies)
+        self._replies: Iterator[Reply] = iter(()) if callable(replies) else iter(replies)
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Keep the body and answer. Does not block."""
+        """Store the body and answer. Does not block."""
         self.bodies.append(body)
-        reply = self._function(body) if self._function else next(self._script, Answer(201))
+        reply = self._function(body) if self._function else next(self._replies, Answer(201))
         if isinstance(reply, ConnectionFailed):
             raise reply
         return reply
 
     def close(self) -> None:
-        """Do nothing: what was sent stays readable."""
+        """Do nothing: `bodies` stays readable."""
 
     @property
     def triggers(self) -> list[dict[str, Any]]:
