@@ -37,7 +37,7 @@ codecs.lookup("idna")  # the resolver's; imported now, not in a forked child or 
 
 
 class InheritedAttempt(BaseException):
-    """Raised in a forked child, in a copy of a greenlet that was sending: the parent sends that."""
+    """Raised in a forked child by a copy of a greenlet that was sending: the parent still sends."""
 
 
 class Attempt:
@@ -292,9 +292,8 @@ def with_deadline(pools: dict[str, Any], *, socks: bool = False) -> dict[str, An
     bounded = {}
     for scheme, pool in pools.items():
         connection = type(f"_{pool.ConnectionCls.__name__}", (mixin, pool.ConnectionCls), {})
-        bounded[scheme] = type(
-            f"_{pool.__name__}", (pool,), {"ConnectionCls": connection, "QueueCls": _ConnectionStack}
-        )
+        attributes = {"ConnectionCls": connection, "QueueCls": _ConnectionStack}
+        bounded[scheme] = type(f"_{pool.__name__}", (pool,), attributes)
     return bounded
 
 
