@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -120,6 +121,16 @@ def folder_of(module: str) -> str:
 def test_the_diagram_has_every_name_of_the_package():
     """`ls brockman` and the diagram tell the same story."""
     assert {folder_of(module) for module in MODULES} - {""} == set(FLOORS)
+
+
+def test_contributing_shows_the_diagram_and_files_that_exist() -> None:
+    """CONTRIBUTING.rst is right about the tree."""
+    root = PACKAGE.parent
+    text = (root / "CONTRIBUTING.rst").read_text(encoding="utf-8")
+    assert DIAGRAM in text
+    files = re.findall(r"``([\w/]+(?:\.py|/))``", text)
+    assert len(files) > 20
+    assert [file for file in files if not (root / file).exists() and not any(PACKAGE.rglob(file))] == []
 
 
 def test_imports_run_one_way():
