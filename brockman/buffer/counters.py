@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from brockman.buffer.base import Buffer
 from brockman.process.clock import monotonic, wall
-from brockman.process.threads import make_guard
+from brockman.process.threads import make_lock_without_gil
 from brockman.stats import Stats
 
 OnDrop = Callable[[str, "bytes | None"], object]
@@ -84,7 +84,7 @@ class Counters:
         self.last_error: str | None = None
         self.dropped = dict.fromkeys(REASONS, 0)
         self.details: dict[str, str] = {}  # by reason: what was wrong with the last such trigger
-        self.guard = make_guard()
+        self.guard = make_lock_without_gil()
         self._callbacks = callbacks
 
     def drop(self, reason: str, body: bytes | None = None) -> None:

@@ -31,7 +31,7 @@ from brockman.process import registry
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import Log
-from brockman.process.uwsgi import why_no_threads
+from brockman.process.uwsgi import no_threads_reason
 
 if TYPE_CHECKING:
     from brockman.celery.task import RecordTask
@@ -90,7 +90,7 @@ def bounded_connect(connection: Any, timeout: float) -> Iterator[None]:
 
 def _start_thread(target: Callable[[], None]) -> None:
     """Run a function in a thread, or here where no thread can be had."""
-    if why_no_threads() is None:
+    if no_threads_reason() is None:
         with suppress(RuntimeError):  # too many threads, or the interpreter is shutting down
             threading.Thread(target=target, name="brockman-broker", daemon=True).start()
             return

@@ -27,8 +27,8 @@ from brockman.process.fork import Origin, make_fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
 from brockman.process.sync import SupportsSet
-from brockman.process.threads import one_by_one
-from brockman.process.uwsgi import UWSGI, Spawn
+from brockman.process.threads import serialize_calls
+from brockman.process.uwsgi import UWSGI, Spawn, thread_starter
 from brockman.stats import FlushResult, Stats, result_between
 from brockman.transport import Transport
 from brockman.transport.memory import MemoryTransport
@@ -135,11 +135,11 @@ class Pipeline:
         self.fork_flag = make_fork_flag()
         self.exiting = False  # whether no exit hook follows, so that nothing may wait
         self.leases: set[Lease] = set()
-        self.next_id = one_by_one(make_ids(os.urandom).__next__)
+        self.next_id = serialize_calls(make_ids(os.urandom).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
         self.counters = counters or Counters(self.callbacks)
         self._origin = Origin()
-        self._spawn = spawn or UWSGI.choose_spawn()
+        self._spawn = spawn or thread_starter()
         self._role = Role()
         may_wait = self._role.may_block
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)

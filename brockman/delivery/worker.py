@@ -28,7 +28,7 @@ from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.process.log import LINE_EVERY
 from brockman.process.sync import Condition, SupportsSet, Waiters, Wakeup
-from brockman.process.uwsgi import in_event_loop
+from brockman.process.threads import in_event_loop
 
 _START_GRACE = 1.0  # seconds that a thread has to begin before another one is started
 _PAUSE_AFTER_ERROR = 1.0  # seconds until the worker continues after an unexpected error

@@ -12,7 +12,7 @@ from brockman.django import checks, shared_stats
 from brockman.django.settings import DjangoSettings, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError
-from brockman.process import registry
+from brockman.process import exit
 
 
 class FocusLabConfig(AppConfig):
@@ -32,5 +32,5 @@ class FocusLabConfig(AppConfig):
         if in_test_run():  # clients that are none of Django's obey too
             with suppress(ConfigurationError):
                 send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)
-        if shared_stats.publish not in registry.after_exit_hooks:
-            registry.after_exit_hooks.append(shared_stats.publish)
+        if shared_stats.publish not in exit.after_exit_hooks:
+            exit.after_exit_hooks.append(shared_stats.publish)

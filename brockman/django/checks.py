@@ -21,7 +21,7 @@ from brockman.options import Options
 from brockman.options.celery import CelerySettings
 from brockman.options.fields import PREFIX, Settings
 from brockman.options.table import is_loopback
-from brockman.process.uwsgi import why_no_threads
+from brockman.process.uwsgi import no_threads_reason
 
 Check = Callable[..., list[CheckMessage]]
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
@@ -112,7 +112,7 @@ def check_names(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 def check_threads(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W003: uWSGI without threads."""
-    problem = why_no_threads()
+    problem = no_threads_reason()
     if problem is None:
         return []
     return [Caution(f"{problem}.", hint="Start uWSGI with --enable-threads.", id="brockman.W003")]

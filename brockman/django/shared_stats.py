@@ -29,7 +29,7 @@ from brockman.exceptions import ConfigurationError
 from brockman.process.clock import monotonic, wall
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
-from brockman.process.uwsgi import why_no_threads
+from brockman.process.uwsgi import no_threads_reason
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds
@@ -73,7 +73,7 @@ class _Place:
 
     def look_again(self) -> None:
         """Leave the counts once more in a while, in a thread, unless that is under way."""
-        if not self.will_look and why_no_threads() is None:
+        if not self.will_look and no_threads_reason() is None:
             timer = threading.Timer(_EVERY, self._look)
             timer.daemon = True
             with suppress(RuntimeError):  # no thread can be had

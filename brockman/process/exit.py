@@ -1,4 +1,4 @@
-"""The end of a process: one deadline for all of its pipelines, whichever hook comes first."""
+"""The end of a process: one deadline for all pipelines, whichever exit hook runs first."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from brockman.process import registry
 from brockman.process.clock import monotonic
 from brockman.process.uwsgi import UWSGI
 
+after_exit_hooks: list[Callable[[], object]] = []  # called when a process has delivered all that it will
+
 
 def close_all() -> None:
-    """Close every pipeline that was used, all at the same time, within the longest of their timeouts.
+    """Close every used pipeline, all at the same time, within the longest `shutdown_timeout`.
 
-    What is recorded afterwards goes to new pipelines.
+    Triggers recorded afterwards go to new pipelines.
     """
     process = registry.existing()
     if process is None:
         return
-    outer = process.exit_started  # a SIGTERM in the middle of closing gets no more time
+    outer = process.exit_started  # set if a SIGTERM interrupts closing: it gets no more time
     started = monotonic() - process.exit_seconds_used if outer is None else outer
     process.exit_started = started
     pipelines = registry.active_pipelines()
@@ -31,7 +33,7 @@ def close_all() -> None:
         for pipeline in pipelines:
             pipeline.close(started + pipeline.shutdown_timeout - monotonic())
             process.closed_at_exit[pipeline.key] = pipeline
-    except BaseException:  # Ctrl-C: no more waiting, but every trigger is counted
+    except BaseException:  # such as Ctrl-C: stop waiting, but count every trigger
         for pipeline in pipelines:
             pipeline.close(0.0)
         raise
@@ -41,7 +43,7 @@ def close_all() -> None:
 
 
 def close_last() -> None:
-    """Do as `close_all` where no exit hook follows: triggers recorded afterwards are delivered inline."""
+    """Call `close_all` where no exit hook follows: triggers recorded afterwards are delivered inline."""
     process = registry.existing()
     if process is not None:
         process.exiting = True
@@ -52,14 +54,14 @@ def close_last() -> None:
 
 
 def run_after_exit_hooks() -> None:
-    """Call every hook; one that raises does not keep the others from running."""
-    for hook in registry.after_exit_hooks:
+    """Call every hook, whether or not another one raises."""
+    for hook in after_exit_hooks:
         with suppress(Exception):
             hook()
 
 
 def flush_all() -> None:
-    """Flush every pipeline, within the longest of their timeouts; close none."""
+    """Flush every pipeline within the longest `shutdown_timeout`."""
     started = monotonic()
     pipelines = registry.active_pipelines()
     for pipeline in pipelines:
@@ -75,9 +77,9 @@ def after_request(now: bool) -> None:
 
 
 def claim_final_line() -> bool:
-    """Return whether a pipeline that closes may log what it lost.
+    """Return whether a pipeline that closes may log its losses.
 
-    After the exit hook only the first may: each trigger recorded that late has a pipeline of its own.
+    After the last exit hook only the first may: each trigger recorded then gets a pipeline of its own.
     """
     process = registry.current()
     if not process.exiting or process.exit_started is not None:
@@ -87,9 +89,9 @@ def claim_final_line() -> bool:
 
 
 def wait_within_exit_budget(limit: float, wait: Callable[[float], object]) -> None:
-    """Call `wait` with half of what earlier waits at exit have left of `limit` seconds.
+    """Call `wait` with half of the seconds that earlier waits at exit have left of `limit`.
 
-    Half, so that a later trigger for another endpoint has its chance when this one does not answer.
+    The other half is for later triggers to other endpoints, in case this one does not answer.
     """
     process = registry.current()
     started = monotonic()
@@ -100,24 +102,24 @@ def wait_within_exit_budget(limit: float, wait: Callable[[float], object]) -> No
 
 
 def register_exit_hooks() -> None:
-    """Have pipelines closed when this process ends: by atexit, multiprocessing, Celery or uWSGI.
+    """Register with atexit, multiprocessing, Celery and uWSGI to close the pipelines of this process.
 
     A forked child registers again. `atexit` runs the last registered hook first: `close_all` runs before the hooks
-    of modules imported before the first client; `close_last`, registered when this module is imported, after them.
+    registered earlier than the first client, and `close_last`, registered on import, after those registered later.
     """
-    UWSGI.prepare(after_request, registry.after_uwsgi_fork, close_last)
+    UWSGI.install_hooks(after_request, registry.after_uwsgi_fork, close_last)
     atexit.unregister(close_all)  # inherited
     atexit.register(close_all)
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
     if util is not None and process is not None:
-        # Children of multiprocessing end by os._exit, and clear the finalizers registered before they run: by then
-        # a spawned one has imported the user's module and made the client.
+        # Children of multiprocessing end with os._exit. They clear the finalizers registered before their target
+        # runs, among them those of a client that a spawned child made when it imported the user's module.
         util.register_after_fork(close_last, _register_finalizer)
         if process.parent_process() is not None:
             _register_finalizer(close_last)
     signals = sys.modules.get("celery.signals")
     if signals is not None and hasattr(signals, "worker_process_shutdown"):
-        # Children of Celery's pool end by os._exit too, and are no children of multiprocessing.
+        # Children of Celery's pool end with os._exit too, and do not run multiprocessing's finalizers.
 
         def on_worker_process_shutdown(**_: Any) -> None:
             close_last()

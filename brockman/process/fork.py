@@ -1,6 +1,6 @@
-"""How a forked child is recognised: the only place that remembers a process.
+"""Recognises a forked child: the only place that remembers a process id.
 
-A child may be forked without Python's hooks (uWSGI does so), so objects also ask when they are used.
+Python's fork hooks do not run in every child (uWSGI skips them), so objects also check when they are used.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ class Origin:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this is a copy in a forked child."""
+        """True for a copy in a forked child."""
         return self._pid != os.getpid()
 
 
 class _PidFlag:
-    """A fork flag where the kernel cannot wipe a page."""
+    """A fork flag for systems without MADV_WIPEONFORK."""
 
     def __init__(self) -> None:
-        self._origin: Origin | None = Origin()
+        self._pid = os.getpid()
 
     def __getitem__(self, index: int) -> int:
-        return int(self._origin is not None and not self._origin.is_inherited)
+        return int(self._pid == os.getpid())
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._origin = Origin() if value else None
+        self._pid = os.getpid() if value else 0
 
 
 def make_fork_flag() -> Any:
-    """Return a flag whose item 0 is 1 until it is set to 0, and 0 in every forked child: the kernel clears it.
+    """Return a flag whose item 0 is 1 until it is set to 0; the kernel clears it in every forked child.
 
     Reading it costs less than `os.getpid`; `python -m tests.benchmarks.record` prints both.
     """
@@ -59,16 +59,16 @@ def make_fork_flag() -> Any:
 
 
 class PerProcess(Generic[Value]):
-    """One value for each process, made when first asked for: a lock in it was never held by a parent's thread."""
+    """One value for each process, made on demand: no thread of a parent process ever held a lock in it."""
 
     def __init__(self, make: Callable[[], Value]) -> None:
         """Make nothing yet.
 
         Args:
-            make: Makes a value that starts nothing; of two values made at once by two threads, one is thrown away.
+            make: Returns a value and starts nothing. If two threads call it at once, one value is discarded.
         """
         self._make = make
-        self._values: dict[int, Value] = {}  # by process id; each change and each look is one call into C
+        self._values: dict[int, Value] = {}  # by process id; each access is one call into C
 
     def get(self) -> Value:
         """Return the value of this process. Does not block."""
@@ -80,18 +80,18 @@ class PerProcess(Generic[Value]):
         return value
 
     def peek(self) -> Value | None:
-        """Return the value of this process, or None when it has none yet."""
+        """Return the value of this process, or None when there is none yet."""
         return self._values.get(os.getpid())
 
     def pop_inherited(self) -> list[Value]:
-        """Remove and return the values of other processes: in a forked child, those of its parents."""
+        """Remove and return the values of other processes, which a forked child inherits."""
         here = os.getpid()
         popped = [self._values.pop(pid, None) for pid in list(self._values) if pid != here]
         return [value for value in popped if value is not None]
 
 
 def run_after_fork_hooks() -> None:
-    """Call every hook; one that raises does not keep the others from running."""
+    """Call every hook, whether or not another one raises."""
     for hook in after_fork_hooks:
         with suppress(Exception):
             hook()

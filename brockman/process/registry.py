@@ -1,9 +1,9 @@
-"""Which pipelines a process has, and which clients use them.
+"""The pipelines of this process, and the clients that use them.
 
-A pipeline works in one process. A forked child has none: it makes its own with its first trigger, and what the
-parent recorded stays the parent's. Python's fork hook detaches the child at once; where it does not run (uWSGI), a
-client sees at its next call that the fork flag of its pipeline is cleared. A lock that was held at the fork stays
-held for ever in the child, so a child takes no lock that it inherited.
+A pipeline belongs to one process. A forked child makes its own with its first trigger, and the parent delivers
+what it recorded. Python's fork hook detaches the child at once; where the hook does not run (uWSGI), a client sees
+at its next call that the fork flag of its pipeline is cleared. A lock that was held at the fork stays held forever
+in the child, so a child takes no inherited lock.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """A client's use of a pipeline. Outlives the client, so that a finalizer can release it."""
+    """A client's use of a pipeline. A finalizer releases it after the client is gone."""
 
     __slots__ = ("pipeline",)
 
@@ -30,44 +30,41 @@ class Lease:
 
 
 class Process:
-    """The pipelines of one process, and how far its exit has come.
+    """The pipelines of one process, and the state of its exit.
 
     Invariant: a pipeline is in `pipelines` if and only if its fork flag is set; clients use no other. `unfinished`
-    also has those that are being closed. `lock` guards `pipelines` and the `leases` of each pipeline, for a few
-    lines without I/O or foreign code. It is re-entrant: a finalizer may release a lease inside these lines.
+    also contains those that are being closed. `lock` guards `pipelines` and the `leases` of each pipeline, for a
+    few lines without I/O or foreign code. It is re-entrant: a finalizer may release a lease inside these lines.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.pipelines: dict[Hashable, Pipeline] = {}
         self.unfinished: set[Pipeline] = set()
-        # Whether no exit hook will run any more. The main thread counts as dead while exit hooks run, so a client
-        # made then is too late for ours. Asked once: CPython before 3.13 keeps counting it as dead for good if an
-        # exception strikes in `is_alive`.
+        # Whether no exit hook follows. The main thread counts as dead while exit hooks run, and hooks registered
+        # then do not run. Checked once: before 3.13 an exception inside `is_alive` makes CPython count it as dead
+        # for good.
         self.exiting = not threading.main_thread().is_alive()
-        self.closed_at_exit: dict[Hashable, Pipeline] = {}  # their replacements continue their counts
-        self.exit_started: float | None = None  # on the clock, while pipelines are closed at exit
+        self.closed_at_exit: dict[Hashable, Pipeline] = {}  # replacements continue their counts
+        self.exit_started: float | None = None  # monotonic time, while pipelines are closed at exit
         self.wrote_final_line = False
-        self.exit_seconds_used = 0.0  # of the `shutdown_timeout` that all waits at exit share
+        self.exit_seconds_used = 0.0  # of `shutdown_timeout`, by all waits at exit
 
 
 _processes = fork.PerProcess(Process)
-_of_parent: list[Pipeline] = []  # in a worker of uWSGI: those of the master
-substitutes: list[
-    Callable[[Pipeline], Pipeline]
-] = []  # for tests: the last one replaces every pipeline that is made
-first_use_hooks: list[Callable[[], object]] = []  # called in each process when it acquires its first pipeline
-after_exit_hooks: list[Callable[[], object]] = []  # called when a process has delivered all that it will
+_uwsgi_inherited: list[Pipeline] = []  # in a worker of uWSGI: the master's
+substitutes: list[Callable[[Pipeline], Pipeline]] = []  # for tests: the last one replaces every new pipeline
+first_use_hooks: list[Callable[[], object]] = []  # called in each process before it acquires its first pipeline
 
 
 def current() -> Process:
     """Return the state of this process."""
     process = _processes.peek()
     if process is None:
-        _leave_to_parent()
-        process = _processes.get()
-        for hook in first_use_hooks:
+        _detach_inherited()
+        for hook in first_use_hooks:  # before the state exists, so that they run again after a Ctrl-C here
             hook()
+        process = _processes.get()
     return process
 
 
@@ -76,35 +73,37 @@ def existing() -> Process | None:
     return _processes.peek()
 
 
-def _leave_to_parent() -> None:
-    """Detach every pipeline that is the parent's, also those that it was closing."""
+def _detach_inherited() -> None:
+    """Detach every pipeline of the parent, also those that it was closing."""
     inherited = _processes.pop_inherited()
     for pipeline in [pipeline for process in inherited for pipeline in list(process.unfinished)]:
         with suppress(Exception):  # of a user's transport
             pipeline.after_fork_in_child()
     if UWSGI.is_present:
-        _of_parent[:] = [one for process in inherited for one in list(process.pipelines.values())] or _of_parent
+        registered = [pipeline for process in inherited for pipeline in list(process.pipelines.values())]
+        _uwsgi_inherited[:] = registered or _uwsgi_inherited
 
 
-fork.after_fork_hooks.append(_leave_to_parent)
+# First: the other hooks close only descriptors that no pipeline has closed.
+fork.after_fork_hooks.insert(0, _detach_inherited)
 
 
 def after_uwsgi_fork() -> None:
-    """Do as the fork hook, which uWSGI may skip; its first worker takes over what the master recorded."""
+    """Run the fork hooks, which uWSGI may skip; in its first worker, take over what the master recorded."""
     fork.run_after_fork_hooks()
     if UWSGI.is_first_worker():
-        for pipeline in _of_parent:
+        for pipeline in _uwsgi_inherited:
             pipeline.transfer_to_child()
-    _of_parent.clear()
+    _uwsgi_inherited.clear()
 
 
 def acquire(key: Hashable, lease: Lease, make: Callable[[], Pipeline]) -> Pipeline:
-    """Return this process's pipeline for a key, made if there is none, and note the lease.
+    """Return this process's pipeline for a key, made on demand, and add the lease to it.
 
     Args:
         key: Equal keys share a pipeline.
         lease: The client's.
-        make: Makes a pipeline that starts nothing; of two made at once by two threads, one is thrown away.
+        make: Returns a pipeline and starts nothing. If two threads call it at once, one pipeline is discarded.
     """
     process = current()
     fresh: Pipeline | None = None
@@ -119,7 +118,7 @@ def acquire(key: Hashable, lease: Lease, make: Callable[[], Pipeline]) -> Pipeli
                 pipeline.leases.add(lease)
                 lease.pipeline = pipeline
                 return pipeline
-        # Outside the lock: it may import, and an import may make a client.
+        # Outside the lock, because it may import, and an import may make a client.
         closed = process.closed_at_exit.get(key)
         fresh = make() if closed is None else closed.replacement()
         for substitute in substitutes[-1:]:
@@ -127,14 +126,15 @@ def acquire(key: Hashable, lease: Lease, make: Callable[[], Pipeline]) -> Pipeli
 
 
 def release(lease: Lease) -> bool:
-    """Release the lease of a client that closes; return whether it was the last, and the pipeline must close."""
+    """Release the lease of a client that closes; return whether it was the last, so that the caller closes."""
     pipeline = lease.pipeline
     if pipeline is None or not pipeline.fork_flag[0]:
         return False
     with current().lock:
-        if not _remove(pipeline, lease):
+        pipeline.leases.discard(lease)
+        if pipeline.leases:
             return False
-        pipeline.request_flush()  # the worker ends then, even if a Ctrl-C keeps the caller from closing
+        pipeline.request_flush()  # so that the worker ends even if a Ctrl-C stops the caller before it closes
         unregister(pipeline)
         return True
 
@@ -145,18 +145,14 @@ def release_collected(lease: Lease) -> None:
     if pipeline is None or not pipeline.fork_flag[0]:
         return
     with current().lock:
-        was_last = _remove(pipeline, lease)
+        pipeline.leases.discard(lease)
+        was_last = not pipeline.leases
     if was_last:
         pipeline.on_last_release()
 
 
-def _remove(pipeline: Pipeline, lease: Lease) -> bool:
-    pipeline.leases.discard(lease)
-    return not pipeline.leases
-
-
 def close_if_idle(pipeline: Pipeline) -> bool:
-    """Unregister a pipeline without leases and triggers; return whether it was."""
+    """Unregister a pipeline if it has no leases and no triggers; return whether it had none."""
     with current().lock:
         if pipeline.leases or not pipeline.is_idle:
             return False
@@ -165,28 +161,28 @@ def close_if_idle(pipeline: Pipeline) -> bool:
 
 
 def unregister(pipeline: Pipeline) -> None:
-    """Remove a pipeline: clients that use it get another one at their next call, or none."""
+    """Remove a pipeline: its clients acquire another one at their next call, or none if they are closed."""
     process = existing()
     if process is not None and pipeline.fork_flag[0]:
         with process.lock:
             if process.pipelines.get(pipeline.key) is pipeline:
                 del process.pipelines[pipeline.key]
-            # Last: if a Ctrl-C strikes before it, the next call does the rest. A pipeline that stayed registered
-            # without its flag would be acquired for ever, and lose in silence what is recorded in it.
+            # Last: if a Ctrl-C strikes before it, the next call completes the removal. A pipeline registered
+            # without its flag would be acquired again and again, and silently lose what is recorded in it.
             pipeline.fork_flag[0] = 0
 
 
 def finished(pipeline: Pipeline) -> None:
-    """Note that a closed pipeline holds nothing any more."""
+    """Forget a closed pipeline, which holds nothing any more."""
     process = existing()
     if process is not None:
         process.unfinished.discard(pipeline)
 
 
 def active_pipelines() -> list[Pipeline]:
-    """Return the pipelines of this process that ever got a trigger, also those that are being closed.
+    """Return the pipelines that ever received a trigger, also those that are being closed.
 
-    A signal may end the process in the middle of a close.
+    Those, because a signal may end the process in the middle of a close.
     """
     process = existing()
     return [pipeline for pipeline in list(process.unfinished) if pipeline.is_used] if process else []

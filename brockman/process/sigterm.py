@@ -1,7 +1,7 @@
-"""SIGTERM for plain scripts: deliver, then do what it would have done. Only where a client asks for it.
+"""SIGTERM in plain scripts (`handle_sigterm=True`): deliver, then do what the signal did before.
 
-Its default action ends the process without running any Python, exit hooks included. Servers (gunicorn, Celery)
-have handlers of their own and need nothing of this.
+Its default action ends the process without running any Python, not even exit hooks. Servers such as gunicorn and
+Celery have handlers of their own and do not need this.
 """
 
 from __future__ import annotations
@@ -14,42 +14,42 @@ from typing import Any
 from brockman.exceptions import ConfigurationError
 from brockman.process import exit
 
-_before: Any = signal.SIG_DFL  # the handler that was there
+_previous: Any = signal.SIG_DFL  # the handler before ours
 
 
 def install() -> None:
-    """Handle SIGTERM in this process and those that it forks; doing it twice does no harm.
+    """Handle SIGTERM in this process and its forked children. Idempotent.
 
     Raises:
-        ConfigurationError: Outside the main thread, and when there is a handler that Python cannot call.
+        ConfigurationError: Outside the main thread, and when the current handler is not one of Python.
     """
-    global _before
-    before = signal.getsignal(signal.SIGTERM)
-    if before is _on_sigterm or before is signal.SIG_IGN:  # ignored: it does not end the process
+    global _previous
+    previous = signal.getsignal(signal.SIGTERM)
+    if previous is _on_sigterm or previous is signal.SIG_IGN:  # an ignored signal does not end the process
         return
-    if before is None:
+    if previous is None:
         raise ConfigurationError(
             "handle_sigterm is True, but the server that runs this process handles SIGTERM outside Python;"
             " leave it off: such a server has exit hooks"
         )
     if threading.current_thread() is not threading.main_thread():
         raise ConfigurationError(
-            "handle_sigterm is True in a thread; signals can be handled only by the main thread:"
+            "handle_sigterm is True in a thread, but only the main thread can install a signal handler;"
             " make the first client there, or leave it off"
         )
-    _before = before
+    _previous = previous
     signal.signal(signal.SIGTERM, _on_sigterm)
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
-    """Deliver within `shutdown_timeout`, then go on to the handler that was there.
+    """Deliver within `shutdown_timeout`, then call the previous handler or end the process.
 
-    A handler may let the process go on, so before one nothing is closed.
+    A previous handler may let the process continue, so nothing is closed before it.
     """
-    if callable(_before):
+    if callable(_previous):
         exit.flush_all()
-        _before(number, frame)
+        _previous(number, frame)
         return
     exit.close_last()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that the exit status says what ended the process
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that the exit status shows the signal
     os.kill(os.getpid(), signal.SIGTERM)

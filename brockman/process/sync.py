@@ -13,10 +13,9 @@ from brockman.process.clock import monotonic
 
 
 class Wakeup:
-    """An event for one waiting thread: `wait` clears it. `set` takes no lock.
+    """An event for one waiting thread, cleared by `wait`.
 
-    A lock, and not a `SimpleQueue`: the `get` of CPython 3.10 and 3.11 waits for ever when its timeout runs out
-    at the wrong moment.
+    Not a `SimpleQueue`: in CPython 3.10 and 3.11 its `get` may hang if the timeout ends at the wrong moment.
     """
 
     def __init__(self) -> None:
@@ -24,7 +23,7 @@ class Wakeup:
         self._lock.acquire()
 
     def set(self) -> None:
-        """Wake the thread that waits, or the next one that will. Does not block."""
+        """Wake the thread that waits, or the next one to wait. Does not block."""
         try:
             if self._lock.locked():  # a semaphore would count the releases
                 self._lock.release()
@@ -39,21 +38,20 @@ class Wakeup:
 
 
 class SupportsSet(Protocol):
-    """A `Wakeup`, or what wakes a coroutine."""
+    """A `Wakeup`, or its counterpart for a coroutine."""
 
     def set(self) -> None:
         """Wake the waiter. Called from any thread; does not block."""
 
 
 class Waiters:
-    """Threads and coroutines that wait for a flush, each with its watermark."""
+    """Threads and coroutines that wait for a flush, each with its watermark.
+
+    Attributes:
+        is_reached: Returns whether a flush with this watermark is over.
+    """
 
     def __init__(self, is_reached: Callable[[int], bool]) -> None:
-        """Make one without waiters.
-
-        Args:
-            is_reached: Returns whether a flush with this watermark is over.
-        """
         self.is_reached = is_reached
         self._waiting: deque[tuple[int, SupportsSet]] = deque()
 
@@ -65,7 +63,7 @@ class Waiters:
 
     @contextmanager
     def waiting(self, watermark: int, wakeup: SupportsSet) -> Iterator[tuple[int, SupportsSet]]:
-        """Have the wakeup set when the watermark is reached within the block."""
+        """Set the wakeup when the watermark is reached within the block."""
         waiter = (watermark, wakeup)
         self._waiting.append(waiter)
         try:
@@ -86,7 +84,7 @@ class Waiters:
 
 
 class Condition:
-    """Threads that wait until something holds. Any thread may wait or notify."""
+    """Threads that wait until a predicate is true. Any thread may wait or notify."""
 
     def __init__(self) -> None:
         self._wakeups: deque[Wakeup] = deque()
@@ -97,7 +95,7 @@ class Condition:
     def wait(
         self, holds: Callable[[], bool], seconds: float, is_cancelled: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Wait until `holds` returns True, for `seconds`, or until cancelled; return whether it holds."""
+        """Wait until `holds` returns True, for `seconds`, or until cancelled; return its last value."""
         deadline = monotonic() + seconds
         wakeup = Wakeup()
         while not holds():
@@ -106,7 +104,7 @@ class Condition:
                 return False
             self._wakeups.append(wakeup)
             try:
-                # Checked again: it may have changed before the append.
+                # Check again: it may have changed before the append.
                 if not holds() and not wakeup.wait(remaining):
                     return holds()
             finally:
@@ -115,9 +113,9 @@ class Condition:
         return True
 
     def notify(self) -> None:
-        """Wake all who wait; each checks again."""
+        """Wake all waiters; each checks its predicate again."""
         try:
             for _ in range(len(self._wakeups)):
                 self._wakeups.popleft().set()
-        except IndexError:  # another thread has notified at the same time
+        except IndexError:  # another thread notifies at the same time
             pass

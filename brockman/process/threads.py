@@ -1,8 +1,8 @@
-"""How the flusher's thread is started.
+"""Starting the worker's thread, and what differs between interpreters.
 
-With CPython's global lock, a straight line of code, without a call or a backward jump in it, is one step for all
-other threads; see `counters`. Without it, these lines need a lock of their own. It lets its own thread in again: a
-signal handler may come just before or after a line, but in no build in the middle of one.
+With the GIL, a straight line of code, without a call or a backward jump in it, is atomic for other threads; see
+`buffer/counters.py`. Free-threaded builds need a lock around it. That is re-entrant: a signal handler may run just
+before or after such a line, but in no build in the middle of one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+Value = TypeVar("Value")
+
+HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+
 
 def spawn_daemon(target: Callable[[], None]) -> None:
-    """Start a daemon thread: it never keeps a process alive. One call into C, which does not wait for the thread.
+    """Start a daemon thread, which never keeps the process alive. One call into C, which does not wait for it.
 
-    `Thread.start` is not for a caller whom an exception may strike at any point: CPython 3.13 then takes back a
-    thread that has begun, and raises KeyError. So a bare thread, which nothing strikes, starts the real one.
+    If an exception strikes inside `Thread.start`, CPython 3.13 discards a thread that runs already, and raises
+    KeyError. So a bare thread, in which no exception strikes, starts the real one.
 
     Raises:
-        RuntimeError: When no thread can be had.
+        RuntimeError: When no thread can be started.
     """
     _thread.start_new_thread(_launch, (target,))
 
 
 def _launch(target: Callable[[], None]) -> None:
-    # Signals are for the main thread: uWSGI ends a worker in whichever one they come to, and here waits for ever.
-    if sys.platform == "linux" and threading.get_native_id() != os.getpid():  # else a greenlet in the main thread
+    # Signals are left to the main thread: uWSGI ends a worker in the thread that receives one, and would hang in
+    # this one. With gevent this is a greenlet in the main thread, whose signals must not be blocked.
+    if sys.platform == "linux" and threading.get_native_id() != os.getpid():
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         threading.Thread(target=target, name="brockman-worker", daemon=True).start()
-    except RuntimeError:  # no second thread to be had, as while the interpreter ends: then this one does it
+    except RuntimeError:  # no second thread can be started, as at exit: use this one
         target()
-
-
-Value = TypeVar("Value")
 
 
 def in_sub_interpreter() -> bool:
@@ -51,22 +53,31 @@ def in_sub_interpreter() -> bool:
         return False
 
 
-HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
+def in_event_loop() -> bool:
+    """Return whether the caller runs in an event loop of asyncio, which must not block."""
+    asyncio: Any = sys.modules.get("asyncio")
+    if asyncio is None:
+        return False
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
-def make_guard() -> AbstractContextManager[Any]:
-    """Return what to hold around a straight line: a lock where one is needed."""
+def make_lock_without_gil() -> AbstractContextManager[Any]:
+    """Return a re-entrant lock in a free-threaded build, and otherwise a context manager that does nothing."""
     return nullcontext() if HAS_GIL else threading.RLock()
 
 
-def one_by_one(function: Callable[[], Value]) -> Callable[[], Value]:
-    """Return a function in C so that no two threads are in it at a time: as it is, where that is so anyway."""
+def serialize_calls(function: Callable[[], Value]) -> Callable[[], Value]:
+    """Return a function written in C such that only one thread at a time is in it; unchanged with the GIL."""
     if HAS_GIL:
         return function
-    guard = make_guard()
+    lock = threading.RLock()
 
-    def guarded() -> Value:
-        with guard:
+    def serialized() -> Value:
+        with lock:
             return function()
 
-    return guarded
+    return serialized

@@ -190,3 +190,26 @@ def test_triggers_of_a_dropped_client_without_a_thread_are_delivered_at_exit(ser
     )
     _, _, err, code = run_script(script, KEY, server.endpoint)
     assert (len(server.triggers), err, code) == (3, "", 0)
+
+
+def test_a_ctrl_c_during_the_first_use_does_not_cost_the_exit_hooks(server):
+    """A child of multiprocessing whose first client was interrupted delivers at exit what the second records."""
+    script = (
+        "import multiprocessing, sys\n"
+        "from brockman.client import FocusLabClient\n"
+        "from brockman.process import registry\n"
+        "def interrupt():\n"
+        "    registry.first_use_hooks.remove(interrupt)\n"
+        "    raise KeyboardInterrupt\n"
+        "def work():\n"
+        "    registry.first_use_hooks.insert(0, interrupt)\n"
+        "    try: FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2])\n"
+        "    except KeyboardInterrupt: pass\n"
+        "    client = FocusLabClient(api_key=sys.argv[1], endpoint=sys.argv[2], flush_interval=60)\n"
+        "    client.record_trigger('a', 'viewed', 'page')\n"
+        "child = multiprocessing.get_context('fork').Process(target=work)\n"
+        "child.start(); child.join()\n"
+        'print("stop", flush=True)'
+    )
+    _, _, err, code = run_script(script, KEY, server.endpoint)
+    assert (len(server.triggers), err, code) == (1, "", 0)
