@@ -1,18 +1,22 @@
 """brockman: the Python client for the FocusLab API.
 
-record -> buffer -> flusher -> batch -> transport; nothing in your request waits for the network.
+    from brockman import FocusLabClient
 
-The client lives in `brockman.client`, the errors in `brockman.exceptions`. Importing this package starts
-nothing and reads no environment.
+The errors are in `brockman.exceptions`. Importing this package starts nothing, reads no environment, and loads
+nothing else: the client is imported when it is first asked for.
 """
 
+__all__ = ["FocusLabClient", "__version__"]
 __version__ = "0.1.0"
 
+TYPE_CHECKING = False  # as type checkers know it, without the import of `typing`
+if TYPE_CHECKING:
+    from brockman.client import FocusLabClient
+else:
 
-def __getattr__(name: str) -> object:
-    """Import the client on first use, so that `import brockman` stays cheap."""
-    if name == "FocusLabClient":
-        from importlib import import_module  # at run time only: the client imports this package
+    def __getattr__(name: str) -> object:
+        if name == "FocusLabClient":
+            from importlib import import_module  # not a statement: the client imports this package
 
-        return import_module("brockman.client").FocusLabClient
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            return import_module("brockman.client").FocusLabClient
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,11 +51,14 @@ LIBRARIES = {
     "celery": ("brockman.celery", "brockman.django.celery"),
     "fcntl": ("brockman.buffer.spool",),
     "pytest": ("brockman.pytest_plugin",),
+    "typing_extensions": (),
 }
 TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.client", "requests"),
+    ("brockman.client", "typing_extensions"),
     ("brockman.delivery.pipeline", "requests"),
     ("brockman.django.client", "requests"),
+    ("brockman.django.client", "typing_extensions"),
 }
 IMPURE = {
     *("asyncio", "atexit", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
@@ -141,7 +144,7 @@ def test_imports_run_one_way():
         for found in imports_of(module):
             if not is_within(found.name, "brockman") or folder_of(found.name) in ("", folder):
                 continue
-            is_up = FLOORS[folder_of(found.name)] >= FLOORS[folder] and not found.types_only
+            is_up = not found.types_only and FLOORS[folder_of(found.name)] >= FLOORS[folder]
             forbidden = {
                 name
                 for place, names in FORBIDDEN.items()

@@ -14,11 +14,13 @@ import pytest
 import brockman
 from brockman import exceptions
 from brockman.client import FocusLabClient
+from brockman.django.client import DjangoFocusLabClient
 from brockman.stats import FlushResult, Stats
 
 PACKAGE = Path(brockman.__file__).parent
 NAMES = [
     ("brockman", "__version__"),
+    ("brockman", "FocusLabClient"),
     ("brockman.client", "FocusLabClient"),
     ("brockman.cli", "main"),
     ("brockman.transport.memory", "MemoryTransport"),
@@ -67,11 +69,43 @@ def test_a_method_takes_what_was_promised(client, method, parameters):
     assert all(parameter.kind is parameter.POSITIONAL_OR_KEYWORD for parameter in signature.parameters.values())
 
 
-def test_the_key_is_the_only_setting_without_a_name():
-    """`FocusLabClient("key")` works; every other setting is a keyword."""
-    parameters = list(inspect.signature(FocusLabClient).parameters.values())
-    assert parameters[0].name == "api_key"
-    assert all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in parameters[1:])
+@pytest.mark.parametrize("client", [FocusLabClient, DjangoFocusLabClient])
+def test_key_and_endpoint_are_the_only_settings_without_a_name(client):
+    """`FocusLabClient("key", "https://...")` works, as in 2012; every other setting is a keyword."""
+    parameters = list(inspect.signature(client).parameters.values())
+    by_position = [one for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+    assert [(one.name, one.default) for one in by_position] == [("api_key", None), ("endpoint", None)]
+    assert [one.name for one in parameters if one.kind is one.KEYWORD_ONLY] == ["transport", "session"]
+    assert parameters[-1].kind is inspect.Parameter.VAR_KEYWORD
+    assert "Unpack[ClientOptions]" in str(parameters[-1].annotation)
+
+
+def test_the_endpoint_may_be_the_second_argument(server):
+    """It is that of the client, and None means the environment, or FocusLab's."""
+    assert FocusLabClient("key", server.endpoint).options.endpoint == server.endpoint
+    assert FocusLabClient("key", None).options.endpoint == "https://api.focuslab.io/api/v1/"
+
+
+def test_the_package_hands_out_its_client():
+    """`from brockman import FocusLabClient` gives the one of `brockman.client`, and `*` nothing else."""
+    assert brockman.FocusLabClient is FocusLabClient
+    assert brockman.__all__ == ["FocusLabClient", "__version__"]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        brockman.nonsense  # noqa: B018
+
+
+def public_names(kind: type) -> set[str]:
+    return {name for name in vars(kind) if not name.startswith("_")}
+
+
+def test_a_client_shows_what_is_promised_and_nothing_else():
+    """Internals begin with an underscore."""
+    promised = {
+        *("record_trigger", "encode_trigger", "record_encoded", "send_trigger", "flush", "aflush", "flushing"),
+        *("close", "aclose", "stats", "options"),
+    }
+    assert public_names(FocusLabClient) == promised
+    assert public_names(DjangoFocusLabClient) == promised - {"flushing"} | {"record_trigger_on_commit"}
 
 
 def test_the_counts_have_their_names():

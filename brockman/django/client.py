@@ -1,4 +1,4 @@
-"""The client for Django: its options are those of the project's settings, and it knows of transactions."""
+"""The client for Django: takes its options from the project's settings, and waits for transactions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
-from brockman.client import FocusLabClient
+from brockman.client import FocusLabClient, refuse_both
 from brockman.django.settings import DjangoSettings, is_strict, raise_or_tell, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
@@ -24,120 +24,126 @@ from brockman.options.secret import as_secret
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
-from brockman.transport import Transport
 
 if TYPE_CHECKING:
     import requests
+    from typing_extensions import Unpack
+
+    from brockman.delivery.pipeline import Pipeline
+    from brockman.options import ClientOptions
+    from brockman.stats import FlushResult, Stats
+    from brockman.transport import Transport
+    from brockman.trigger.arguments import Actor, Text, Values
 
 
 class DjangoFocusLabClient(FocusLabClient):
-    """Record triggers from Django; each option is a setting, `FL_API_KEY` for `api_key` and so on.
+    """Records triggers from Django. Each option is a setting: `FL_API_KEY` for `api_key`, and so on.
 
-    The settings are read with the first use, and again when `override_settings` changes one. Making a client costs
-    next to nothing: all with the same options share one buffer, one thread, one connection.
+    The settings are read at the first use, and again when `override_settings` changes one. Making a client costs
+    next to nothing: all with the same options share one buffer, one thread, one connection pool.
 
         DjangoFocusLabClient().record_trigger(request.user.pk, "viewed", "blog post")
 
-    A trigger that is wrong, and settings that are, raise where `DEBUG` is on and in test runs. Elsewhere they are
-    counted (`invalid`, `misconfigured`) and told on the log: tracking makes no page fail. `on_invalid`, when it is
-    given, decides for triggers.
+    Invalid triggers and wrong settings raise where `DEBUG` is on and in test runs. Elsewhere they are counted
+    (`invalid`, `misconfigured`) and logged: tracking makes no page fail. `on_invalid`, when given, decides for
+    triggers.
     """
 
     def __init__(
         self,
         api_key: str | None = None,
+        endpoint: str | None = None,
         *,
         transport: Transport | None = None,
         session: requests.Session | None = None,
-        **options: Any,
+        **options: Unpack[ClientOptions],
     ) -> None:
-        """Make a client; reads no setting yet.
+        """Read no setting yet.
 
         Args:
             api_key: The key of your project; None means the setting, or the environment.
+            endpoint: The URL of the API; None means the setting, the environment, or FocusLab's.
             transport: As for `FocusLabClient`.
             session: As for `FocusLabClient`.
-            **options: Every setting of `brockman.options.Options` by its name. What is not given is read from the
-                project's settings, then from the environment, then the default holds.
+            **options: Settings of `brockman.options.Options`. One that is not given is read from the project's
+                settings, then from the environment, or has its default.
 
         Raises:
-            ConfigurationError: When `transport` and `session` are both given. For wrong settings at the first use,
+            ConfigurationError: For a transport together with a session. Wrong settings raise at the first use,
                 where `DEBUG` is on or in a test run.
         """
-        if transport is not None and session is not None:
-            raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
-        self._given = (transport, session, {"api_key": as_secret(api_key), **options})
+        refuse_both(transport, session)
+        self._given = (transport, session, {"api_key": as_secret(api_key), "endpoint": endpoint, **options})
+        self._configured: _Configured | None = None
 
-    problem: ConfigurationError | None  # what is wrong with the settings, where that does not raise
-    _look_again_at: float  # on the clock
+    def _client(self) -> _Configured:
+        """Return the client that has the settings. It is made at the first use, and when they have changed."""
+        client = self._configured
+        if client is None or client.is_outdated():
+            with _lock.get():
+                client = self._configured
+                if client is None or client.is_outdated():
+                    client = self._configured = _Configured(*self._given)
+                    _clients.add(self)
+        return client
 
-    def __getattr__(self, name: str) -> Any:
-        """Read the settings, when an attribute is missed that a client has by them."""
-        if name not in _BY_SETTINGS or "_given" not in self.__dict__:  # a test runner's look for anything else
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        with _lock.get():
-            configured = self.__dict__.get("_configured")
-            if configured is None:
-                configured = _Configured(*self._given)
-                # It is kept: when it goes, it lets go of the pipeline.
-                self.__dict__.update(configured.__dict__, _configured=configured)
-                _clients.add(self)
-        return configured.__dict__[name]
+    @property
+    def options(self) -> Options:
+        """The settings. Reads them at the first use. The key in them is hidden."""
+        return self._client().options
 
-    def _forget_settings(self) -> None:
-        with _lock.get():
-            for name in (*_BY_SETTINGS, "_configured"):
-                self.__dict__.pop(name, None)
-
-    def _refuse(self) -> bool:
-        refused = super()._refuse()
-        if self.problem is not None and monotonic() >= self._look_again_at:  # it may have passed
-            self._forget_settings()
-        return refused
+    def record_trigger(
+        self,
+        actor_id: Actor,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
+    ) -> bool:
+        """See `FocusLabClient.record_trigger`."""
+        return self._client().record_trigger(actor_id, action, obj, identities, attributes, variables)
 
     def record_trigger_on_commit(
         self,
-        actor_id: Any,
-        action: Any,
-        obj: Any,
-        identities: Any = None,
-        attributes: Any = None,
-        variables: Any = None,
+        actor_id: Actor,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
         *,
         using: str | None = None,
     ) -> bool:
         """Record a trigger when the current transaction commits, and not at all when it is rolled back.
 
-        It is what it is at the time of this call, its time too. Outside a transaction it is recorded at once.
+        Values and timestamp are captured now. Outside a transaction it is recorded at once.
 
         Args:
-            actor_id, action, obj, identities, attributes, variables: As `record_trigger` takes them.
-            using: Which database's transaction; None means the default one.
+            actor_id, action, obj, identities, attributes, variables: See `record_trigger`.
+            using: The alias of the database whose transaction it is; None means the default one.
 
         Returns:
             False when it was dropped, and counted; True when it is recorded, or will be.
 
         Raises:
-            InvalidTrigger: As `record_trigger` does.
+            InvalidTrigger: As `record_trigger` does, and for a database that does not exist.
         """
         body = self.encode_trigger(actor_id, action, obj, identities, attributes, variables)
-        return body is not None and self.on_commit(lambda: self.record_encoded(body), using)
+        return body is not None and self._on_commit(lambda: self.record_encoded(body), using)
 
-    def on_commit(self, record: Callable[[], object], using: str | None = None) -> bool:
+    def _on_commit(self, record: Callable[[], object], using: str | None = None) -> bool:
         """Call a function when the current transaction commits, and at once where there is none.
 
-        Returns:
-            False when there is no such database; that is counted as an invalid trigger.
-
-        Raises:
-            InvalidTrigger: For a database that there is not, as for any mistake of the caller's.
+        Returns False for a database that does not exist, and counts that as an invalid trigger, or raises it.
         """
         try:
             connection = connections[using or DEFAULT_DB_ALIAS]
         except ConnectionDoesNotExist:
             self._drop_invalid(InvalidTrigger(f"using: {using!r} should be one of {', '.join(connections)}"))
             return False
-        # Django would connect for an answer, in a view that needs no database perhaps, or in an event loop.
+        # `transaction.on_commit` would connect to find out, perhaps in a view that needs no database, or in an
+        # event loop.
         if not connection.in_atomic_block:
             record()
             return True
@@ -145,51 +151,103 @@ class DjangoFocusLabClient(FocusLabClient):
         def record_on_commit() -> None:
             record()
 
-        # Robust: a full buffer under overflow="raise" is no reason to lose the callbacks that come after.
+        # Robust: BufferFull under overflow="raise" must not skip the callbacks after this one.
         transaction.on_commit(record_on_commit, using=using, robust=True)
         return True
 
-    @property
-    def takes_triggers(self) -> bool:
-        """Whether triggers are recorded: not when `enabled` is off, the settings are wrong, or after `close`."""
-        return self._refusal is None
+    def encode_trigger(
+        self,
+        actor_id: Actor,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
+        *,
+        trigger_id: str | None = None,
+    ) -> bytes | None:
+        """See `FocusLabClient.encode_trigger`."""
+        return self._client().encode_trigger(
+            actor_id, action, obj, identities, attributes, variables, trigger_id=trigger_id
+        )
 
-    def count_untracked(self) -> bool:
-        """Count a trigger that is not recorded since its request is not to be tracked; return False."""
-        return self._current().refuse("untracked")
-
-    def count_failure(self, name: str, error: Exception) -> None:
-        """Count that a function of a setting has raised; the log says so."""
-        self._current().callbacks.failed(name, error)
+    def record_encoded(self, body: bytes | None) -> bool:
+        """See `FocusLabClient.record_encoded`."""
+        return self._client().record_encoded(body)
 
     def send_trigger(
         self,
-        actor_id: Any,
-        action: Any,
-        obj: Any,
-        identities: Any = None,
-        attributes: Any = None,
-        variables: Any = None,
+        actor_id: Actor,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
     ) -> None:
-        """Do as `FocusLabClient.send_trigger`; raises ConfigurationError when a setting is wrong."""
-        if self.problem is not None:
-            raise self.problem
-        super().send_trigger(actor_id, action, obj, identities, attributes, variables)
+        """See `FocusLabClient.send_trigger`; raises ConfigurationError when a setting is wrong."""
+        client = self._client()
+        if client.problem is not None:
+            raise client.problem
+        client.send_trigger(actor_id, action, obj, identities, attributes, variables)
+
+    def flush(self, timeout: float | None = 10.0) -> FlushResult:
+        """See `FocusLabClient.flush`."""
+        return self._client().flush(timeout)
+
+    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
+        """See `FocusLabClient.aflush`."""
+        return await self._client().aflush(timeout)
+
+    def close(self, timeout: float | None = 5.0) -> FlushResult:
+        """See `FocusLabClient.close`."""
+        return self._client().close(timeout)
+
+    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
+        """See `FocusLabClient.aclose`."""
+        return await self._client().aclose(timeout)
+
+    def stats(self) -> Stats:
+        """See `FocusLabClient.stats`."""
+        return self._client().stats()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._configured or 'not in use yet'}>"
+
+    def _current(self) -> Pipeline:
+        return self._client()._current()
+
+    @property
+    def _accepts_triggers(self) -> bool:
+        return self._client()._accepts_triggers
+
+    def _refuse(self) -> bool:
+        return self._client()._refuse()
+
+    @property
+    def _problem(self) -> ConfigurationError | None:
+        """What is wrong with the settings, where that does not raise."""
+        return self._client().problem
 
 
 class _Configured(FocusLabClient):
-    """What the settings make of a client, read at one moment."""
+    """A client with the settings of one moment. When they are wrong, it drops triggers as misconfigured."""
 
-    def __init__(self, transport: Transport | None, session: Any, keywords: dict[str, Any]) -> None:
+    def __init__(
+        self, transport: Transport | None, session: requests.Session | None, keywords: dict[str, Any]
+    ) -> None:
         self.problem: ConfigurationError | None = None
-        self._look_again_at = monotonic() + _LOOK_EVERY
+        self._read_at = monotonic()
         try:
-            self._start(_read_options(keywords), transport, session)
+            self._open(_read_options(keywords), transport, session)
         except ConfigurationError as error:
             raise_or_tell(error, "triggers are dropped as misconfigured")
             self.problem = error
-            self._start(Options(enabled=False), transport, session)
+            self._open(Options(enabled=False))
             self._refusal = "misconfigured"
+
+    def is_outdated(self) -> bool:
+        """Whether the settings were wrong, and may be right by now."""
+        return self.problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
 
 
 def _read_options(keywords: dict[str, Any]) -> Options:
@@ -210,15 +268,12 @@ def _read_options(keywords: dict[str, Any]) -> Options:
     return options
 
 
-_LOOK_EVERY = 5.0  # seconds between two looks at settings that are wrong
-_BY_SETTINGS = (  # what `Holder`, `FocusLabClient` and `_Configured` set
-    *("options", "problem", "_look_again_at", "_refusal", "_hold", "_key", "_pipeline"),
-    *("_before_record", "_max_trigger_bytes"),
-)
-_NO_KEYWORDS: dict[str, Any] = {"api_key": None}
-_read: dict[tuple[bool, bool], Options] = {}  # of clients without keywords: they are made in every view
+_RETRY_AFTER = 5.0  # seconds until wrong settings are read again
+_NO_KEYWORDS: dict[str, Any] = {"api_key": None, "endpoint": None}
+_read: dict[tuple[bool, bool], Options] = {}  # for clients without keywords, which views make for each request
 _clients: weakref.WeakSet[DjangoFocusLabClient] = weakref.WeakSet()  # those that have read the settings
-# Held while one of them does, which may import and so call us again. Guards `_read`, `_clients`, and the test run.
+# Guards `_read`, `_clients` and the state of the test run. Re-entrant: reading settings may import what uses a
+# client.
 _lock: PerProcess[threading.RLock] = PerProcess(threading.RLock)
 
 
@@ -227,7 +282,7 @@ def _on_setting_changed(*, setting: str, **_: Any) -> None:
         with _lock.get():
             _read.clear()
             for client in list(_clients):
-                client._forget_settings()
+                client._configured = None
 
 
 setting_changed.connect(_on_setting_changed, dispatch_uid="brockman")

@@ -1,4 +1,4 @@
-"""Gives each request a tracker, which knows who acts by the cookie of FocusLab's browser tracker."""
+"""Gives each request a tracker, which reads the actor from the cookie of FocusLab's browser tracker."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.core.signals import setting_changed
@@ -21,6 +21,9 @@ from brockman.django.settings import DjangoSettings, raise_or_tell, read_setting
 from brockman.exceptions import ConfigurationError
 from brockman.process.log import say
 
+if TYPE_CHECKING:
+    from brockman.trigger.arguments import Actor, Text, Values
+
 COOKIE = "fl_actor_id"
 MAX_AGE = 3650 * 24 * 60 * 60  # seconds; as the browser tracker sets it
 _client = DjangoFocusLabClient()
@@ -30,21 +33,21 @@ class RequestTracker:
     """Records triggers for a request: `request.focuslab`."""
 
     def __init__(self, request: HttpRequest) -> None:
-        """Make the tracker of a request. Asks and reads nothing yet."""
-        self._request: Any = request  # let go of when the response is there: it holds this tracker
+        """Read nothing from the request yet."""
+        self._request: Any = request  # dropped with the response: it refers to this tracker
         self._found: dict[str, Any] = {}
         self._is_shown = False
 
     @property
     def is_tracked(self) -> bool:
-        """Whether `FL_MAY_TRACK` allows it; asked once for a request. One that raises does not allow it."""
+        """Whether `FL_MAY_TRACK` allows it; False when it raises. Asked once for a request."""
         return bool(self._once("is_tracked", lambda: _may_track(self._request)))
 
     @property
     def actor_id(self) -> str | None:
-        """Who acts, a UUID as the cookie has it; a new one without. None when the request is not tracked.
+        """The actor, a UUID from the cookie, or a new one. None when the request is not tracked.
 
-        A page that has asked for it may show it: so its response is marked as one that no cache hands on.
+        Reading this marks the response `private`: the page may show it, and no cache must hand it on.
         """
         self._is_shown = True
         return self._actor
@@ -55,7 +58,7 @@ class RequestTracker:
         return actor
 
     def _once(self, name: str, find: Callable[[], Any]) -> Any:
-        """Return what was found first. No lock: threads of one request may come at once, and `find` may wait."""
+        """Return what was found first. No lock: threads of one request may call at once, and `find` may block."""
         return self._found[name] if name in self._found else self._found.setdefault(name, find())
 
     def _find_actor(self) -> str | None:
@@ -66,58 +69,66 @@ class RequestTracker:
 
     def record_trigger(
         self,
-        action: Any,
-        obj: Any,
-        identities: Any = None,
-        attributes: Any = None,
-        variables: Any = None,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
         *,
-        actor_id: Any = None,
+        actor_id: Actor | None = None,
     ) -> bool:
         """Record a trigger of this request's actor; see `FocusLabClient.record_trigger`.
 
         Args:
             action, obj, identities, attributes, variables: As there.
-            actor_id: Another actor; None means that of the cookie.
+            actor_id: Another actor; None means the one of the cookie.
 
         Returns:
-            True when the trigger is buffered. False when it was dropped and counted, as `untracked` perhaps.
+            True when the trigger is buffered. False when it was dropped, and counted: as `untracked` when
+            `FL_MAY_TRACK` forbids it.
         """
-        if not self.is_tracked:
-            return _client.count_untracked()
-        actor = self._actor if actor_id is None else actor_id
+        actor = self._choose_actor(actor_id)
+        if actor is None:
+            return False
         return _client.record_trigger(actor, action, obj, identities, attributes, variables)
 
     def record_trigger_on_commit(
         self,
-        action: Any,
-        obj: Any,
-        identities: Any = None,
-        attributes: Any = None,
-        variables: Any = None,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
         *,
-        actor_id: Any = None,
+        actor_id: Actor | None = None,
         using: str | None = None,
     ) -> bool:
-        """Record it when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
-        if not self.is_tracked:
-            return _client.count_untracked()
-        actor = self._actor if actor_id is None else actor_id
+        """Record a trigger when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
+        actor = self._choose_actor(actor_id)
+        if actor is None:
+            return False
         return _client.record_trigger_on_commit(actor, action, obj, identities, attributes, variables, using=using)
 
+    def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
+        """Return the actor of a trigger; None, and count it, when the request is not tracked."""
+        if not self.is_tracked:
+            _client._current().refuse("untracked")
+            return None
+        return self._actor if actor_id is None else actor_id
+
     def finish(self, response: HttpResponseBase) -> None:
-        """Set the cookie on the response to an actor who came without, unless the view has."""
+        """Set the cookie on the response to an actor who came without one, unless the view has set it."""
         is_public = "actor" not in self._found and "public" in response.get("Cache-Control", "")
-        actor = self._actor if _client.takes_triggers and not is_public else None
+        actor = self._actor if _client._accepts_triggers and not is_public else None
         if actor is not None and self._request.COOKIES.get(COOKIE) != actor:
             self._set_cookie(response, actor)
             self._is_shown = True
         if self._is_shown:
-            # Or a cache would give one actor's cookie, or page, to everybody. `Vary` alone is not enough: two who
-            # come without this cookie may bring the same other ones.
+            # Otherwise a cache would give one actor's cookie, or page, to everybody. `Vary` alone is not enough:
+            # two clients without this cookie may send equal other ones.
             patch_vary_headers(response, ("Cookie",))
             patch_cache_control(response, private=True)
-        if "is_tracked" in self._found:  # nothing is asked of it any more: what streams may record on
+        if "is_tracked" in self._found:  # a streamed response may still record, but needs the request no more
             self._request = None
 
     def _set_cookie(self, response: HttpResponseBase, actor: str) -> None:
@@ -141,15 +152,15 @@ class FocusLabMiddleware:
     async_capable = True
 
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
-        """Wrap what answers the request."""
-        importlib.import_module("brockman.transport.http")  # now, and not in the first request
+        """Wrap the next middleware, or the view."""
+        importlib.import_module("brockman.transport.http")  # now, not during the first request
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        """Answer a request, or return a coroutine that does."""
+        """Return the response, or a coroutine that does."""
         tracker = request.focuslab = RequestTracker(request)
         if self._is_async:
             return self._answer(request, tracker)
@@ -161,14 +172,14 @@ class FocusLabMiddleware:
         response = await self._get_response(request)
         if _read_settings().may_track is None:
             tracker.finish(response)
-        else:  # it may look into the session or the database, which Django refuses in an event loop
+        else:  # it may read the session or the database, which Django forbids in an event loop
             await sync_to_async(tracker.finish)(response)
         return response
 
 
 def _is_uuid(text: str) -> bool:
     try:
-        return str(uuid.UUID(text)) == text.lower()  # it takes other spellings too
+        return str(uuid.UUID(text)) == text.lower()  # `UUID` accepts other spellings too
     except ValueError:
         return False
 
@@ -177,20 +188,20 @@ def _may_track(request: HttpRequest) -> bool:
     ask = _read_settings().may_track
     try:
         answer = True if ask is None else ask(request)
-        if inspect.isawaitable(answer):  # which is true, whatever it would come to
+        if inspect.isawaitable(answer):  # as a bool it would be True
             if inspect.iscoroutine(answer):
                 answer.close()
             raise TypeError("FL_MAY_TRACK is asynchronous")
         return bool(answer)
     except Exception as error:
-        _client.count_failure("FL_MAY_TRACK", error)
+        _client._current().callbacks.failed("FL_MAY_TRACK", error)
         _say_once(type(error).__name__)
         return False
 
 
 @lru_cache(maxsize=100)
 def _say_once(kind: str) -> None:
-    """Say it at once: where nothing is recorded, no other line comes before the end of the process."""
+    """Log it now: where nothing is recorded, the client writes no line before the end of the process."""
     say(logging.ERROR, f"FL_MAY_TRACK raised {kind}; requests for which it does are not tracked")
 
 
@@ -202,8 +213,8 @@ def _read_once() -> DjangoSettings:
 def _read_settings() -> DjangoSettings:
     try:
         return _read_once()
-    except ConfigurationError as error:  # not kept: it may pass
-        raise_or_tell(error, "the middleware takes the defaults, and tracks nothing")
+    except ConfigurationError as error:  # not cached: it may pass
+        raise_or_tell(error, "the middleware uses the defaults, and tracks nothing")
         return DjangoSettings(may_track=lambda request: False)
 
 

@@ -1,5 +1,5 @@
 """Every setting, declared once: its type, default, unit and check."""
 
-from brockman.options.table import Options
+from brockman.options.table import ClientOptions, Options
 
-__all__ = ["Options"]
+__all__ = ["ClientOptions", "Options"]

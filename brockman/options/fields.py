@@ -115,7 +115,7 @@ class Settings:
         """Return the settings in keywords and sources; keywords win, then the earlier source.
 
         Args:
-            keywords: Values by name. None for `api_key` means: look in the sources.
+            keywords: Values by name. None for `api_key` or `endpoint` means: look in the sources.
             *sources: Values by `FL_` and the name in capitals, such as `os.environ`. Not set are: None, an empty
                 string, and a string for a setting that takes a function.
 
@@ -132,7 +132,9 @@ class Settings:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
                 raise ConfigurationError(f"unknown option {name!r}; {hint}")
-        values.update((name, value) for name, value in keywords.items() if (name, value) != ("api_key", None))
+        for name, value in keywords.items():
+            if value is not None or name not in ("api_key", "endpoint"):
+                values[name] = value
         return cls(**values)
 
     @classmethod

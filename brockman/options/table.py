@@ -9,7 +9,7 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import MethodType
-from typing import Any
+from typing import Any, Literal, Protocol, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from brockman.exceptions import ConfigurationError
@@ -18,6 +18,13 @@ from brockman.options.secret import Secret
 
 DEFAULT_ENDPOINT = "https://api.focuslab.io/api/v1/"
 _LONGEST = 1e6  # seconds; beyond some 24 days the system's calls count milliseconds past 31 bits
+
+Overflow = Literal["drop_newest", "drop_oldest", "block", "raise"]
+OnInvalid = Literal["raise", "drop"]
+SpoolFsync = Literal["never", "interval", "always"]
+OnDrop = Callable[[str, bytes | None], object]
+OnError = Callable[[Exception, tuple[bytes, ...]], object]
+BeforeRecord = Callable[[dict[str, Any]], dict[str, Any] | None]
 
 
 def _endpoint(value: Any) -> str:
@@ -82,9 +89,9 @@ class Options(Settings):
     max_queue_size: int = setting(10_000, _COUNT, "triggers", "How many may wait.")
     max_queue_bytes: int = setting(32 * 1024 * 1024, _COUNT, "bytes", "How large what waits may be, encoded.")
     max_trigger_bytes: int = setting(32 * 1024, _COUNT, "bytes", "How large one trigger may be, encoded.")
-    overflow: str = setting(
+    overflow: Overflow = setting(
         "drop_newest",
-        choice("drop_newest", "drop_oldest", "block", "raise"),
+        choice(*get_args(Overflow)),
         "policy",
         "What `record_trigger` does when the buffer is full: `drop_newest`, `drop_oldest`, `block`, `raise`.",
     )
@@ -94,9 +101,9 @@ class Options(Settings):
         "seconds",
         "The longest `overflow='block'` waits; then the trigger is dropped.",
     )
-    on_invalid: str = setting(
+    on_invalid: OnInvalid = setting(
         "raise",
-        choice("raise", "drop"),
+        choice(*get_args(OnInvalid)),
         "policy",
         "What a caller's mistake does: `raise` an `InvalidTrigger`, or `drop` and count it.",
     )
@@ -133,9 +140,9 @@ class Options(Settings):
         "bytes",
         "How much may lie in `spool_dir`, for all processes together.",
     )
-    spool_fsync: str = setting(
+    spool_fsync: SpoolFsync = setting(
         "never",
-        choice("never", "interval", "always"),
+        choice(*get_args(SpoolFsync)),
         "policy",
         "What survives the machine too: `never` asks for nothing, `interval` for all but the last half second.",
     )
@@ -146,19 +153,19 @@ class Options(Settings):
         "flag",
         "Allow plain `http://` to a host that is not this machine; the key travels in clear.",
     )
-    on_drop: Callable[[str, bytes | None], object] | None = setting(
+    on_drop: OnDrop | None = setting(
         None,
         function,
         "function",
         "Called with the reason and the JSON of a trigger that is lost on this side.",
     )
-    on_error: Callable[[Exception, tuple[bytes, ...]], object] | None = setting(
+    on_error: OnError | None = setting(
         None,
         function,
         "function",
         "Called with the error and the JSON of the triggers that the server refused.",
     )
-    before_record: Callable[[dict[str, Any]], dict[str, Any] | None] | None = setting(
+    before_record: BeforeRecord | None = setting(
         None,
         function,
         "function",
@@ -193,3 +200,40 @@ def _identity(value: Any) -> Any:
     if type(value) is MethodType:  # a new object at each look-up
         return id(value.__self__), id(value.__func__)
     return id(value)
+
+
+class Path(Protocol):
+    """A path object, such as a `pathlib.Path`."""
+
+    def __fspath__(self) -> str:
+        """Return the path as text."""
+
+
+class ClientOptions(TypedDict, total=False):
+    """The keywords of a client, for type checkers: `Options` without `api_key` and `endpoint`."""
+
+    enabled: bool
+    flush_interval: float
+    max_batch_size: int
+    max_batch_bytes: int
+    max_queue_size: int
+    max_queue_bytes: int
+    max_trigger_bytes: int
+    overflow: Overflow
+    block_timeout: float
+    on_invalid: OnInvalid
+    connect_timeout: float
+    read_timeout: float
+    backoff_base: float
+    backoff_cap: float
+    max_attempts: int
+    shutdown_timeout: float
+    handle_sigterm: bool
+    spool_dir: str | Path | None
+    max_spool_bytes: int
+    spool_fsync: SpoolFsync
+    gzip: bool
+    allow_insecure: bool
+    on_drop: OnDrop | None
+    on_error: OnError | None
+    before_record: BeforeRecord | None

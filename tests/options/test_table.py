@@ -10,7 +10,7 @@ import re
 import threading
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from hypothesis import example, given, settings
@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from brockman.exceptions import ConfigurationError
 from brockman.options.secret import Secret
-from brockman.options.table import DEFAULT_ENDPOINT, Options
+from brockman.options.table import DEFAULT_ENDPOINT, ClientOptions, Options
+from brockman.options.table import Path as PathLike
 
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
 SPECS = dataclasses.fields(Options)
@@ -89,6 +90,27 @@ def test_the_names_are_those_of_the_table():
         assert spec.metadata["unit"]
 
 
+def test_type_checkers_know_every_keyword():
+    """`ClientOptions` has the names and types of `Options`; a path object is kept as text."""
+    kept = get_type_hints(Options)
+    assert kept.pop("spool_dir") == str | None
+    del kept["api_key"], kept["endpoint"]  # arguments of a client by position
+    taken = get_type_hints(ClientOptions)
+    assert taken.pop("spool_dir") == str | PathLike | None
+    assert taken == kept
+    assert ClientOptions.__required_keys__ == frozenset()
+
+
+def test_a_default_is_of_its_type():
+    """A number, a flag, one of the names of a policy, or None."""
+    for name, kind in get_type_hints(Options).items():
+        default = DEFAULTS[name]
+        if isinstance(default, str) and name != "endpoint":
+            assert default in get_args(kind), name
+        else:
+            assert type(default) is kind or (default is None and type(None) in get_args(kind)), name
+
+
 def test_the_defaults_are_the_documented_ones():
     """What is promised when nothing is set."""
     options = Options(api_key=KEY)
@@ -133,9 +155,12 @@ def test_an_empty_variable_counts_as_not_set():
     )
 
 
-def test_no_keyword_for_the_key_means_the_environment():
+def test_none_for_the_key_or_the_endpoint_means_the_environment():
     """`api_key=None` is what `os.environ.get` gives a caller: the environment is still looked at."""
     assert Options.read({"api_key": None}, {"FL_API_KEY": KEY}).api_key.reveal() == KEY
+    elsewhere = {"FL_ENDPOINT": "https://focus.example/"}
+    assert Options.read({"api_key": KEY, "endpoint": None}, elsewhere).endpoint == "https://focus.example/"
+    assert Options.read({"api_key": KEY, "endpoint": None}, {}).endpoint == DEFAULT_ENDPOINT
 
 
 def test_variables_of_other_programs_are_passed_over():
@@ -258,10 +283,15 @@ def test_a_flag_has_its_words(name):
 
 @pytest.mark.parametrize(
     ("name", "choices"),
-    [("overflow", ("drop_newest", "drop_oldest", "block", "raise")), ("on_invalid", ("raise", "drop"))],
+    [
+        ("overflow", ("drop_newest", "drop_oldest", "block", "raise")),
+        ("on_invalid", ("raise", "drop")),
+        ("spool_fsync", ("never", "interval", "always")),
+    ],
 )
 def test_a_choice_is_one_of_its_names(name, choices):
-    """The message lists what can be chosen."""
+    """The message lists what can be chosen; type checkers know the same names."""
+    assert get_args(get_type_hints(Options)[name]) == choices
     for value in ("", "DROP", "ignore", None, True, ["raise"]):
         message = error_of(**{name: value})
         assert message.startswith(f"{name} is {value!r}; it should be one of ")
@@ -344,7 +374,6 @@ def test_an_endpoint_ends_in_a_slash(given_url, kept):
         "https://host/\x00",
         "https://host/\u2028",
         b"https://host/",
-        None,
         7,
     ],
     ids=ascii,

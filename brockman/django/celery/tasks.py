@@ -67,15 +67,15 @@ class DjangoRecordTask(RecordTask):
             try:
                 self._publisher.publish(body, {})
             except Exception as error:  # from the broker's library
-                client.count_failure("delay_on_commit", error)
+                client._current().callbacks.failed("delay_on_commit", error)
                 client.record_encoded(body)
 
-        client.on_commit(publish, using)
+        client._on_commit(publish, using)
 
     def _find_problem(self) -> ConfigurationError | None:
         try:
             read_settings(CelerySettings)
-            return self.client.problem
+            return self.client._problem
         except ConfigurationError as error:
             return error
 
