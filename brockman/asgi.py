@@ -1,4 +1,4 @@
-"""For servers that run no exit hooks, such as uvicorn stopped by SIGTERM: deliver when the application shuts down.
+"""Deliver when an ASGI application shuts down: for servers that run no exit hooks, such as uvicorn under SIGTERM.
 
 from brockman.asgi import DeliverOnShutdown
 
@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from brockman.delivery import aio
-from brockman.delivery.pipeline import Pipeline
 from brockman.process import exit, registry
 from brockman.process.clock import monotonic
 from brockman.process.log import say
@@ -25,9 +24,9 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class DeliverOnShutdown:
-    """An ASGI application around another one: at the end of its lifespan, all clients deliver what they hold.
+    """Wraps an ASGI application: at the end of its lifespan, all clients flush.
 
-    The server waits for the lifespan to end before it goes. An application without lifespan, such as Django's,
+    The server waits for the end of the lifespan before it exits. An application without one, such as Django's,
     gets one. Clients stay open.
     """
 
@@ -35,14 +34,14 @@ class DeliverOnShutdown:
         """Wrap an application.
 
         Args:
-            app: What answers everything else.
-            timeout: Seconds for all clients together; None means the `shutdown_timeout` of each.
+            app: The application.
+            timeout: Seconds for all clients together; None means the `shutdown_timeout` of each client.
         """
         self._app = app
         self._timeout = timeout
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one connection, or be there for the lifespan."""
+        """Handle the lifespan; pass everything else to the application."""
         if scope["type"] == "lifespan":
             await _Lifespan(self._app, receive, send, self._timeout).run(scope)
         else:
@@ -57,8 +56,8 @@ class _Lifespan:
         self._receive = receive
         self._send = send
         self._timeout = timeout
-        self._received: set[str] = set()  # what the server has asked
-        self._answered: set[str] = set()  # what the application has answered: "startup", "shutdown"
+        self._received: set[str] = set()  # of "startup" and "shutdown", what the server has announced
+        self._answered: set[str] = set()  # and what the application has answered
         self._has_failed = False
 
     async def run(self, scope: Message) -> None:
@@ -69,7 +68,7 @@ class _Lifespan:
                 await _deliver(self._timeout)
             if self._received:
                 raise
-        for phase in ("startup", "shutdown"):  # the application knows no lifespan, or has left it early
+        for phase in ("startup", "shutdown"):  # the application has no lifespan, or returned early
             if phase in self._answered:
                 continue
             if self._has_failed:
@@ -95,13 +94,12 @@ class _Lifespan:
 async def _deliver(timeout: float | None) -> None:
     started = monotonic()
     pending = 0
-    parts = registry.active_pipelines()
-    for part in parts:
-        part.request_flush()
-    for part in parts:
-        assert isinstance(part, Pipeline)
-        limit = part.shutdown_timeout if timeout is None else timeout
-        result = await aio.flush(part, max(0.0, started + limit - monotonic()))
+    pipelines = registry.active_pipelines()
+    for pipeline in pipelines:
+        pipeline.request_flush()
+    for pipeline in pipelines:
+        limit = pipeline.shutdown_timeout if timeout is None else timeout
+        result = await aio.flush(pipeline, max(0.0, started + limit - monotonic()))
         pending += result.pending
     await asyncio.to_thread(exit.run_after_exit_hooks)
     if pending:

@@ -1,12 +1,12 @@
-"""Every error brockman raises. All derive from `FocusLabError`:
+"""Every error that brockman raises. All derive from `FocusLabError`:
 
     FocusLabError
         ConfigurationError (ValueError)   a setting is wrong: names it, its value, and what would be right
-        InvalidTrigger (ValueError)       a trigger is wrong: carries the path and the value
-        BufferFull                        overflow="raise" and there is no room
+        InvalidTrigger (ValueError)       a trigger is wrong: names the path and the value
+        BufferFull                        the buffer is full and overflow="raise"
         ClientClosed                      send_trigger after close
         ConnectionFailed                  no answer came back
-        AnswerError                       an answer came back, and it was not a success
+        AnswerError                       the answer was not a success
             BadRequest                    400
             BadAPIKey                     401, 403
             ResourceNotFound              404
@@ -18,14 +18,14 @@
     except brockman.exceptions.BadAPIKey:
         ...
 
-No message, attribute or pickle of these holds the API key.
+None of them has the API key in its message, attributes or pickle.
 """
 
 from __future__ import annotations
 
 
 class FocusLabError(Exception):
-    """The root: catch this to catch everything brockman raises."""
+    """The base class of every error that brockman raises."""
 
 
 class ConfigurationError(FocusLabError, ValueError):
@@ -33,7 +33,7 @@ class ConfigurationError(FocusLabError, ValueError):
 
 
 class InvalidTrigger(FocusLabError, ValueError):
-    """Raised when a trigger cannot be sent as it is; the message starts with the path to the fault."""
+    """Raised when a trigger cannot be sent; the message starts with the path to the mistake."""
 
 
 class BufferFull(FocusLabError):
@@ -41,15 +41,15 @@ class BufferFull(FocusLabError):
 
 
 class ClientClosed(FocusLabError):
-    """Raised by `send_trigger` on a client that was closed."""
+    """Raised by `send_trigger` on a closed client."""
 
 
 class ConnectionFailed(FocusLabError):
     """Raised when no answer came back: refused, reset, timed out, DNS, TLS.
 
     Attributes:
-        stale: True when the failure was the reset of a kept-alive connection before any byte of an answer,
-            which says nothing about the server: it had closed the connection while it lay idle.
+        stale: True for the reset of a kept-alive connection before the first byte of an answer: the server had
+            closed it while it was idle, and may be well.
     """
 
     def __init__(self, message: str, *, stale: bool = False) -> None:
@@ -58,11 +58,11 @@ class ConnectionFailed(FocusLabError):
 
 
 class AnswerError(FocusLabError):
-    """Raised when the server answered, but not with success.
+    """Raised when the answer of the server is not a success.
 
     Attributes:
         status: The HTTP status.
-        words: What the server said, shortened.
+        words: The text of the answer, shortened.
     """
 
     def __init__(self, status: int, words: str = "") -> None:
@@ -91,11 +91,11 @@ class ServerError(AnswerError):
 
 
 class UnknownError(AnswerError):
-    """Raised on an answer that is neither a success nor one of the above."""
+    """Raised on any other answer that is not a success."""
 
 
 def from_status(status: int, words: str) -> AnswerError:
-    """Return the exception that stands for an answer which is not a success."""
+    """Return the exception for an answer that is not a success."""
     if status == 400:
         return BadRequest(status, words)
     if status in (401, 403):

@@ -1,6 +1,6 @@
-"""The plugin for pytest: loaded by itself where brockman is installed.
+"""The plugin for pytest, which loads it where brockman is installed.
 
-That this module is loaded is the sign by which `brockman.django.test_runs` knows a test run.
+`brockman.django.test_runs` recognises a test run by this module being loaded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def focuslab_outbox() -> Iterator[Outbox]:
-    """What clients record in this test. Nothing is sent; see `brockman.testing`."""
+    """The triggers recorded in this test. Nothing is sent; see `brockman.testing`."""
     from brockman.testing import capture
 
     with capture() as outbox:

@@ -1,4 +1,4 @@
-"""What the counts look like from outside. Values only: no locks, no clocks."""
+"""The counts that `stats`, `flush` and `close` return. Values only: no locks, no clocks."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Stats:
-    """A snapshot of the counts of one process and the same settings. At every instant::
+    """A snapshot of the counts of one process for the same settings. At every instant::
 
         recorded + recovered = delivered + rejected + sum(dropped.values()) + queued + in_flight
 
     Attributes:
-        recorded: Triggers that came: calls of `record_trigger` that returned, or raised `BufferFull`;
-            and what came by way of a Celery task.
-        recovered: Adopted from the spool of processes that are gone.
-        queued: Waiting in the buffer, or left on disk by it for others.
-        in_flight: Taken from the buffer, not settled yet (being sent, or waiting for the next attempt).
-        delivered: Accepted by the server.
-        rejected: Refused by the server for good.
-        dropped: Lost on this side, by reason: `overflow`, `invalid`, `filtered`, `hook_failed`, `closed`,
+        recorded: Calls of `record_trigger` that returned or raised `BufferFull`; triggers from Celery messages.
+        recovered: Triggers adopted from the spool of dead processes.
+        queued: Triggers in the buffer, or left on disk by it for other processes.
+        in_flight: Triggers taken from the buffer and not settled: being sent, or waiting for the next attempt.
+        delivered: Triggers that the server accepted.
+        rejected: Triggers that the server refused for good.
+        dropped: Triggers lost on this side, by reason: `overflow`, `invalid`, `filtered`, `hook_failed`, `closed`,
             `disabled`, `misconfigured` and `untracked` (in Django), `damaged` (in the spool), `shutdown`.
-        retries: Attempts beyond the first, for whatever cause.
+        retries: Attempts beyond the first, for any cause.
         batches: Requests that were accepted in whole or in part.
-        queued_bytes: Encoded size of what is queued, in bytes; on disk with its frames.
-        oldest_age: Seconds since the oldest trigger not settled was recorded; None when there is none.
-        last_error: What the last failed attempt said; None when there was none.
-        spool_error: Why triggers cannot be left on disk at present; None when they can, or are not to be.
+        queued_bytes: Encoded size of what is queued, in bytes; on disk, with the frames.
+        oldest_age: Seconds since the oldest unsettled trigger was recorded; None when there is none.
+        last_error: The error of the last failed attempt; None when there was none.
+        spool_error: Why triggers cannot be written to disk now; None when they can, or `spool_dir` is not set.
     """
 
     recorded: int = 0
@@ -47,13 +46,13 @@ class Stats:
 
 @dataclass(frozen=True)
 class FlushResult:
-    """What happened while `flush` or `close` waited. True when nothing is pending.
+    """What happened during `flush` or `close`. True when nothing is pending.
 
     Attributes:
-        delivered: Accepted by the server during the call.
-        rejected: Refused by the server for good during the call.
-        dropped: Lost on this side during the call, for whatever reason.
-        pending: Recorded before the call and not settled yet.
+        delivered: Triggers that the server accepted during the call.
+        rejected: Triggers that the server refused for good during the call.
+        dropped: Triggers lost on this side during the call, for any reason.
+        pending: Triggers recorded before the call and not settled.
     """
 
     delivered: int = 0
@@ -66,7 +65,7 @@ class FlushResult:
 
 
 def result_between(before: Stats, after: Stats, *, pending: int, counted: int = 0) -> FlushResult:
-    """Return what happened between two snapshots; `counted` of the pending are among the dropped by now."""
+    """Return what happened between two snapshots; `counted` is how many of the pending were dropped by then."""
     return FlushResult(
         delivered=after.delivered - before.delivered,
         rejected=after.rejected - before.rejected,

@@ -1,4 +1,4 @@
-"""For the tests of programs that record triggers: nothing leaves the process, and what was recorded can be read.
+"""For tests of programs that record triggers: nothing leaves the process, and recorded triggers can be read.
 
     from brockman.testing import capture
 
@@ -6,9 +6,9 @@
         client.post("/checkout/")
     outbox.assert_recorded(action="ordered", times=1)
 
-It holds for every client of the process, made before or inside the block. A trigger goes its whole way but for the
-last step: it is checked, encoded, buffered, batched and delivered, to the outbox, before `record_trigger` returns.
-With pytest, the fixture `focuslab_outbox` is such a block around a test.
+It applies to every client of the process, made before or inside the block. A trigger takes its usual way but for
+the transport: it is checked, encoded, buffered, and delivered to the outbox before `record_trigger` returns. With
+pytest, the fixture `focuslab_outbox` does this for a test.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from brockman.trigger.coerce import coerce_actor_id, coerce_mapping, coerce_text
 
 @dataclass(frozen=True)
 class RecordedTrigger:
-    """A trigger as it would have been sent, its fields named as the arguments of `record_trigger`.
+    """A trigger as it would be sent; the fields have the names of the arguments of `record_trigger`.
 
     `id` is a UUID as text, `recorded_at` a time in UTC (RFC 3339).
     """
@@ -57,13 +57,13 @@ _FIELDS = {"object": "obj", "captured_identities": "identities", "captured_attri
 
 
 class Outbox(Sequence[RecordedTrigger]):
-    """What was recorded, oldest first. A transport: it takes what it is given, and never says no."""
+    """The recorded triggers, oldest first. A transport that accepts everything."""
 
     def __init__(self) -> None:
         self._triggers: list[RecordedTrigger] = []
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Keep the triggers of a request. Does not block."""
+        """Keep the triggers of a request."""
         content = json.loads(body)
         for wire in content if isinstance(content, list) else [content]:
             named = {_FIELDS.get(name, name): value for name, value in wire.items()}
@@ -71,10 +71,10 @@ class Outbox(Sequence[RecordedTrigger]):
         return Answer(201)
 
     def close(self) -> None:
-        """Do nothing: what was recorded stays readable."""
+        """Do nothing: the triggers stay readable."""
 
     def clear(self) -> None:
-        """Forget what was recorded until now."""
+        """Remove all triggers."""
         self._triggers.clear()
 
     @overload
@@ -88,12 +88,12 @@ class Outbox(Sequence[RecordedTrigger]):
         return len(self._triggers)
 
     def find(self, **expected: Any) -> list[RecordedTrigger]:
-        """Return the triggers that have these fields; of a mapping, at least these items.
+        """Return the triggers that have these fields; a mapping must have at least these items.
 
         Values are compared as they are sent: `actor_id=7` finds "7", a `Decimal` the number, a model its key.
 
         Raises:
-            TypeError: For what is no field of a trigger.
+            TypeError: For an unknown field.
             InvalidTrigger: For a value that no trigger can have.
         """
         unknown = set(expected) - set(RecordedTrigger.__dataclass_fields__)
@@ -103,10 +103,10 @@ class Outbox(Sequence[RecordedTrigger]):
         return [trigger for trigger in self._triggers if _has(asdict(trigger), fitted)]
 
     def assert_recorded(self, *, times: int | None = None, **expected: Any) -> list[RecordedTrigger]:
-        """Return the triggers that `find` finds; fail unless there is one, or exactly `times`.
+        """Return what `find` does; fail when that is nothing, or not exactly `times` triggers.
 
         Raises:
-            AssertionError: Telling what was recorded instead.
+            AssertionError: With what was recorded instead.
         """
         found = self.find(**expected)
         if len(found) == times or (found and times is None):
@@ -138,32 +138,31 @@ def _shown(trigger: RecordedTrigger) -> str:
 
 
 class _Captured(Pipeline):
-    """Stands in for a pipeline: each trigger is delivered at once, in the caller's thread."""
+    """Replaces a pipeline: each trigger is delivered at once, in the caller's thread."""
 
     def __init__(self, original: Pipeline, transport: Transport) -> None:
         at_once = replace(original.options, max_batch_size=1)
-        super().__init__(at_once, transport, key=original.key, spawn=_refuse)
+        super().__init__(at_once, transport, key=original.key, spawn=_start_no_thread)
         self._original = original
 
     def replacement(self) -> Pipeline:
-        """Return what the one that this stands in for would be followed by."""
         return self._original.replacement()
 
 
-def _refuse(target: Callable[[], None]) -> None:
+def _start_no_thread(target: Callable[[], None]) -> None:
     raise RuntimeError("captured triggers are delivered in the caller's thread")
 
 
 @contextmanager
 def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
-    """Have every client of the process deliver to a transport, at once, for the length of a block.
+    """Make every client of the process deliver to a transport, at once, inside a block.
 
-    What waits when the block begins is delivered before, for at most `shutdown_timeout`. A child that is forked in
-    the block goes on as its parent.
+    What is buffered before the block is delivered first, for `shutdown_timeout` seconds at most. A child forked in
+    the block does as its parent.
 
     Args:
-        transport: What takes the triggers.
-        below: Blocks may be nested, and the inner one takes the triggers; this makes it the outermost.
+        transport: Where the triggers go.
+        below: Of nested blocks the innermost gets the triggers; True makes this one the outermost.
     """
 
     def substitute(original: Pipeline) -> Pipeline:
@@ -180,7 +179,7 @@ def divert(transport: Transport, *, below: bool = False) -> Iterator[None]:
 
 @contextmanager
 def capture() -> Iterator[Outbox]:
-    """Have every client of the process deliver to a new outbox for the length of a block; see `divert`."""
+    """Make every client of the process deliver to a new outbox inside a block; see `divert`."""
     outbox = Outbox()
     with divert(outbox):
         yield outbox

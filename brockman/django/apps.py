@@ -1,4 +1,4 @@
-"""The app: system checks, commands, and the counts that processes leave for `focuslab_stats`."""
+"""The app: registers system checks, and what writes the counts for `focuslab_stats`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class FocusLabConfig(AppConfig):
     verbose_name = "FocusLab"
 
     def ready(self) -> None:
-        """Register what Django calls."""
+        """Register the system checks and signal handlers; in a test run, discard triggers."""
         for check in checks.ALWAYS:
             register(check)
         for check in checks.AT_DEPLOYMENT:
             register(check, deploy=True)
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
-        if in_test_run():  # clients that are none of Django's obey too
+        if in_test_run():  # also for plain clients, which read no Django settings
             with suppress(ConfigurationError):
                 send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)
         if shared_stats.publish not in exit.after_exit_hooks:

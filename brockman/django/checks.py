@@ -1,4 +1,4 @@
-"""System checks: what is wrong with the settings is said by `manage.py check`, before the first trigger."""
+"""System checks: `manage.py check` finds wrong settings before the first trigger."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _spelled(table: type[Settings]) -> list[str]:
 
 
 def _given(name: str) -> Any:
-    """Return what a setting is set to; None for what counts as not set."""
+    """Return the value of a setting; None when it is not set, or empty."""
     value = PROJECT.get(name)
     if value is None or value == "":
         value = ENVIRONMENT.get(name)
@@ -41,7 +41,7 @@ def _given(name: str) -> Any:
 
 
 def _options() -> Options | None:
-    """Return the options, with a key if there is none; None when they cannot be had, of which others tell."""
+    """Return the options, with some key; None when they are wrong, which other checks report."""
     try:
         return read_settings(Options, {"api_key": "given"})
     except ConfigurationError:
@@ -56,7 +56,7 @@ def _django_settings() -> DjangoSettings:
 
 
 def check_key(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """E001: there is no key, and triggers are to be sent."""
+    """E001: there is no key, although triggers are sent."""
     options = _options()
     if options is None or not options.enabled or _given("FL_API_KEY"):
         return []
@@ -67,7 +67,7 @@ def check_key(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_values(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """E002: a setting has a value that it cannot have; E003: the key would travel in clear."""
+    """E002: a setting has a wrong value; E003: the key would travel in clear."""
     found: list[CheckMessage] = []
     for table in TABLES:
         for setting, name in zip(table.names(), _spelled(table), strict=True):
@@ -81,13 +81,13 @@ def check_values(app_configs: Any, **_: Any) -> list[CheckMessage]:
         read_settings(Options, {"api_key": "given"})
     except ConfigurationError as error:
         if not found:
-            hint = "Use https:// in FL_ENDPOINT, or FL_ALLOW_INSECURE = True on a network that is yours."
+            hint = "Use https:// in FL_ENDPOINT, or FL_ALLOW_INSECURE = True on a private network."
             found.append(Error(f"{error}.", hint=hint, id="brockman.E003"))
     return found
 
 
 def check_transport(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W001: plain http to another host, which was allowed."""
+    """W001: plain http to another host, which `allow_insecure` permits."""
     options = _options()
     if options is None or urlsplit(options.endpoint).scheme != "http" or _is_this_machine(options):
         return []
@@ -100,7 +100,7 @@ def _is_this_machine(options: Options) -> bool:
 
 
 def check_names(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W002: a setting that begins with `FL_` and is none of ours, which most often is a slip."""
+    """W002: an unknown setting that begins with `FL_`, most often a misspelt one."""
     known = [name for table in TABLES for name in _spelled(table)]
     found: list[CheckMessage] = []
     for name in sorted(set(PROJECT) - set(known)):
@@ -119,7 +119,7 @@ def check_threads(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W004: triggers cannot be left in the spool's folder, and would wait in memory."""
+    """W004: the spool's folder cannot be written."""
     options = _options()
     if options is None or options.spool_dir is None or not options.enabled:
         return []
@@ -127,12 +127,12 @@ def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
         from brockman.buffer.spool.directory import why_unusable
 
         problem = why_unusable(options.spool_dir)
-    except ImportError:  # of which the client tells
+    except ImportError:  # no file locks on this system: the client raises that
         return []
     if problem is None:
         return []
-    problem = f"Triggers cannot be left in {options.spool_dir}: {problem}. They would wait in memory only."
-    hint = "Let the user that runs the workers make and write the folder of FL_SPOOL_DIR (mode 700)."
+    problem = f"Triggers cannot be written to {options.spool_dir}: {problem}. They would be buffered in memory."
+    hint = "Let the user that runs the workers create and write the folder of FL_SPOOL_DIR (mode 700)."
     return [Caution(problem, hint=hint, id="brockman.W004")]
 
 
@@ -147,10 +147,10 @@ def check_cookie(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W011: the middleware is there twice; E005: FL_MAY_TRACK is a coroutine function, which is not awaited."""
+    """W011: the middleware is listed twice; E005: FL_MAY_TRACK is a coroutine function, which is not awaited."""
     found: list[CheckMessage] = []
     if settings.MIDDLEWARE.count(MIDDLEWARE) > 1:
-        problem = f"{MIDDLEWARE} is in MIDDLEWARE twice: one request has two actors."
+        problem = f"{MIDDLEWARE} is in MIDDLEWARE twice: a request has two actors."
         found.append(Caution(problem, hint="Remove the second.", id="brockman.W011"))
     may_track = _django_settings().may_track
     if iscoroutinefunction(may_track) or iscoroutinefunction(getattr(may_track, "__call__", None)):  # noqa: B004
@@ -160,21 +160,21 @@ def check_middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_stats_cache(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """E004: FL_STATS_CACHE names no cache; W006: it names one that each process has for itself."""
+    """E004: FL_STATS_CACHE names no cache; W006: it names one that processes do not share."""
     alias = _django_settings().stats_cache
     if alias is None:
         return []
     if alias not in settings.CACHES:
         hint = "The aliases are: " + ", ".join(settings.CACHES)
         return [Error(f"There is no cache {alias!r} for FL_STATS_CACHE.", hint=hint, id="brockman.E004")]
-    if not is_private(alias):  # one that cannot be imported stops Django's own checks
+    if not is_private(alias):  # a backend that cannot be imported fails Django's own checks
         return []
     hint = "Name a cache that processes share: Redis, Memcached, database or files."
     return [Caution(f"The cache {alias!r} is not shared by processes.", hint=hint, id="brockman.W006")]
 
 
 def check_celery(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W007: settings for Celery, but no Celery."""
+    """W007: settings for Celery, which is not installed."""
     given = sorted(set(PROJECT) & set(_spelled(CelerySettings)))
     if not given or importlib.util.find_spec("celery") is not None:
         return []
@@ -183,7 +183,7 @@ def check_celery(app_configs: Any, **_: Any) -> list[CheckMessage]:
 
 
 def check_deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W008: the endpoint is this machine; W009: tracking is off; W010: tracking can make a page fail or wait."""
+    """W008: the endpoint is this machine; W009: nothing is sent; W010: tracking can make a page fail or wait."""
     options = _options()
     if options is None:
         return []
@@ -197,7 +197,7 @@ def check_deployment(app_configs: Any, **_: Any) -> list[CheckMessage]:
     for name, risky in (("FL_ON_INVALID", ("raise",)), ("FL_OVERFLOW", ("raise", "block"))):
         if _given(name) in risky:
             problem = f"{name} = {_given(name)!r} lets tracking make a page fail or wait."
-            hint = "Leave it out: triggers that are lost are counted, and told on the log."
+            hint = "Leave it out: dropped triggers are counted, and logged."
             found.append(Caution(problem, hint=hint, id="brockman.W010"))
     return found
 

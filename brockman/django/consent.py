@@ -1,4 +1,4 @@
-"""Whether a request may be tracked. For the setting `FL_MAY_TRACK`, as a dotted path, or to call in your own."""
+"""A function for the setting `FL_MAY_TRACK`, or for your own to call."""
 
 from __future__ import annotations
 

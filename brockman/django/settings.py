@@ -39,19 +39,19 @@ def _flag_or_none(value: Any) -> bool | None:
 
 @dataclass(frozen=True, kw_only=True)
 class DjangoSettings(Settings):
-    """What only Django projects set."""
+    """The settings that only Django projects have."""
 
     send_in_tests: bool = setting(
-        False, flag, "flag", "Send triggers in test runs too. Off: they are checked, and go nowhere."
+        False, flag, "flag", "Send triggers in test runs too. Off: they are checked, then discarded."
     )
     may_track: Callable[[Any], bool] | None = setting(
         None,
         function,
         "function",
-        "Called with a request; False: nothing is recorded for it and no cookie is set. A dotted path will do.",
+        "Called with a request; False: record nothing for it and set no cookie. A dotted path is fine.",
     )
     cookie_secure: bool | None = setting(
-        None, _flag_or_none, "flag", "Whether the actor's cookie is for https only. None: as the request came."
+        None, _flag_or_none, "flag", "Whether the actor's cookie is for https only. None: as the request is."
     )
     cookie_samesite: str = setting(
         "Lax",
@@ -63,7 +63,7 @@ class DjangoSettings(Settings):
         None, _domain, "text", "Domain of the actor's cookie, to share it among hosts. None: this host only."
     )
     stats_cache: str | None = setting(
-        None, _text, "text", "Alias of a shared cache where processes leave their counts for `focuslab_stats`."
+        None, _text, "text", "Alias of a shared cache to which processes write their counts for `focuslab_stats`."
     )
 
 
@@ -76,18 +76,18 @@ _FUNCTIONS = frozenset(
 
 
 class _Source(Mapping[str, Any]):
-    """Settings, read at each look. A dotted path stands for its function, a lazy object for what it wraps."""
+    """Settings, read at each access. A dotted path becomes its function, a lazy object what it wraps."""
 
     def __getitem__(self, name: str) -> Any:
         try:
             value = self._read(name)
-            if isinstance(value, LazyObject) and value.__class__:  # a look at its class fills it
+            if isinstance(value, LazyObject) and value.__class__:  # reading its class evaluates it
                 value = value._wrapped
         except (AttributeError, KeyError):
             raise KeyError(name) from None
         except ImproperlyConfigured:
             raise
-        except Exception as error:  # whatever a value or module raises, no page is to fail for it
+        except Exception as error:  # of a value or module: no page must fail for it
             raise ConfigurationError(f"{name}: reading it raised {type(error).__name__}") from None
         if name in _FUNCTIONS and isinstance(value, str) and value:
             return self._import(name, value)
@@ -136,12 +136,12 @@ def read_settings(
 
     Raises:
         ConfigurationError: For an unknown keyword or a wrong value.
-        django.core.exceptions.ImproperlyConfigured: When the project's settings cannot be had.
+        django.core.exceptions.ImproperlyConfigured: When the project has no settings.
     """
     return table.read(keywords or {}, PROJECT, ENVIRONMENT, *defaults)
 
 
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 def is_strict() -> bool:
@@ -150,9 +150,9 @@ def is_strict() -> bool:
 
 
 def raise_or_tell(error: ConfigurationError, consequence: str) -> None:
-    """Raise the error where mistakes do; elsewhere say it on the log, once, with what follows from it."""
+    """Raise the error where mistakes raise; elsewhere log it once, with its consequence."""
     if is_strict():
         raise error
-    if str(error) not in _told:
-        _told.add(str(error))
+    if str(error) not in _logged:
+        _logged.add(str(error))
         say(logging.ERROR, f"{error}; until then {consequence}")

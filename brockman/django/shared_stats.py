@@ -1,8 +1,7 @@
-"""The counts of many processes in one place: a cache that they share, named by `FL_STATS_CACHE`.
+"""The counts of all processes, in a cache that they share, named by `FL_STATS_CACHE`.
 
-Each process leaves its counts there now and then, after a request or a task, once more if triggers wait then, and
-at its end; they are forgotten a day later. They are those of the clients that have the project's settings and no
-others.
+Each process writes its counts after a request or a task, every few seconds at most; once more when triggers still
+wait then; and at its exit. They expire after a day. They are those of clients without options of their own.
 """
 
 from __future__ import annotations
@@ -33,22 +32,22 @@ from brockman.process.uwsgi import no_threads_reason
 from brockman.stats import Stats
 
 _EVERY = 5.0  # seconds
-_SLOW = 2.0  # seconds; the request is answered by then, but the worker could answer the next
-_REST = 300.0  # seconds, after a failure
-_KEPT = 24 * 60 * 60  # seconds
+_SLOW = 2.0  # seconds; the response is sent by then, but the worker could answer the next request
+_COOLDOWN = 300.0  # seconds, after a failure
+_EXPIRY = 24 * 60 * 60  # seconds
 _LAST = "brockman:last"  # about the highest number that a process has taken for its key
-_KEY = "brockman:stats:2:{}"  # the 2 changes with the form of what is left
+_KEY = "brockman:stats:2:{}"  # the 2 changes with the format of the value
 _SPREAD = 16
-_MOST = 50_000  # numbers that are looked at, the highest
+_MAX_READ = 50_000  # numbers, the highest
 _CHUNK = 500  # keys that are read at a time
-_PATIENCE = 2.0  # seconds that the end of the process waits for a thread that leaves the counts
+_LOCK_TIMEOUT = 2.0  # seconds that the exit waits for a thread that writes the counts
 
 _client = DjangoFocusLabClient()
 
 
 @dataclass(frozen=True)
 class ProcessStats:
-    """The counts of one process, as it left them."""
+    """The counts of one process, as it wrote them last."""
 
     host: str
     pid: int
@@ -56,132 +55,132 @@ class ProcessStats:
     stats: Stats
 
 
-class _Place:
-    """Where a process leaves its counts."""
+class _Slot:
+    """A process's place in the cache."""
 
     def __init__(self) -> None:
         self.owner = uuid.uuid4().hex
         self.number: int | None = None
         self.next_at = 0.0  # on the clock
         self.is_slow = False
-        self.will_look = False
-        self.lock = threading.Lock()  # two threads would take two places, and count everything twice
+        self.is_scheduled = False
+        self.lock = threading.Lock()  # two threads would take two slots, and count everything twice
 
     @property
     def cooling_down(self) -> bool:
         return self.is_slow and monotonic() < self.next_at
 
-    def look_again(self) -> None:
-        """Leave the counts once more in a while, in a thread, unless that is under way."""
-        if not self.will_look and no_threads_reason() is None:
-            timer = threading.Timer(_EVERY, self._look)
+    def schedule(self) -> None:
+        """Write the counts once more in a while, in a thread, unless that is scheduled."""
+        if not self.is_scheduled and no_threads_reason() is None:
+            timer = threading.Timer(_EVERY, self._write_again)
             timer.daemon = True
-            with suppress(RuntimeError):  # no thread can be had
+            with suppress(RuntimeError):  # no thread can be started
                 timer.start()
-                self.will_look = True
+                self.is_scheduled = True
 
-    def _look(self) -> None:
-        self.will_look = False
+    def _write_again(self) -> None:
+        self.is_scheduled = False
         publish(0)
         connections.close_all()  # of this thread: the cache may be a database
 
-    def rest(self, seconds: float) -> None:
-        """Do nothing for so long, and not even at the end of the process if that is long."""
+    def pause(self, seconds: float) -> None:
+        """Write nothing for some seconds; if that is long, not even at exit."""
         self.is_slow = seconds > _EVERY
         self.next_at = monotonic() + seconds
 
 
-_place: PerProcess[_Place] = PerProcess(_Place)
+_slot: PerProcess[_Slot] = PerProcess(_Slot)
 
 
 def is_private(alias: str) -> bool:
-    """Return whether a cache is seen by one process only."""
+    """Return whether each process has a cache of its own under this alias."""
     return isinstance(caches[alias], (LocMemCache, DummyCache))
 
 
 def publish_now_and_then(**_: Any) -> None:
-    """Leave the counts of this process in the cache, if it has not done so for a while. For signals."""
-    if monotonic() >= _place.get().next_at and publish(0):
+    """Write the counts of this process to the cache, unless that was done a moment ago. A signal handler."""
+    if monotonic() >= _slot.get().next_at and publish(0):
         close_old_connections()  # as Django does after a request: the cache may be a database
 
 
-def publish(patience: float = _PATIENCE) -> bool:
-    """Leave the counts of this process in the cache; return whether that was done. Raises nothing.
+def publish(lock_timeout: float = _LOCK_TIMEOUT) -> bool:
+    """Write the counts of this process to the cache; return whether that was done. Raises nothing.
 
-    Nothing is done without `FL_STATS_CACHE`, in test runs, and for a while after a cache has failed or was slow.
+    Does nothing without `FL_STATS_CACHE`, in test runs, and for some minutes after a cache has failed or was slow.
 
     Args:
-        patience: Seconds to wait for another thread that does so.
+        lock_timeout: Seconds to wait for another thread that writes them.
     """
-    place = _place.get()
-    if in_test_run() or place.cooling_down or not place.lock.acquire(timeout=patience):
+    slot = _slot.get()
+    if in_test_run() or slot.cooling_down or not slot.lock.acquire(timeout=lock_timeout):
         return False
     started = monotonic()
     try:
         alias = read_settings(DjangoSettings).stats_cache
         stats = _client.stats() if alias is not None else Stats()
         if stats.recorded or stats.recovered:
-            _leave(caches[alias], place, stats)
+            _write(caches[alias], slot, stats)
         if stats.queued or stats.in_flight:
-            place.look_again()  # no request may come for hours
-        place.rest(_EVERY if monotonic() - started < _SLOW else _REST)
+            slot.schedule()  # the next request may be hours away
+        slot.pause(_EVERY if monotonic() - started < _SLOW else _COOLDOWN)
         return bool(stats.recorded or stats.recovered)
-    except ConfigurationError:  # told by the client
-        place.rest(_EVERY)
-    except Exception as error:  # a cache's own errors have no class in common
-        place.rest(_REST)
-        say(logging.WARNING, f"the counts could not be left in the cache: {type(error).__name__}")
+    except ConfigurationError:  # logged by the client
+        slot.pause(_EVERY)
+    except Exception as error:  # the errors of cache libraries have no base class
+        slot.pause(_COOLDOWN)
+        say(logging.WARNING, f"cannot write the counts to the cache: {type(error).__name__}")
     finally:
-        place.lock.release()
+        slot.lock.release()
     return False
 
 
-def _leave(cache: Any, place: _Place, stats: Stats) -> None:
-    left = {
-        "owner": place.owner,
+def _write(cache: Any, slot: _Slot, stats: Stats) -> None:
+    value = {
+        "owner": slot.owner,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "left_at": wall(),
         "stats": asdict(stats),
     }
-    held = cache.get(_KEY.format(place.number)) if place.number is not None else None
-    if held is not None and held["owner"] == place.owner:
-        cache.set(_KEY.format(place.number), left, timeout=_KEPT)
-    else:  # the first time, or the cache was cleared, or another one has taken the number too
-        place.number = _take_number(cache, left)
+    held = cache.get(_KEY.format(slot.number)) if slot.number is not None else None
+    if held is not None and held["owner"] == slot.owner:
+        cache.set(_KEY.format(slot.number), value, timeout=_EXPIRY)
+    else:  # the first time; or the cache was cleared, or another process has taken the number too
+        slot.number = _take_number(cache, value)
 
 
-def _take_number(cache: Any, left: dict[str, Any]) -> int:
-    """Leave the counts under a number that is free, and return it.
+def _take_number(cache: Any, value: dict[str, Any]) -> int:
+    """Write the counts under a free number, and return it.
 
-    Where caches are files, two processes may both succeed to `add`, and so take one number. So those that begin
-    together try different ones, and look again; what that leaves is noticed when counts are left the next time.
+    In a cache of files, `add` may succeed for two processes, which then have one number. So processes that start
+    together try different numbers, and read what they wrote; the rest is found at the next write.
     """
-    first = cache.get(_LAST, 0) + 1 + left["pid"] % _SPREAD
+    first = cache.get(_LAST, 0) + 1 + value["pid"] % _SPREAD
     for number in range(first, first + _CHUNK):
         key = _KEY.format(number)
-        was_free = cache.add(key, left, timeout=_KEPT)
+        was_free = cache.add(key, value, timeout=_EXPIRY)
         held = cache.get(key)
         if held is None:
-            raise RuntimeError("the cache keeps nothing")  # some hide it that their server is gone
-        if was_free and held["owner"] == left["owner"]:
+            raise RuntimeError("the cache keeps nothing")  # some backends hide that their server is down
+        if was_free and held["owner"] == value["owner"]:
             cache.set(_LAST, number, timeout=None)
             return int(number)
     raise RuntimeError("no number is free")
 
 
 def read_all(alias: str) -> Iterator[ProcessStats]:
-    """Yield what processes have left in a cache, the newest processes last."""
+    """Yield what processes have written to a cache, the newest processes last."""
     cache = caches[alias]
     last = cache.get(_LAST, 0)
-    start = max(0, last - _MOST) + 1
+    start = max(0, last - _MAX_READ) + 1
     while True:
         keys = [_KEY.format(number) for number in range(start, start + _CHUNK)]
         found = cache.get_many(keys)
-        for left in (found[key] for key in keys if key in found):
-            yield ProcessStats(left["host"], left["pid"], left["left_at"], Stats(**left["stats"]))
+        for value in (found[key] for key in keys if key in found):
+            yield ProcessStats(value["host"], value["pid"], value["left_at"], Stats(**value["stats"]))
         start += _CHUNK
-        # Two that took numbers at once may have noted the lower one as the last.
+        # Two processes that took numbers together may have saved the lower one as the last.
         if start > last and not found:
             return
 

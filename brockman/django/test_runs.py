@@ -1,4 +1,4 @@
-"""In a test run of a Django project triggers go nowhere, unless `FL_SEND_IN_TESTS` says so."""
+"""In a test run of a Django project triggers are discarded, unless `FL_SEND_IN_TESTS` is on."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import PurePath
 from brockman.testing import divert
 from brockman.transport import Answer
 
-PYTEST_PLUGIN = "brockman.pytest_plugin"  # pytest loads it before anything of the project
+PYTEST_PLUGIN = "brockman.pytest_plugin"  # pytest loads it before the project
 
 
 class _Nowhere:
-    """Takes everything, and keeps nothing."""
+    """A transport that accepts and discards every trigger."""
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         return Answer(201)
@@ -23,14 +23,14 @@ class _Nowhere:
 
 
 class _TestRun:
-    """Whether this process is a test run: once it is, it stays one to its end, exit hooks included.
+    """Whether this process is a test run, which it stays until its end, exit hooks included.
 
-    `diverted` holds the diversion while there is one. Both change under the lock of who configures a client.
+    `diversion` is what discards the triggers. Both change under the lock of `brockman.django.client`.
     """
 
     def __init__(self) -> None:
         self.is_one = False
-        self.diverted: ExitStack | None = None
+        self.diversion: ExitStack | None = None
 
 
 STATE = _TestRun()
@@ -49,18 +49,18 @@ def _is_test_command() -> bool:
 
 
 def _is_set_up() -> bool:
-    # What `setup_test_environment` keeps to restore it later. Not `django.core.mail.outbox`: a site whose mail
-    # goes to memory has that too.
+    # What `setup_test_environment` saves to restore it later. Not `django.core.mail.outbox`, which a site with
+    # Django's memory backend for mail has too.
     state = getattr(sys.modules.get("django.test.utils"), "_TestState", None)
     return hasattr(state, "saved_data")
 
 
 def send_nowhere(*, on: bool) -> None:
-    """Have every client of the process deliver to nowhere, or not any more. A `capture()` takes them before."""
-    if on and STATE.diverted is None:
+    """Start or stop to discard the triggers of every client of the process. A `capture()` gets them first."""
+    if on and STATE.diversion is None:
         stack = ExitStack()
         stack.enter_context(divert(_Nowhere(), below=True))
-        STATE.diverted = stack
-    elif STATE.diverted is not None and not on:
-        STATE.diverted.close()
-        STATE.diverted = None
+        STATE.diversion = stack
+    elif STATE.diversion is not None and not on:
+        STATE.diversion.close()
+        STATE.diversion = None

@@ -1,7 +1,4 @@
-"""Every setting of a client, once; see `brockman.options.fields`.
-
-No I/O, no threads.
-"""
+"""Every setting of a client; see `brockman.options.fields`. No I/O, no threads."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from brockman.options.fields import Settings, choice, flag, function, number, se
 from brockman.options.secret import Secret
 
 DEFAULT_ENDPOINT = "https://api.focuslab.io/api/v1/"
-_LONGEST = 1e6  # seconds; beyond some 24 days the system's calls count milliseconds past 31 bits
+_LONGEST = 1e6  # seconds; beyond 24 days, the milliseconds of some system calls exceed 31 bits
 
 Overflow = Literal["drop_newest", "drop_oldest", "block", "raise"]
 OnInvalid = Literal["raise", "drop"]
@@ -56,10 +53,10 @@ def _api_key(value: Any) -> Secret | None:
 
 
 def _folder(value: Any) -> str | None:
-    expected = "the path of a folder, from the root on, such as /var/lib/shop/focuslab"
+    expected = "an absolute path of a folder, such as /var/lib/shop/focuslab"
     if value is None or value == "":
         return None
-    path = value.__fspath__() if hasattr(value, "__fspath__") else value  # as of `pathlib`
+    path = value.__fspath__() if hasattr(value, "__fspath__") else value
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise ValueError(expected)
     return path
@@ -75,20 +72,16 @@ class Options(Settings):
     """The settings of a client. Seconds are floats, sizes end in `_bytes`, counts begin with `max_`."""
 
     api_key: Secret | None = setting(
-        None,
-        _api_key,
-        "text",
-        "The key of your FocusLab project. Required unless `enabled` is off.",
-        secret=True,
+        None, _api_key, "text", "The key of your FocusLab project. Required unless `enabled` is off.", secret=True
     )
-    endpoint: str = setting(DEFAULT_ENDPOINT, _endpoint, "URL", "Where the API is; `trigger/` is added.")
-    enabled: bool = setting(True, flag, "flag", "Off: every trigger counts as `disabled`; nothing is sent.")
+    endpoint: str = setting(DEFAULT_ENDPOINT, _endpoint, "URL", "The URL of the API; `trigger/` is added.")
+    enabled: bool = setting(True, flag, "flag", "Off: every trigger is dropped as `disabled`; nothing is sent.")
     flush_interval: float = setting(1.0, _SECONDS, "seconds", "The longest a trigger waits before an attempt.")
-    max_batch_size: int = setting(500, _COUNT, "triggers", "A batch this long goes at once.")
-    max_batch_bytes: int = setting(512 * 1024, _COUNT, "bytes", "A batch this large goes at once.")
-    max_queue_size: int = setting(10_000, _COUNT, "triggers", "How many may wait.")
-    max_queue_bytes: int = setting(32 * 1024 * 1024, _COUNT, "bytes", "How large what waits may be, encoded.")
-    max_trigger_bytes: int = setting(32 * 1024, _COUNT, "bytes", "How large one trigger may be, encoded.")
+    max_batch_size: int = setting(500, _COUNT, "triggers", "A batch of this length is sent at once.")
+    max_batch_bytes: int = setting(512 * 1024, _COUNT, "bytes", "A batch of this size is sent at once.")
+    max_queue_size: int = setting(10_000, _COUNT, "triggers", "How many may be buffered.")
+    max_queue_bytes: int = setting(32 * 1024 * 1024, _COUNT, "bytes", "Encoded size of what may be buffered.")
+    max_trigger_bytes: int = setting(32 * 1024, _COUNT, "bytes", "Encoded size of one trigger.")
     overflow: Overflow = setting(
         "drop_newest",
         choice(*get_args(Overflow)),
@@ -96,80 +89,64 @@ class Options(Settings):
         "What `record_trigger` does when the buffer is full: `drop_newest`, `drop_oldest`, `block`, `raise`.",
     )
     block_timeout: float = setting(
-        1.0,
-        _WAIT,
-        "seconds",
-        "The longest `overflow='block'` waits; then the trigger is dropped.",
+        1.0, _WAIT, "seconds", "The longest that `overflow='block'` waits; then the trigger is dropped."
     )
     on_invalid: OnInvalid = setting(
         "raise",
         choice(*get_args(OnInvalid)),
         "policy",
-        "What a caller's mistake does: `raise` an `InvalidTrigger`, or `drop` and count it.",
+        "What an invalid trigger does: `raise` an `InvalidTrigger`, or `drop` and count it.",
     )
-    connect_timeout: float = setting(3.05, _SECONDS, "seconds", "The longest one connection may take to open.")
+    connect_timeout: float = setting(3.05, _SECONDS, "seconds", "The longest that connecting may take.")
     read_timeout: float = setting(
-        10.0, _SECONDS, "seconds", "With `connect_timeout`: the longest one whole attempt may take."
+        10.0, _SECONDS, "seconds", "With `connect_timeout`: the longest that one whole attempt may take."
     )
-    backoff_base: float = setting(0.5, _SECONDS, "seconds", "The first retry waits up to this; then it doubles.")
+    backoff_base: float = setting(
+        0.5, _SECONDS, "seconds", "The longest wait before the first retry; doubled for each further one."
+    )
     backoff_cap: float = setting(60.0, _SECONDS, "seconds", "The longest wait between retries.")
     max_attempts: int = setting(
-        10, _COUNT, "attempts", "How often a batch that meets a 500 is tried before it is halved."
+        10, _COUNT, "attempts", "How often a batch that gets a 500 is tried before it is halved."
     )
     shutdown_timeout: float = setting(
-        5.0,
-        _WAIT,
-        "seconds",
-        "The longest the exit of the process waits, for all clients together.",
+        5.0, _WAIT, "seconds", "The longest that the exit of the process waits, for all clients together."
     )
     handle_sigterm: bool = setting(
         False,
         flag,
         "flag",
-        "Deliver when SIGTERM comes, then do what it did before. For plain scripts, in the main thread.",
+        "Deliver on SIGTERM, then do what it did before. For plain scripts, in the main thread.",
     )
     spool_dir: str | None = setting(
         None,
         _folder,
         "path",
-        "A folder on a local disk: what is recorded waits there and survives the process. None: in memory.",
+        "A folder on a local disk, where triggers are buffered and survive the process. None: in memory.",
     )
     max_spool_bytes: int = setting(
-        1024**3,
-        number(1024**2, 10**15, whole=True),
-        "bytes",
-        "How much may lie in `spool_dir`, for all processes together.",
+        1024**3, number(1024**2, 10**15, whole=True), "bytes", "Size of `spool_dir`, for all processes together."
     )
     spool_fsync: SpoolFsync = setting(
         "never",
         choice(*get_args(SpoolFsync)),
         "policy",
-        "What survives the machine too: `never` asks for nothing, `interval` for all but the last half second.",
+        "When to fsync: `never`, `interval` (every 0.5 s), or `always` (on every record).",
     )
     gzip: bool = setting(False, flag, "flag", "Compress request bodies.")
     allow_insecure: bool = setting(
-        False,
-        flag,
-        "flag",
-        "Allow plain `http://` to a host that is not this machine; the key travels in clear.",
+        False, flag, "flag", "Allow plain `http://` to another machine; the key is sent unencrypted."
     )
     on_drop: OnDrop | None = setting(
-        None,
-        function,
-        "function",
-        "Called with the reason and the JSON of a trigger that is lost on this side.",
+        None, function, "function", "Called with the reason and the JSON of a trigger that is dropped."
     )
     on_error: OnError | None = setting(
-        None,
-        function,
-        "function",
-        "Called with the error and the JSON of the triggers that the server refused.",
+        None, function, "function", "Called with the error and the JSON of the triggers that the server rejected."
     )
     before_record: BeforeRecord | None = setting(
         None,
         function,
         "function",
-        "Called with the arguments as a dict; returns them, changed or not, or None.",
+        "Called with the arguments as a dict; returns them, changed or not, or None to drop the trigger.",
     )
 
     def __post_init__(self) -> None:
@@ -189,15 +166,15 @@ class Options(Settings):
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """What two clients have in common that share one buffer: every value; functions if they are the same."""
+        """Equal for clients that share one pipeline: every value, and the identity of functions."""
         return tuple(_identity(getattr(self, spec.name)) for spec in fields(self))
 
 
 def _identity(value: Any) -> Any:
-    """Return what is equal for the same setting. Asks no foreign function for its hash or equality."""
+    """Return what is equal for equal settings. Calls no foreign `__hash__` or `__eq__`."""
     if not callable(value):
         return value
-    if type(value) is MethodType:  # a new object at each look-up
+    if type(value) is MethodType:  # a new object at each access
         return id(value.__self__), id(value.__func__)
     return id(value)
 

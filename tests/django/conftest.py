@@ -53,7 +53,7 @@ def project(server: RecordingServer) -> Iterator[RecordingServer]:
 @pytest.fixture(autouse=True)
 def _is_a_site() -> Iterator[None]:
     yield
-    shared_stats._place = PerProcess(shared_stats._Place)  # one that a cache has failed rests for minutes
+    shared_stats._slot = PerProcess(shared_stats._Slot)  # a cache that failed would not be written for minutes
     _forget_test_run()
 
 

@@ -84,7 +84,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
         {"FL_SPOOL_DIR": "/dev/null/spool"},
         "W004",
         "/dev/null is not a directory",
-        "make and write the folder of FL_SPOOL_DIR",
+        "create and write the folder of FL_SPOOL_DIR",
     ),
     ({"FL_STATS_CACHE": "default"}, "W006", "'default' is not shared by processes", "Redis"),
     ({"FL_STATS_CACHE": "none"}, "W006", "'none' is not shared by processes", "Redis"),

@@ -143,18 +143,24 @@ PORTAL = b"<!doctype html><title>Log in to the network</title>"
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
-        (Reply(200, PORTAL, {"Content-Type": "text/html"}), "That was not accepted: the server answered 200"),
+        (
+            Reply(200, PORTAL, {"Content-Type": "text/html"}),
+            "The trigger was not accepted: the server answered 200",
+        ),
         (
             Reply(302, b"", {"Location": "https://elsewhere.example/"}),
-            "That was not accepted: the server answered 302",
+            "The trigger was not accepted: the server answered 302",
         ),
         (Reply(400, b'{"message": "no such field"}'), "The server refused the trigger: the server answered 400"),
-        (Reply(401), "The server does not take the key: the server answered 401: (no text). Correct FL_API_KEY."),
-        (Reply(403), "The server does not take the key: the server answered 403"),
+        (
+            Reply(401),
+            "The server does not accept the key: the server answered 401: (no text). Correct FL_API_KEY.",
+        ),
+        (Reply(403), "The server does not accept the key: the server answered 403"),
         (Reply(404), "There is no API at {endpoint}: the server answered 404: (no text). Correct FL_ENDPOINT."),
-        (Reply(500), "The server is in trouble: the server answered 500"),
-        (Reply(503), "The server is in trouble: the server answered 503"),
-        (Reply(429), "That was not accepted: the server answered 429"),
+        (Reply(500), "The server failed: the server answered 500"),
+        (Reply(503), "The server failed: the server answered 503"),
+        (Reply(429), "The trigger was not accepted: the server answered 429"),
     ],
     ids=lambda value: str(value.status) if isinstance(value, Reply) else "",
 )
@@ -185,7 +191,7 @@ def test_check_says_that_nobody_answers() -> None:
         ({"FL_ENABLED": False, "FL_API_KEY": None}, "FL_ENABLED is off: nothing is sent"),
         ({"FL_API_KEY": None}, "The settings are wrong: api_key is missing"),
         ({"FL_FLUSH_INTERVAL": "soon"}, "The settings are wrong: flush_interval is 'soon'"),
-        ({"FL_BEFORE_RECORD": lambda arguments: None}, "FL_BEFORE_RECORD kept the test trigger back"),
+        ({"FL_BEFORE_RECORD": lambda arguments: None}, "FL_BEFORE_RECORD dropped the test trigger"),
     ],
 )
 def test_check_says_why_nothing_was_sent(
@@ -352,8 +358,8 @@ def test_a_cache_that_is_gone_makes_no_page_fail(
             for _ in range(3):
                 assert Client().get("/page/").status_code == 200
                 publish()
-        told = [line for line in caplog.messages if "could not be left in the cache" in line]
-        assert told == [f"brockman: the counts could not be left in the cache: {error}"]
+        told = [line for line in caplog.messages if "cannot write the counts" in line]
+        assert told == [f"brockman: cannot write the counts to the cache: {error}"]
 
 
 def test_stats_say_that_the_cache_is_gone() -> None:

@@ -220,7 +220,7 @@ def test_a_spool_has_room_for_a_segment_or_two():
 @pytest.mark.parametrize("path", ["spool", "./spool", "~/spool", "/a\0b", b"/spool", 3])
 def test_a_spool_is_named_from_the_root_on(path):
     """A relative path would mean another folder after a chdir, as daemons do."""
-    assert "it should be the path of a folder, from the root on" in error_of(spool_dir=path)
+    assert "it should be an absolute path of a folder" in error_of(spool_dir=path)
 
 
 def test_a_spool_may_be_a_path_object():

@@ -1,4 +1,4 @@
-"""`manage.py focuslab_check`: send one test trigger with the project's settings, and say what happened."""
+"""`manage.py focuslab_check`: send one test trigger with the project's settings, and print the result."""
 
 from __future__ import annotations
 
@@ -15,29 +15,32 @@ from brockman.process.clock import monotonic
 # From the narrowest to the widest.
 _WORDS: tuple[tuple[type[exceptions.FocusLabError], str], ...] = (
     (exceptions.ConfigurationError, "The settings are wrong: {error}."),
-    (exceptions.BadAPIKey, "The server does not take the key: {error}. Correct FL_API_KEY."),
+    (exceptions.BadAPIKey, "The server does not accept the key: {error}. Correct FL_API_KEY."),
     (exceptions.ResourceNotFound, "There is no API at {endpoint}: {error}. Correct FL_ENDPOINT."),
     (exceptions.BadRequest, "The server refused the trigger: {error}. Is {endpoint} the FocusLab API?"),
-    (exceptions.ServerError, "The server is in trouble: {error}. Triggers wait in the buffer meanwhile."),
+    (exceptions.ServerError, "The server failed: {error}. Triggers wait in the buffer meanwhile."),
     (exceptions.ConnectionFailed, "No answer from {endpoint}: {error}. Triggers wait in the buffer meanwhile."),
-    (exceptions.FocusLabError, "That was not accepted: {error}. Is {endpoint} right, and is a proxy in between?"),
+    (
+        exceptions.FocusLabError,
+        "The trigger was not accepted: {error}. Is {endpoint} right, and is there a proxy in between?",
+    ),
 )
 
 
 class Command(BaseCommand):
-    """Send one test trigger with the project's settings, and say what happened."""
+    """Send one test trigger with the project's settings, and print the result."""
 
-    help = "Sends one test trigger with the project's settings, and says what happened."
+    help = "Sends one test trigger with the project's settings, and prints the result."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it.
+        """Send it.
 
         Raises:
-            CommandError: When the trigger was not accepted; the exit status is 1 then.
+            CommandError: When the trigger was not accepted: exit status 1.
         """
         endpoint = ""
         try:
-            read_settings(DjangoSettings)  # those of the middleware too
+            read_settings(DjangoSettings)  # of the middleware: raise here when one is wrong
             client = DjangoFocusLabClient()
             endpoint, before = client.options.endpoint, client.stats().dropped
             started = monotonic()
@@ -53,11 +56,13 @@ class Command(BaseCommand):
         self.stdout.write("Its actor is 'focuslab_check', its action 'checked', its object 'installation'.")
 
     def _obstacle(self, is_on: bool, was_dropped: bool) -> str | None:
-        """Return why nothing has left, although nothing went wrong; None when it has."""
+        """Return why nothing was sent although nothing failed; None when it was."""
         if not is_on:
-            return "FL_ENABLED is off: nothing is sent, and nothing was."
+            return "FL_ENABLED is off: nothing is sent."
         if was_dropped:
-            return "FL_BEFORE_RECORD kept the test trigger back, or raised: nothing was sent."
+            return "FL_BEFORE_RECORD dropped the test trigger, or raised: nothing was sent."
         if in_test_run() and not read_settings(DjangoSettings).send_in_tests:
-            return "This is a test run: nothing was sent. Triggers go nowhere then, without FL_SEND_IN_TESTS."
+            return (
+                "This is a test run: nothing was sent. Triggers are discarded then, unless FL_SEND_IN_TESTS is on."
+            )
         return None

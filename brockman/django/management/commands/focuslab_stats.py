@@ -1,4 +1,4 @@
-"""`manage.py focuslab_stats`: what became of the triggers, in each process and in all."""
+"""`manage.py focuslab_stats`: print the counts of triggers, of each process and of all."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _COLUMNS = ("recorded", "recovered", "delivered", "rejected", "dropped", "waitin
 
 
 class Command(BaseCommand):
-    """Show what became of the triggers."""
+    """Print the counts of triggers."""
 
     help = (
-        "Shows how many triggers were recorded, recovered from a spool, delivered, rejected, dropped and wait, in"
-        " all and in each process that has left its counts in the cache FL_STATS_CACHE within a day."
+        "Prints how many triggers were recorded, recovered from a spool, delivered, rejected and dropped, and how"
+        " many wait: of each process that wrote its counts to the cache FL_STATS_CACHE within a day, and of all."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -32,10 +32,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="one JSON object for each process, a line each")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Do it.
+        """Print them.
 
         Raises:
-            CommandError: When a setting is wrong, or the cache cannot be read or is none that processes share.
+            CommandError: When a setting is wrong, or the cache cannot be read, or processes do not share it.
         """
         try:
             alias = read_settings(DjangoSettings).stats_cache
@@ -48,8 +48,8 @@ class Command(BaseCommand):
             return
         if alias is None:
             self.stdout.write(
-                "Each process counts for itself, and this one has just begun. Name a cache that processes share in"
-                " FL_STATS_CACHE, and they leave their counts there. In this process:"
+                "Each process has counts of its own, and this one has just started. Name a cache that processes"
+                " share in FL_STATS_CACHE, and they write their counts there. This process:"
             )
         for line in _table(processes):
             self.stdout.write(line)
@@ -66,11 +66,11 @@ def _read(alias: str) -> list[ProcessStats]:
 
 
 def _table(processes: Sequence[ProcessStats]) -> Iterator[str]:
-    """Yield the lines: a process each, and the sums, with the reasons of what was dropped."""
+    """Yield a line for each process, the sums, the reasons of drops, and the last errors."""
     if not processes:
-        yield "No process has recorded a trigger and left its counts within a day."
+        yield "No process has recorded a trigger and written its counts within a day."
         return
-    yield f"{'process':<28}" + "".join(f"{name:>12}" for name in _COLUMNS) + f"{'left':>10}"
+    yield f"{'process':<28}" + "".join(f"{name:>12}" for name in _COLUMNS) + f"{'written':>10}"
     reasons: Counter[str] = Counter()
     sums = [0] * len(_COLUMNS)
     now = wall()
