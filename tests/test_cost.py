@@ -1,6 +1,6 @@
-"""What one `record_trigger` does, counted: no clock is read, so the speed of the machine does not matter.
+"""The cost of one `record_trigger`, counted in calls and instructions: independent of the machine's speed.
 
-How long it takes, beside a floor and other trackers, `python -m tests.benchmarks.peers` measures.
+`python -m tests.benchmarks.peers` measures how long it takes, beside other trackers.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from tests.conftest import eventually
 
 pytestmark = pytest.mark.skipif(
     not HAS_GIL or orjson is None or sys.implementation.name != "cpython" or sys.gettrace() is not None,
-    reason="counted is the way of CPython with its global lock",
+    reason="the counts are those of CPython with its global lock",
 )
 
-# Of the README's example trigger: what it takes today, and room for a little.
+# For the README's example trigger: today's numbers, and a little room.
 PYTHON_CALLS, SPOOL_PYTHON_CALLS = 3 + 1, 4 + 1
 C_CALLS, SPOOL_C_CALLS = 12 + 2, 10 + 2
 INSTRUCTIONS, SPOOL_INSTRUCTIONS = 410, 490  # today up to 361 and 437, as the version of Python has it
 
-# In C, and none of them a lock, the system, a clock (but for the time in the trigger) or a wake-up.
+# Functions in C that are no lock, no system call, no wakeup, and no clock but for the trigger's time.
 HARMLESS = {"datetime.now", "str.strip", "dict.values", "dumps", "len", "deque.append"}
 
 
-# Of one request over a connection that stands: two of these are urllib3's, and head and body go one by one.
+# For one request over an open connection: urllib3 sets two of the timeouts, and sends head and body separately.
 TIMEOUTS_SET, SENDS = 3, 2
 
 
 @pytest.fixture
 def make_quiet():
-    """Make a client whose thread sleeps while we count."""
+    """Make a client whose worker sleeps during the count."""
     clients = []
 
     def make(**options: Any) -> FocusLabClient:
@@ -69,7 +69,7 @@ def record(client: FocusLabClient) -> None:
 
 
 def count_calls(run: Callable[[], object]) -> tuple[Counter[str], Counter[str]]:
-    """Return the names of the functions in Python, and of those in C, that are called by the way."""
+    """Return the names of the called functions: those in Python, and those in C."""
     python: Counter[str] = Counter()
     in_c: Counter[str] = Counter()
 
@@ -90,7 +90,7 @@ def count_calls(run: Callable[[], object]) -> tuple[Counter[str], Counter[str]]:
 
 
 def count_instructions(client: FocusLabClient) -> Counter[str]:
-    """Return the names of the instructions that are run for a trigger."""
+    """Return the names of the instructions executed for a trigger."""
     found: Counter[str] = Counter()
 
     def trace(frame: FrameType, event: str, arg: Any) -> Any:
@@ -109,7 +109,7 @@ def count_instructions(client: FocusLabClient) -> Counter[str]:
 
 
 def count_at_rest(client: FocusLabClient) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """Count what a trigger costs while the thread sleeps until a batch is full: then no wakeup is set for it."""
+    """Count the cost of a trigger while the worker sleeps until a batch is full, so that no wakeup is set."""
 
     counts: list[tuple[Counter[str], Counter[str]]] = []
 
@@ -122,8 +122,8 @@ def count_at_rest(client: FocusLabClient) -> tuple[Counter[str], Counter[str], C
     return *counts[-1], count_instructions(client)
 
 
-def test_a_trigger_costs_so_many_calls_and_instructions(make_quiet):
-    """Recording stays as short as it is: two more function calls on its way are noticed."""
+def test_the_calls_and_instructions_of_a_trigger(make_quiet):
+    """Recording stays as short as it is: two more function calls fail this test."""
     python, in_c, instructions = count_at_rest(make_quiet())
     assert python["record_trigger"] == 1
     assert python.total() <= PYTHON_CALLS, python
@@ -132,19 +132,19 @@ def test_a_trigger_costs_so_many_calls_and_instructions(make_quiet):
 
 
 def test_a_trigger_is_encoded_once(make_quiet):
-    """The JSON is made once, in one call."""
+    """The JSON is made in one call."""
     _, in_c, _ = count_at_rest(make_quiet())
     assert [name for name in in_c.elements() if "dump" in name or "encode" in name] == ["dumps"]
 
 
-def test_a_trigger_takes_no_lock_and_asks_the_system_for_nothing(make_quiet):
+def test_a_trigger_takes_no_lock_and_makes_no_system_call(make_quiet):
     """Recording neither waits for another thread nor enters the kernel."""
     _, in_c, instructions = count_at_rest(make_quiet())
     assert set(in_c) <= HARMLESS
     assert not {"BEFORE_WITH", "SETUP_WITH", "LOAD_SPECIAL"} & set(instructions)
 
 
-def test_a_spooled_trigger_costs_so_many_calls_and_instructions(make_quiet, tmp_path):
+def test_the_calls_and_instructions_of_a_spooled_trigger(make_quiet, tmp_path):
     """On disk, too, recording stays as short as it is, and takes no lock."""
     python, in_c, instructions = count_at_rest(make_quiet(spool_dir=str(tmp_path / "spool")))
     assert python["append"] == 1
@@ -155,9 +155,9 @@ def test_a_spooled_trigger_costs_so_many_calls_and_instructions(make_quiet, tmp_
 
 
 def test_a_request_is_prepared_once_and_sets_few_timeouts(server):
-    """What is the same for all requests is not done again for each, nor is a timeout set that is set already.
+    """What is equal for all requests is prepared once, and a timeout that is set already is not set again.
 
-    Each setting is a call of the system, after which another thread may keep the interpreter's lock for 5 ms.
+    Setting one is a system call, after which another thread may keep the interpreter's lock for 5 ms.
     """
     transport = HttpTransport(server.endpoint, Secret("k"), connect_timeout=3.05, read_timeout=10)
     transport.send(b"{}")

@@ -1,4 +1,4 @@
-"""`record_encoded`: what was encoded earlier, or elsewhere, comes back as bytes, and nothing else is taken."""
+"""`record_encoded`: records triggers encoded earlier or elsewhere, and accepts nothing but bytes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from brockman.exceptions import InvalidTrigger
 from tests.conftest import law_holds
 
 
-def test_what_was_encoded_is_recorded(server, make_client) -> None:
-    """A trigger that was encoded is delivered with the id that it had then."""
+def test_an_encoded_trigger_is_recorded(server, make_client) -> None:
+    """An encoded trigger is delivered with its id."""
     client = make_client()
     body = client.encode_trigger("42", "paid", "invoice")
 
@@ -27,10 +27,10 @@ def test_what_was_encoded_is_recorded(server, make_client) -> None:
     ids=lambda wrong: type(wrong).__name__,
 )
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
-def test_what_is_no_bytes_is_refused_and_holds_nothing_up(
+def test_anything_but_bytes_is_refused_and_delays_nothing(
     server, make_client, tmp_path, spooled: bool, wrong: Any
 ) -> None:
-    """Text out of a database, say, is a mistake that the caller learns of; triggers after it are delivered."""
+    """Such as text from a database: it raises, and triggers after it are delivered."""
     client = make_client(spool_dir=str(tmp_path / "spool") if spooled else None)
 
     with pytest.raises(InvalidTrigger, match=f"{type(wrong).__name__} should be the bytes"):
@@ -42,8 +42,8 @@ def test_what_is_no_bytes_is_refused_and_holds_nothing_up(
     assert law_holds(client, recorded=1)
 
 
-def test_what_was_dropped_when_it_was_encoded_counts_once(make_client) -> None:
-    """What `encode_trigger` returned can be passed on without a look, also where it is None."""
+def test_a_trigger_dropped_while_encoding_counts_once(make_client) -> None:
+    """The result of `encode_trigger` can be passed on unchecked, also None."""
     client = make_client(before_record=lambda trigger: None)
 
     assert client.record_encoded(client.encode_trigger("42", "paid", "invoice")) is False
@@ -52,8 +52,8 @@ def test_what_was_dropped_when_it_was_encoded_counts_once(make_client) -> None:
     assert law_holds(client, recorded=1)
 
 
-def test_where_mistakes_are_dropped_it_is_counted(make_client) -> None:
-    """With `on_invalid="drop"` what is no bytes raises nothing, and counts as invalid."""
+def test_anything_but_bytes_may_be_counted_instead(make_client) -> None:
+    """With `on_invalid="drop"` anything but bytes raises nothing, and counts as invalid."""
     client = make_client(on_invalid="drop")
 
     assert client.record_encoded('{"a": 1}') is False

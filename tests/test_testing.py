@@ -1,4 +1,4 @@
-"""The testing kit: what a program's own tests can rely on."""
+"""`brockman.testing`: what the tests of a program can rely on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_sent_and_everything_can_be_read(server, make_client):
 
 
 def test_before_and_after_the_block_triggers_are_sent(server, make_client):
-    """What was recorded before the block is delivered, what comes after it too, and nothing of the block."""
+    """Triggers recorded before and after the block are delivered, those of the block are not."""
     client = make_client(flush_interval=600)
     record(client, 3)
     with capture() as outbox:
@@ -52,7 +52,7 @@ def test_before_and_after_the_block_triggers_are_sent(server, make_client):
 
 
 def test_clients_made_inside_the_block_are_captured_too(server):
-    """Views make clients as they go."""
+    """As views do."""
     with capture() as outbox:
         FocusLabClient(KEY, endpoint=server.endpoint).record_trigger(1, "viewed", "page")
         with capture() as inner:
@@ -64,7 +64,7 @@ def test_clients_made_inside_the_block_are_captured_too(server):
 
 
 def test_threads_are_captured_without_a_thread_of_ours(make_client):
-    """Each of many threads finds what it recorded; no flusher runs."""
+    """Each of many threads finds its triggers; no worker runs."""
     client = make_client()
     with capture() as outbox:
         threads = [threading.Thread(target=record, args=(client, 50, 100 * number)) for number in range(8)]
@@ -77,7 +77,7 @@ def test_threads_are_captured_without_a_thread_of_ours(make_client):
 
 
 def test_mistakes_are_told_as_they_would_be(make_client):
-    """A test finds an invalid trigger where it is recorded."""
+    """An invalid trigger raises in `record_trigger`."""
     client = make_client()
     with capture() as outbox, pytest.raises(InvalidTrigger, match=r"variables\['n'\]"):
         client.record_trigger(1, "viewed", "page", variables={"n": float("nan")})
@@ -92,7 +92,7 @@ def outbox_of_three() -> Outbox:
 
 
 def test_triggers_are_found_by_some_of_their_fields():
-    """What is not asked for may be anything; an int finds the text that is sent."""
+    """Other fields may be anything; an int finds its text."""
     outbox = outbox_of_three()
     assert [trigger.actor_id for trigger in outbox.find(actor_id=1)] == ["1"]
     assert len(outbox.find(action="viewed", obj="page")) == 3
@@ -105,7 +105,7 @@ def test_triggers_are_found_by_some_of_their_fields():
 
 
 def test_what_is_expected_is_compared_as_it_is_sent():
-    """Or `times=0` would pass for what was recorded."""
+    """Otherwise `times=0` would always pass."""
     moment, key = datetime.date(2026, 11, 25), uuid.uuid4()
     with capture() as outbox, FocusLabClient(KEY) as client:
         client.record_trigger(
@@ -129,7 +129,7 @@ class Verb(enum.Enum):
 
 
 def test_an_assertion_tells_what_was_recorded_instead():
-    """The failing test's output is enough to see why."""
+    """The output of a failing test shows why it fails."""
     outbox = outbox_of_three()
     assert len(outbox.assert_recorded(action="viewed")) == 3
     assert outbox.assert_recorded(action="bought", times=0) == []
@@ -140,7 +140,7 @@ def test_an_assertion_tells_what_was_recorded_instead():
 
 
 def test_the_fixture_is_there_by_itself(pytester: pytest.Pytester) -> None:
-    """A project that has brockman installed asks for `focuslab_outbox`, and sends nothing."""
+    """A project with brockman installed uses `focuslab_outbox`, and sends nothing."""
     pytester.makepyfile(
         """
         from brockman.client import FocusLabClient

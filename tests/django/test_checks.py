@@ -1,4 +1,4 @@
-"""System checks: each says what is wrong before the first trigger, and how to put it right."""
+"""System checks: each reports a mistake before the first trigger, and how to correct it."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ CACHES = {
 
 
 async def may_track_async(request: Any) -> bool:
-    """For FL_MAY_TRACK, and wrong."""
+    """A wrong FL_MAY_TRACK."""
     return True
 
 
 class AsyncCall:
-    """For FL_MAY_TRACK, and wrong too."""
+    """Another wrong FL_MAY_TRACK."""
 
     async def __call__(self, request: Any) -> bool:
         return True
 
 
 class Odd(int):
-    """A number that cannot be compared, nor shown."""
+    """A number that can be neither compared nor shown."""
 
     def __ge__(self, other: object) -> bool:
         raise OverflowError
@@ -55,7 +55,7 @@ class Odd(int):
 
 
 def found(*, deploy: bool = False, **settings: Any) -> list[CheckMessage]:
-    """Return what the checks of this app say of a project with these settings."""
+    """Return the messages of this app's checks for a project with these settings."""
     with override_settings(**settings):
         messages = run_checks(include_deployment_checks=deploy)
     return [message for message in messages if (message.id or "").startswith("brockman.")]
@@ -116,8 +116,8 @@ WRONG_WHEN_DEPLOYED: list[tuple[dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize(("settings", "name", "words", "hint"), WRONG)
-def test_what_is_wrong_is_said_with_a_hint(settings: dict[str, Any], name: str, words: str, hint: str) -> None:
-    """By each check alone: one mistake, one message."""
+def test_a_mistake_is_reported_with_a_hint(settings: dict[str, Any], name: str, words: str, hint: str) -> None:
+    """One mistake, one message."""
     (message,) = found(**{"CACHES": CACHES, **settings})
     assert message.id == f"brockman.{name}"
     assert words in message.msg
@@ -126,10 +126,8 @@ def test_what_is_wrong_is_said_with_a_hint(settings: dict[str, Any], name: str, 
 
 
 @pytest.mark.parametrize(("settings", "name", "words", "hint"), WRONG_WHEN_DEPLOYED)
-def test_what_is_wrong_when_deployed_is_said_by_check_deploy(
-    settings: dict[str, Any], name: str, words: str, hint: str
-) -> None:
-    """At home it may be right."""
+def test_check_deploy_reports_more(settings: dict[str, Any], name: str, words: str, hint: str) -> None:
+    """Without `--deploy` it is no mistake."""
     assert found(**settings) == []
     (message,) = found(deploy=True, **settings)
     assert message.id == f"brockman.{name}"
@@ -152,25 +150,25 @@ def test_what_is_wrong_when_deployed_is_said_by_check_deploy(
         {"FL_FLUSH_INTERVAL": "0.5", "FL_GZIP": "on", "FL_HANDLE_SIGTERM": False},
     ],
 )
-def test_a_healthy_project_is_told_nothing(settings: dict[str, Any], deploy: bool) -> None:
-    """Neither at home nor deployed."""
+def test_right_settings_have_no_messages(settings: dict[str, Any], deploy: bool) -> None:
+    """With `--deploy` and without."""
     assert found(deploy=deploy, **settings) == []
 
 
-def test_what_is_off_needs_no_key() -> None:
-    """As on a developer's machine."""
+def test_a_disabled_client_needs_no_key() -> None:
+    """`FL_ENABLED = False` suffices."""
     assert found(FL_API_KEY=None, FL_ENABLED=False) == []
 
 
 def test_a_test_run_needs_no_key(test_run: None) -> None:
-    """Triggers go nowhere there, unless they are to be sent."""
+    """Unless `FL_SEND_IN_TESTS` is on."""
     assert found(FL_API_KEY=None) == []
     (message,) = found(FL_API_KEY=None, FL_SEND_IN_TESTS=True)
     assert message.id == "brockman.E001"
 
 
 def test_the_environment_counts_as_the_settings_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key there will do, and a wrong value there is wrong."""
+    """A key there is enough, and a wrong value there is reported."""
     monkeypatch.setenv("FL_API_KEY", "of the environment")
     assert found(FL_API_KEY=None) == []
     monkeypatch.setenv("FL_MAX_BATCH_SIZE", "many")
@@ -180,7 +178,7 @@ def test_the_environment_counts_as_the_settings_do(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_function_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its dotted path, as in the settings; one that is not there is told, or everybody would be tracked."""
+    """By its dotted path; a missing function is reported, or everybody would be tracked."""
     monkeypatch.setenv("FL_MAY_TRACK", "brockman.django.consent.without_objection")
     assert found() == []
     monkeypatch.setenv("FL_MAY_TRACK", "shop.consent.may_track")
@@ -189,8 +187,8 @@ def test_a_function_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPa
     assert "FL_MAY_TRACK is 'shop.consent.may_track'; it should be a function" in message.msg
 
 
-def test_a_secret_that_is_read_late_is_a_key(project: RecordingServer) -> None:
-    """As secret managers give it."""
+def test_a_lazy_key_is_a_key(project: RecordingServer) -> None:
+    """As with a secret manager."""
     with override_settings(FL_API_KEY=SimpleLazyObject(lambda: "late")):
         assert found() == []
         assert DjangoFocusLabClient().record_trigger(7, "viewed", "page")
@@ -198,8 +196,8 @@ def test_a_secret_that_is_read_late_is_a_key(project: RecordingServer) -> None:
     assert project.requests[0].headers["x-fl-api-key"] == "late"
 
 
-def test_several_mistakes_are_all_said() -> None:
-    """Not one after the other."""
+def test_all_mistakes_are_reported() -> None:
+    """In one run."""
     messages = found(FL_API_KEY=None, FL_GZIP="perhaps", FL_COOKIE_SAMESITE="lax", FL_NAME="x")
     assert sorted(message.id for message in messages) == ["brockman.E002", "brockman.E002", "brockman.W002"]
     messages = found(FL_API_KEY=None, FL_COOKIE_SAMESITE="lax", FL_NAME="x")
@@ -207,13 +205,13 @@ def test_several_mistakes_are_all_said() -> None:
 
 
 def test_no_message_shows_the_key() -> None:
-    """Not even a wrong one."""
+    """Nor a wrong key."""
     (message,) = found(FL_API_KEY="geheim\n")
     assert "geheim" not in f"{message.msg} {message.hint}"
 
 
-def test_celery_settings_without_celery_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W007: as on a machine where it is not installed."""
+def test_celery_settings_without_celery_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W007."""
     monkeypatch.setitem(sys.modules, "celery", None)
     assert found() == []
     (message,) = found(FL_CELERY_MODE="confirmed", FL_CELERY_FALLBACK=True)
@@ -223,7 +221,7 @@ def test_celery_settings_without_celery_are_told(monkeypatch: pytest.MonkeyPatch
 
 
 def test_manage_check_fails_for_errors_and_not_for_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    """So that a deployment stops at an error; `SILENCED_SYSTEM_CHECKS` works as ever."""
+    """So a deployment stops at an error; `SILENCED_SYSTEM_CHECKS` works."""
     with override_settings(FL_API_KEY=None), pytest.raises(SystemCheckError, match=r"brockman\.E001"):
         call_command("check")
     with override_settings(FL_NAME="x"):
@@ -234,8 +232,8 @@ def test_manage_check_fails_for_errors_and_not_for_warnings(capsys: pytest.Captu
         assert "FL_NAME" not in capsys.readouterr().err
 
 
-def test_every_id_is_provoked_here() -> None:
-    """None is without a test, and none means two things."""
+def test_every_id_is_tested() -> None:
+    """Each id has a test above."""
     written = re.findall(r'id="brockman\.(\w+)"', Path(checks.__file__).read_text())
     assert set(written) == {name for _, name, *_ in WRONG + WRONG_WHEN_DEPLOYED} | {"W003", "W007"}
     assert {f"FL_{name.upper()}" for name in DjangoSettings.names()} >= {"FL_MAY_TRACK", "FL_STATS_CACHE"}
@@ -261,7 +259,7 @@ def application(environ, start_response):
 
 
 def found_in_uwsgi(folder: Path, server: RecordingServer, *command: str, **environment: str) -> list[list[str]]:
-    """Return what the checks say inside of uWSGI."""
+    """Return the messages of the checks inside uWSGI."""
     (folder / "app.py").write_text(APP)
     arguments = ["--http-socket", f"127.0.0.1:{free_port()}", "--module", "app", "--virtualenv", sys.prefix]
     with running([*command, *arguments, "--need-app"], folder, server, **environment) as started:
@@ -270,7 +268,7 @@ def found_in_uwsgi(folder: Path, server: RecordingServer, *command: str, **envir
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uWSGI is tested on Linux")
-def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) -> None:
+def test_uwsgi_without_threads_is_reported(server: RecordingServer, tmp_path: Path) -> None:
     """W003, with the missing switch, which is enough. See `tests/servers/test_uwsgi.py` for the old uWSGI."""
     place = os.environ.get("UWSGI_WITHOUT_THREADS")
     if not place:
@@ -285,8 +283,8 @@ def test_uwsgi_without_threads_is_told(server: RecordingServer, tmp_path: Path) 
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="uWSGI is tested on Linux")
-def test_a_current_uwsgi_needs_no_switch(server: RecordingServer, tmp_path: Path) -> None:
-    """Its threads are on."""
+def test_a_current_uwsgi_needs_no_option(server: RecordingServer, tmp_path: Path) -> None:
+    """It starts with threads."""
     assert found_in_uwsgi(tmp_path, server, find_program("uwsgi")) == []
 
 
@@ -304,7 +302,7 @@ from brockman.django.middleware import FocusLabMiddleware
 
 
 def test_celery_is_not_needed() -> None:
-    """A project without it is checked, and served."""
+    """The checks and the middleware work without it."""
     result = subprocess.run([sys.executable, "-c", WITHOUT_CELERY], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")
     assert "no issues" in result.stdout

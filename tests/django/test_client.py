@@ -1,10 +1,13 @@
-"""`DjangoFocusLabClient`: options from settings, mistakes that make no page fail, values as people pass them."""
+"""`DjangoFocusLabClient`: options from settings, mistakes that make no page fail, values of views."""
 
 from __future__ import annotations
 
+import copy
 import datetime
+import gc
 import logging
 import threading
+import traceback
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -22,15 +25,17 @@ from brockman.django.client import DjangoFocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import function
+from brockman.transport.memory import MemoryTransport
 from tests.options.test_table import DEFAULTS, SPECS, sample, shown
 from tests.support.client import KEY, law_holds, record
+from tests.support.server import RecordingServer
 from tests.support.waiting import eventually
 
 DROPPED: list[tuple[str, bytes | None]] = []
 
 
 def note_drop(reason: str, body: bytes | None) -> None:
-    """For FL_ON_DROP, as a dotted path."""
+    """Keep what FL_ON_DROP is called with."""
     DROPPED.append((reason, body))
 
 
@@ -39,7 +44,7 @@ def note_drop(reason: str, body: bytes | None) -> None:
 
 @pytest.mark.parametrize("name", [name for name in Options.names() if name != "handle_sigterm"])
 def test_every_option_is_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`FL_<NAME>` says what the keyword says; keywords win over it, and it wins over the environment."""
+    """`FL_<NAME>` sets what the keyword sets; a keyword overrides it, and it overrides the environment."""
     value, setting = sample(name), f"FL_{name.upper()}"
     if not callable(value):
         monkeypatch.setenv(setting, str(DEFAULTS[name]) if DEFAULTS[name] is not None else "of the environment")
@@ -51,7 +56,7 @@ def test_every_option_is_a_setting(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_sigterm_is_handled_by_setting() -> None:
-    """The last of the options, which needs the main thread."""
+    """This option needs the main thread."""
     import signal
 
     before = signal.getsignal(signal.SIGTERM)
@@ -63,8 +68,8 @@ def test_sigterm_is_handled_by_setting() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_key_in_the_environment_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the settings do not say, or leave empty, is read from the environment."""
+def test_a_key_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that is missing or empty is read from the environment."""
     monkeypatch.setenv("FL_API_KEY", "of the environment")
     with override_settings(FL_API_KEY=""):
         assert shown(DjangoFocusLabClient().options.api_key) == "of the environment"
@@ -78,7 +83,7 @@ def test_a_function_is_named_by_its_dotted_path(name: str) -> None:
 
 
 def test_the_settings_are_read_with_the_first_use(project) -> None:
-    """A client at the top of a module is made before the settings are final."""
+    """A client at module level is made before the settings are final."""
     with override_settings(FL_API_KEY="", FL_ENDPOINT="nonsense"):
         client = DjangoFocusLabClient()
     assert client.record_trigger(1, "viewed", "page")
@@ -87,7 +92,7 @@ def test_the_settings_are_read_with_the_first_use(project) -> None:
 
 
 def test_override_settings_holds_for_clients_in_use(project) -> None:
-    """Also for one that has read the settings before; afterwards the old ones hold again."""
+    """Also for a client that has read the settings before; the old settings apply again afterwards."""
     client = DjangoFocusLabClient()
     record(client, 2)
     with override_settings(FL_ENABLED=False):
@@ -101,8 +106,8 @@ def test_override_settings_holds_for_clients_in_use(project) -> None:
     assert {trigger["variables"]["n"] for trigger in project.triggers} == {0, 1, 2, 3}
 
 
-def test_a_client_in_every_view_is_free(project) -> None:
-    """Thousands of them share one buffer and one thread, and lose nothing."""
+def test_clients_made_in_views_share_one_buffer(project) -> None:
+    """Thousands of clients share one buffer and one thread, and lose nothing."""
     for number in range(3000):
         record(DjangoFocusLabClient(), 1, start=number)
     assert sum(thread.name == "brockman-worker" for thread in threading.enumerate()) <= 1
@@ -114,8 +119,8 @@ def test_a_client_in_every_view_is_free(project) -> None:
     assert "DjangoFocusLabClient" in repr(client)
 
 
-def test_many_threads_may_come_first_together(project) -> None:
-    """All threads use what the first of them has read."""
+def test_threads_may_use_a_new_client_together(project) -> None:
+    """The settings are read once for all threads."""
     client = DjangoFocusLabClient()
     start = threading.Barrier(16)
 
@@ -134,7 +139,7 @@ def test_many_threads_may_come_first_together(project) -> None:
 
 
 def test_close_and_with_work_before_the_first_use(project) -> None:
-    """Nothing but the settings is needed."""
+    """No trigger need be recorded before."""
     assert DjangoFocusLabClient().close()
     with DjangoFocusLabClient() as client:
         record(client, 1)
@@ -147,7 +152,7 @@ def test_close_and_with_work_before_the_first_use(project) -> None:
 
 
 def test_an_invalid_trigger_makes_no_page_fail(project, caplog: pytest.LogCaptureFixture) -> None:
-    """It is counted, and the log says what was wrong with it."""
+    """It is dropped and counted, and the log gives the reason."""
     client = DjangoFocusLabClient()
     with caplog.at_level(logging.WARNING, "brockman"):
         assert not client.record_trigger(1, "bought", "book", variables={"price": float("nan")})
@@ -157,19 +162,19 @@ def test_an_invalid_trigger_makes_no_page_fail(project, caplog: pytest.LogCaptur
 
 
 def test_an_invalid_trigger_raises_where_debug_is_on(project) -> None:
-    """The developer sees it at once."""
+    """With the path and the value."""
     with override_settings(DEBUG=True), pytest.raises(InvalidTrigger, match="nan is not JSON"):
         DjangoFocusLabClient().record_trigger(1, "bought", "book", variables={"price": float("nan")})
 
 
 def test_an_invalid_trigger_raises_in_tests(project, test_run) -> None:
-    """And so do the project's tests."""
+    """As with `DEBUG`."""
     with pytest.raises(InvalidTrigger, match="nan is not JSON"):
         DjangoFocusLabClient().record_trigger(1, "bought", "book", variables={"price": float("nan")})
 
 
 def test_on_invalid_decides_when_it_is_given(project) -> None:
-    """By setting or keyword."""
+    """As a setting and as a keyword."""
     with override_settings(DEBUG=True, FL_ON_INVALID="drop"):
         assert not DjangoFocusLabClient().record_trigger("", "bought", "book")
     with pytest.raises(InvalidTrigger):
@@ -188,7 +193,7 @@ def test_on_invalid_decides_when_it_is_given(project) -> None:
 def test_wrong_settings_make_no_page_fail(
     wrong: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Triggers are counted, one line says what to change, however many clients there are; sending says it too."""
+    """Triggers are dropped and counted, one log line gives the error, and `send_trigger` raises it."""
     with override_settings(**wrong), caplog.at_level(logging.ERROR, "brockman"):
         clients = [DjangoFocusLabClient() for _ in range(20)]
         before = clients[0].stats().recorded  # of an earlier one, not collected yet, with which they share
@@ -222,8 +227,8 @@ class Product(models.Model):
         app_label = "shop"
 
 
-def test_what_a_view_has_at_hand_fits(project) -> None:
-    """Models stand for their keys, lazy users for users; a translation is that of the moment."""
+def test_models_lazy_objects_and_lazy_texts_are_converted(project) -> None:
+    """A model becomes its key, a lazy user the user, lazy text the text of the active language."""
     key = uuid.uuid4()
     moment = datetime.datetime(2026, 11, 25, 12, 0, tzinfo=timezone.get_fixed_timezone(60))
     user = SimpleLazyObject(lambda: User(pk=7, username="ada"))
@@ -261,7 +266,111 @@ def test_what_a_view_has_at_hand_fits(project) -> None:
         (SimpleLazyObject(AnonymousUser), "actor_id: a value of type AnonymousUser should be"),
     ],
 )
-def test_nobody_acts_is_a_mistake(actor: Any, words: str) -> None:
-    """A user that is not saved, or not logged in, has no id."""
+def test_an_actor_without_a_key_is_invalid(actor: Any, words: str) -> None:
+    """A user that is not saved, or anonymous, has no key."""
     with override_settings(DEBUG=True), pytest.raises(InvalidTrigger, match=words):
         DjangoFocusLabClient(KEY).record_trigger(actor, "viewed", "page")
+
+
+UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"
+
+
+def test_reading_an_attribute_reads_no_settings(project: RecordingServer) -> None:
+    """Test runners read all kinds of attributes before the test run of the project begins."""
+    client = DjangoFocusLabClient()
+    for name in ("_mock_name", "pytestmark", "__wrapped__", "anything"):
+        assert not hasattr(client, name)
+    assert copy.copy(client) is copy.deepcopy(client) is client
+    assert "not in use yet" in repr(client)
+
+
+def test_sigterm_cannot_be_handled_from_a_thread_and_makes_no_page_fail(
+    project: RecordingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Servers handle requests in threads: triggers are recorded, and a warning is logged."""
+    recorded: list[bool] = []
+    with override_settings(FL_HANDLE_SIGTERM=True):
+        client = DjangoFocusLabClient()
+        thread = threading.Thread(target=lambda: recorded.append(client.record_trigger(1, "viewed", "page")))
+        thread.start()
+        thread.join()
+    assert recorded == [True]
+    assert "FL_HANDLE_SIGTERM has no effect" in caplog.text
+
+
+def test_wrong_settings_are_read_again(project: RecordingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as a hook that cannot be imported yet: triggers are dropped only until it can."""
+    client = DjangoFocusLabClient()
+    monkeypatch.setattr("brockman.django.client._RETRY_AFTER", 0.0)
+    with override_settings(FL_BEFORE_RECORD=f"{__name__}.not_yet"):
+        assert not client.record_trigger(1, "viewed", "page")
+        monkeypatch.setitem(globals(), "not_yet", dict)
+        assert client.record_trigger(1, "viewed", "page")
+
+
+def test_threads_that_read_the_settings_together_close_no_transport() -> None:
+    """A transport of the caller's is used by one pipeline, and closed with it."""
+    for _ in range(20):
+        transport = MemoryTransport()
+        closed: list[bool] = []
+        transport.close = lambda closed=closed: closed.append(True)  # type: ignore[method-assign]
+        client = DjangoFocusLabClient(transport=transport)
+        barrier = threading.Barrier(4)
+
+        def work(client: DjangoFocusLabClient = client, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            record(client, 1)
+
+        threads = [threading.Thread(target=work) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        gc.collect()
+        assert closed == []
+        assert client.close().pending == 0
+        assert len(transport.triggers) == 4
+
+
+def test_wrong_settings_close_no_transport(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with a transport of the caller's uses it when the settings are right."""
+    transport = MemoryTransport()
+    closed: list[bool] = []
+    transport.close = lambda: closed.append(True)  # type: ignore[method-assign]
+    client = DjangoFocusLabClient(transport=transport)
+    monkeypatch.setattr("brockman.django.client._RETRY_AFTER", 0.0)
+    with override_settings(FL_FLUSH_INTERVAL="soon"):
+        assert not client.record_trigger(1, "viewed", "page")
+    record(client, 1)
+    gc.collect()
+    assert closed == []
+    assert client.close().pending == 0
+    assert len(transport.triggers) == 1
+
+
+def test_a_transport_and_a_session_exclude_each_other() -> None:
+    """As for every client."""
+    with pytest.raises(ConfigurationError, match="give one"):
+        DjangoFocusLabClient(transport=MemoryTransport(), session=object())  # type: ignore[arg-type]
+
+
+def test_what_a_test_replaces_on_a_client_stays_when_settings_change(
+    project: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mock set on the client survives `override_settings`."""
+    client = DjangoFocusLabClient()
+    record(client, 1)
+    monkeypatch.setattr(client, "record_trigger", lambda *_: "replaced")
+    with override_settings(FL_FLUSH_INTERVAL=0.1):
+        assert client.record_trigger(1, "viewed", "page") == "replaced"
+
+
+def test_no_frame_shows_the_key_and_no_repr_raises() -> None:
+    """With `DEBUG`, Django's error page shows the locals of each frame."""
+    client = DjangoFocusLabClient(UNSEEN)
+    with override_settings(DEBUG=True, FL_FLUSH_INTERVAL="soon"):
+        assert repr(client) == "<DjangoFocusLabClient not in use yet>"
+        with pytest.raises(ConfigurationError) as caught:
+            client.record_trigger(1, "viewed", "page")
+        trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert UNSEEN not in "".join(trace.format())

@@ -1,4 +1,4 @@
-"""`manage.py focuslab_check` and `focuslab_stats`: what they say is what happened."""
+"""`manage.py focuslab_check` and `focuslab_stats`: they print what happened."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ if kind == "killed":
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A project of its own, whose processes leave their counts in files."""
+    """A project whose processes write their counts to files."""
     texts = {"manage": MANAGE, "settings": SETTINGS, "pages": PAGES, "site_": SITE, "process": PROCESS}
     for name, text in texts.items():
         (tmp_path / f"{name}.py").write_text(text)
@@ -115,7 +115,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(command: str, *arguments: str, **options: Any) -> str:
-    """Return what a command of `manage.py` prints."""
+    """Return the output of a command of `manage.py`."""
     out = io.StringIO()
     call_command(command, *arguments, stdout=out, no_color=True, **options)
     return out.getvalue()
@@ -125,7 +125,7 @@ def run(command: str, *arguments: str, **options: Any) -> str:
 
 
 def test_check_says_that_a_trigger_was_accepted(project: RecordingServer) -> None:
-    """With where to, how long it took, and how to find it."""
+    """With the endpoint, the duration, and the trigger's fields."""
     text = run("focuslab_check")
     assert re.search(rf"^{re.escape(project.endpoint)} accepted a test trigger in \d+ ms\.$", text, re.MULTILINE)
     (trigger,) = project.triggers
@@ -165,7 +165,7 @@ PORTAL = b"<!doctype html><title>Log in to the network</title>"
     ids=lambda value: str(value.status) if isinstance(value, Reply) else "",
 )
 def test_check_says_in_words_what_was_answered(project: RecordingServer, reply: Reply, words: str) -> None:
-    """And fails, after one attempt."""
+    """It fails after one attempt."""
     project.respond = lambda request: reply
     with pytest.raises(CommandError) as caught:
         run("focuslab_check")
@@ -173,8 +173,8 @@ def test_check_says_in_words_what_was_answered(project: RecordingServer, reply: 
     assert len(project.requests) == 1
 
 
-def test_check_says_that_nobody_answers() -> None:
-    """Where a port is closed."""
+def test_check_says_that_there_is_no_answer() -> None:
+    """At a closed port."""
     endpoint = f"http://127.0.0.1:{free_port()}/api/v1/"
     with (
         override_settings(FL_ENDPOINT=endpoint),
@@ -197,14 +197,14 @@ def test_check_says_that_nobody_answers() -> None:
 def test_check_says_why_nothing_was_sent(
     project: RecordingServer, settings: dict[str, Any], words: str, debug: bool
 ) -> None:
-    """Rather than that it was accepted."""
+    """It does not say that the trigger was accepted."""
     with override_settings(DEBUG=debug, **settings), pytest.raises(CommandError, match=words):
         run("focuslab_check")
     assert project.requests == []
 
 
-def test_check_in_a_test_run_says_that_triggers_go_nowhere(project: RecordingServer, test_run: None) -> None:
-    """Unless they are to be sent."""
+def test_check_in_a_test_run_says_that_nothing_was_sent(project: RecordingServer, test_run: None) -> None:
+    """Unless `FL_SEND_IN_TESTS` is on."""
     with pytest.raises(CommandError, match=r"This is a test run: nothing was sent.*FL_SEND_IN_TESTS"):
         run("focuslab_check")
     assert project.requests == []
@@ -214,10 +214,8 @@ def test_check_in_a_test_run_says_that_triggers_go_nowhere(project: RecordingSer
 
 
 @pytest.mark.parametrize(("status", "expected"), [(201, 0), (401, 1)])
-def test_check_tells_scripts_by_its_exit_status(
-    server: RecordingServer, folder: Path, status: int, expected: int
-) -> None:
-    """0 when a trigger was accepted, else 1, with the words on stderr; no traceback."""
+def test_the_exit_status_of_check(server: RecordingServer, folder: Path, status: int, expected: int) -> None:
+    """0 when the trigger was accepted, else 1 with the error on stderr, and no traceback."""
     server.respond = lambda request: Reply(status)
     command = [sys.executable, "manage.py", "focuslab_check"]
     environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
@@ -233,13 +231,13 @@ def test_check_tells_scripts_by_its_exit_status(
 
 
 def files(place: Path) -> Any:
-    """The settings of a cache in files that processes share."""
+    """Settings with a cache of files, which processes share."""
     backend = "django.core.cache.backends.filebased.FileBasedCache"
     return override_settings(CACHES={"default": {"BACKEND": backend, "LOCATION": place}}, FL_STATS_CACHE="default")
 
 
 def left(place: Path) -> list[dict[str, Any]]:
-    """Return what processes have left in such a cache, as `focuslab_stats --json` tells it."""
+    """Return the counts in such a cache, as `focuslab_stats --json` prints them."""
     with files(place):
         return [json.loads(line) for line in run("focuslab_stats", "--json").splitlines()]
 
@@ -255,7 +253,7 @@ def sums(place: Path) -> Counter[str]:
 
 
 def test_stats_without_a_cache_are_those_of_the_process(project: RecordingServer) -> None:
-    """And say how to see the others."""
+    """The output names the setting that shows all processes."""
     client = DjangoFocusLabClient()
     record(client, 3)
     assert client.flush()
@@ -265,8 +263,8 @@ def test_stats_without_a_cache_are_those_of_the_process(project: RecordingServer
     assert json.loads(run("focuslab_stats", "--json"))["stats"]["recorded"] == 3
 
 
-def test_stats_of_this_process_name_what_was_lost_and_why(project: RecordingServer) -> None:
-    """The reasons with their counts, and the last error."""
+def test_stats_of_this_process_give_the_reasons_of_drops(project: RecordingServer) -> None:
+    """With the counts by reason, and the last error."""
     project.respond = lambda request: Reply(400, b"no such field")
     client = DjangoFocusLabClient()
     record(client, 1)
@@ -279,7 +277,7 @@ def test_stats_of_this_process_name_what_was_lost_and_why(project: RecordingServ
 
 
 def test_stats_before_anything_was_recorded(tmp_path: Path) -> None:
-    """No table of nothing."""
+    """There is no empty table."""
     with files(tmp_path):
         assert "No process has recorded a trigger" in run("focuslab_stats")
         assert run("focuslab_stats", "--json") == ""
@@ -294,15 +292,15 @@ def test_stats_before_anything_was_recorded(tmp_path: Path) -> None:
         ({"FL_API_KEY": None, "DEBUG": True}, "The settings are wrong: api_key is missing"),
     ],
 )
-def test_stats_say_why_there_are_none(settings: dict[str, Any], words: str) -> None:
-    """A cache of one process holds nothing of the others."""
+def test_stats_say_why_there_are_no_counts(settings: dict[str, Any], words: str) -> None:
+    """Such as a cache that processes do not share."""
     with override_settings(**settings), pytest.raises(CommandError, match=words):
         run("focuslab_stats")
 
 
 # No subclass of a cache that is private to the process, in the eyes of `focuslab_stats`.
 class CountingCache:
-    """A cache that many could share; it counts what comes."""
+    """A cache that counts the calls of its methods."""
 
     calls: Counter[str] = Counter()  # noqa: RUF012
 
@@ -315,7 +313,7 @@ class CountingCache:
 
 
 class DeadCache(CountingCache):
-    """Such a cache, whose server is gone."""
+    """A cache whose server is down."""
 
     def __getattr__(self, name: str) -> Any:
         if name in ("get", "get_many", "set", "add"):
@@ -324,7 +322,7 @@ class DeadCache(CountingCache):
 
 
 class SilentCache(CountingCache):
-    """Such a cache, which hides that its server is gone, as clients of Redis and Memcached do when told to."""
+    """A cache that hides that its server is down, as clients of Redis and Memcached can."""
 
     def add(self, *_: Any, **__: Any) -> bool:
         return False
@@ -337,7 +335,7 @@ class SilentCache(CountingCache):
 
 @pytest.fixture
 def counting() -> Iterator[Counter[str]]:
-    """The counts are left in a cache that counts what comes."""
+    """The counts are written to a cache that counts calls."""
     place = {"BACKEND": f"{__name__}.CountingCache", "LOCATION": "counting"}
     with override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"):
         CountingCache.calls.clear()
@@ -347,10 +345,10 @@ def counting() -> Iterator[Counter[str]]:
 @pytest.mark.parametrize(
     ("kind", "error"), [("DeadCache", "ConnectionRefusedError"), ("SilentCache", "RuntimeError")]
 )
-def test_a_cache_that_is_gone_makes_no_page_fail(
+def test_a_cache_that_is_down_makes_no_page_fail(
     project: RecordingServer, caplog: pytest.LogCaptureFixture, kind: str, error: str
 ) -> None:
-    """Nor wait; one line on the log says so each time that it goes."""
+    """Nor wait; one log line reports it."""
     publish()  # without it
     place = {"BACKEND": f"{__name__}.{kind}", "LOCATION": ""}
     with override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"):
@@ -362,8 +360,8 @@ def test_a_cache_that_is_gone_makes_no_page_fail(
         assert told == [f"brockman: cannot write the counts to the cache: {error}"]
 
 
-def test_stats_say_that_the_cache_is_gone() -> None:
-    """Rather than that there are none."""
+def test_stats_say_that_the_cache_is_down() -> None:
+    """It does not say that there are no counts."""
     place = {"BACKEND": f"{__name__}.DeadCache", "LOCATION": ""}
     with (
         override_settings(CACHES={"default": place}, FL_STATS_CACHE="default"),
@@ -372,10 +370,8 @@ def test_stats_say_that_the_cache_is_gone() -> None:
         run("focuslab_stats")
 
 
-def test_the_counts_are_left_every_few_seconds_and_not_for_each_request(
-    project: RecordingServer, counting: Counter[str]
-) -> None:
-    """A hundred requests write no more than one."""
+def test_the_counts_are_written_every_few_seconds(project: RecordingServer, counting: Counter[str]) -> None:
+    """A hundred requests write once at most."""
     publish()
     assert Client().get("/page/").status_code == 200
     counting.clear()
@@ -385,8 +381,8 @@ def test_the_counts_are_left_every_few_seconds_and_not_for_each_request(
     assert counting.total() == 0 or time.monotonic() - started > 4
 
 
-def test_a_request_costs_a_look_at_the_clock(project: RecordingServer) -> None:
-    """Without FL_STATS_CACHE, and with it between two writes: no setting is read."""
+def test_a_request_only_reads_the_clock(project: RecordingServer) -> None:
+    """Without FL_STATS_CACHE, and between two writes: no setting is read."""
     publish()
     called: set[str] = set()
     sys.setprofile(lambda frame, event, argument: called.add(frame.f_code.co_name))
@@ -395,13 +391,13 @@ def test_a_request_costs_a_look_at_the_clock(project: RecordingServer) -> None:
             publish_now_and_then()
     finally:
         sys.setprofile(None)
-    assert called - {"test_a_request_costs_a_look_at_the_clock"} == {"publish_now_and_then", "get", "monotonic"}
+    assert called - {"test_a_request_only_reads_the_clock"} == {"publish_now_and_then", "get", "monotonic"}
 
 
-def test_a_process_that_falls_idle_leaves_what_came_of_it(
+def test_an_idle_process_writes_its_final_counts(
     project: RecordingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What waited after the last request is shown as delivered a while later, although no other request comes."""
+    """Triggers that waited after the last request are shown as delivered later, without another request."""
     monkeypatch.setattr("brockman.django.shared_stats._EVERY", 0.2)
     with files(tmp_path), override_settings(FL_FLUSH_INTERVAL=0.3):
         assert Client().get("/page/").status_code == 200
@@ -410,7 +406,7 @@ def test_a_process_that_falls_idle_leaves_what_came_of_it(
 
 
 def test_threads_of_a_process_count_once(project: RecordingServer, counting: Counter[str]) -> None:
-    """Eight that leave the counts at the same moment leave one set of them."""
+    """Eight threads that write at once write one set of counts."""
     client = DjangoFocusLabClient()
     record(client, 5)
     assert client.flush()
@@ -430,7 +426,7 @@ def test_threads_of_a_process_count_once(project: RecordingServer, counting: Cou
 
 
 def test_the_counts_come_back_after_the_cache_was_cleared(project: RecordingServer, tmp_path: Path) -> None:
-    """As a deployment may do."""
+    """With the next write."""
     from django.core.cache import cache
 
     client = DjangoFocusLabClient()
@@ -444,8 +440,8 @@ def test_the_counts_come_back_after_the_cache_was_cleared(project: RecordingServ
             assert sums(tmp_path)["recorded"] == 0
 
 
-def test_two_that_took_one_place_find_another(project: RecordingServer, tmp_path: Path) -> None:
-    """Where caches are files two processes may do so: then each counts with the next writing, and for itself."""
+def test_two_processes_with_one_number_take_others(project: RecordingServer, tmp_path: Path) -> None:
+    """In a cache of files two processes may take one number: with the next write, both are counted."""
     from django.core.cache import cache
 
     client = DjangoFocusLabClient()
@@ -463,7 +459,7 @@ def test_two_that_took_one_place_find_another(project: RecordingServer, tmp_path
 
 
 def test_the_sums_over_processes_are_what_the_server_received(server: RecordingServer, folder: Path) -> None:
-    """One that is killed after its first writing, and some that begin together, with their forked children."""
+    """Of a process killed after its first write, and of some that start together, with forked children."""
     command = [sys.executable, "process.py"]
     environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
 
@@ -490,8 +486,8 @@ def test_the_sums_over_processes_are_what_the_server_received(server: RecordingS
     assert re.search(rf"{killed.pid} .* s ago$", text, re.MULTILINE)
 
 
-def test_a_command_leaves_its_counts_when_it_ends(server: RecordingServer, folder: Path) -> None:
-    """It answers no request: the first to leave them is the exit hook, after all was delivered."""
+def test_a_command_writes_its_counts_at_exit(server: RecordingServer, folder: Path) -> None:
+    """Without requests, the exit hook writes them, after everything was delivered."""
     environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
     command = [sys.executable, "process.py", "command", "10"]
     subprocess.run(command, cwd=folder, env=environment, check=True, timeout=60)
@@ -500,7 +496,7 @@ def test_a_command_leaves_its_counts_when_it_ends(server: RecordingServer, folde
 
 
 def test_the_last_counts_of_a_worker_are_the_final_ones(server: RecordingServer, folder: Path) -> None:
-    """Under gunicorn, whose workers are recycled: the sums are what was recorded, and what the server received."""
+    """Under gunicorn with recycled workers, the sums are what was recorded and what the server received."""
     port = free_port()
     command = [program("gunicorn"), "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "2"]
     command += ["--max-requests", "40", "--max-requests-jitter", "10", "--no-control-socket", "site_:application"]

@@ -1,11 +1,13 @@
-"""The middleware: one actor for the server and the browser's tracker, on every kind of page, and never a leak."""
+"""The middleware: server and browser tracker have one actor, on every kind of page, and no page leaks it."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
 import uuid
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,6 +22,7 @@ from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import COOKIE, FocusLabMiddleware, RequestTracker
 from brockman.exceptions import ConfigurationError
 from tests.support.server import RecordingServer, Reply, silence
+from tests.support.waiting import eventually
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
 KNOWN = "9B2F8A34-6a2e-4a8e-9f5e-0a3b7c1d2e4f"  # in capitals too: it is kept as it is
@@ -28,13 +31,13 @@ YEARS = 3650 * 24 * 60 * 60  # seconds
 
 @pytest.fixture(autouse=True)
 def _at_the_project(project: RecordingServer, caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """All of these run on the project whose endpoint is the recording server."""
+    """The project's endpoint is the recording server."""
     yield
     caplog.get_records("call").clear()  # an exception holds frames of Django, and these hold threads
 
 
 def get(path: str, cookie: str | None = None, **more: Any) -> Any:
-    """Answer a request as a WSGI server would, one that comes with a cookie or the first."""
+    """Handle a request as a WSGI server does, with a cookie or without."""
     client = Client(raise_request_exception=False)
     if cookie is not None:
         client.cookies[COOKIE] = cookie
@@ -42,7 +45,7 @@ def get(path: str, cookie: str | None = None, **more: Any) -> Any:
 
 
 def get_async(path: str, cookie: str | None = None, **more: Any) -> Any:
-    """Answer a request as an ASGI server would, streams read to their end."""
+    """Handle a request as an ASGI server does, and read streams to the end."""
 
     async def run() -> Any:
         client = AsyncClient(raise_request_exception=False)
@@ -57,7 +60,7 @@ def get_async(path: str, cookie: str | None = None, **more: Any) -> Any:
 
 
 def triggers(server: RecordingServer) -> list[dict[str, Any]]:
-    """Return what was delivered."""
+    """Return the delivered triggers."""
     assert DjangoFocusLabClient().flush()
     return server.triggers
 
@@ -78,7 +81,7 @@ BOTH = pytest.mark.parametrize("ask", [get, get_async], ids=["wsgi", "asgi"])
 
 @BOTH
 def test_an_actor_who_comes_without_the_cookie_gets_one(ask: Callable[..., Any]) -> None:
-    """As FocusLab's browser tracker sets it: a UUID, path /, ten years, and readable by the script."""
+    """Like the one of FocusLab's browser tracker: a UUID, path /, ten years, readable by scripts."""
     response = ask("/quiet/")
     cookie = response.cookies[COOKIE]
     assert str(uuid.UUID(cookie.value)) == cookie.value
@@ -90,7 +93,7 @@ def test_an_actor_who_comes_without_the_cookie_gets_one(ask: Callable[..., Any])
 
 @pytest.mark.parametrize("cookie", [KNOWN, KNOWN.lower(), KNOWN.upper()])
 def test_an_actor_who_brings_the_cookie_keeps_it(project: RecordingServer, cookie: str) -> None:
-    """To the letter, so that both trackers name the same actor; nothing is set, and caches may keep the page."""
+    """Unchanged, so that both trackers name the same actor; no cookie is set, and caches may keep the page."""
     response = get("/quiet/", cookie)
     assert response.content == b"True"
     assert COOKIE not in response.cookies
@@ -99,8 +102,8 @@ def test_an_actor_who_brings_the_cookie_keeps_it(project: RecordingServer, cooki
     assert actors(project) == {cookie}
 
 
-def test_a_page_that_shows_the_actor_is_for_no_cache(project: RecordingServer) -> None:
-    """Also when the actor has come before: it is on the page."""
+def test_a_page_that_shows_the_actor_is_private(project: RecordingServer) -> None:
+    """Also for a known actor, whose id is on the page."""
     response = get("/page/", KNOWN)
     assert response.content.decode() == f"{KNOWN} True"
     assert response.headers["Vary"] == "Cookie"
@@ -111,7 +114,7 @@ def test_a_page_that_shows_the_actor_is_for_no_cache(project: RecordingServer) -
     "cookie", ["", "7", "None", KNOWN.replace("-", ""), "{" + KNOWN + "}", "é" * 36, "-" * 36]
 )
 def test_a_cookie_that_holds_no_uuid_is_replaced(project: RecordingServer, cookie: str) -> None:
-    """Whoever wrote it; the trigger and the cookie name the same new actor."""
+    """The trigger and the new cookie have the same actor."""
     response = Client().get("/page/", headers={"cookie": f"{COOKIE}={cookie}"})
     assert actors(project) == {response.cookies[COOKIE].value} != {cookie}
 
@@ -132,7 +135,7 @@ def test_the_first_request_and_the_next_ones_have_one_actor(
 def test_all_triggers_of_a_first_request_have_the_actor_of_its_cookie(
     project: RecordingServer, path: str, count: int
 ) -> None:
-    """Also from several threads; `actor_id` names another one."""
+    """Also from several threads; except those with an `actor_id`."""
     actor = get(path).cookies[COOKIE].value
     found = Counter(trigger["actor_id"] for trigger in triggers(project))
     assert found.pop(actor) == count
@@ -140,7 +143,7 @@ def test_all_triggers_of_a_first_request_have_the_actor_of_its_cookie(
 
 
 class Meeting(dict[str, str]):
-    """The cookies of a request, where two threads meet."""
+    """Cookies that two threads read at the same moment."""
 
     def __init__(self) -> None:
         self._both = threading.Barrier(2)
@@ -150,8 +153,8 @@ class Meeting(dict[str, str]):
         return super().get(*arguments)
 
 
-def test_two_threads_that_ask_first_are_told_the_same_actor() -> None:
-    """Also when neither knows of the other."""
+def test_threads_of_a_first_request_get_the_same_actor() -> None:
+    """Also when both compute it at once."""
     for _ in range(50):
         request = RequestFactory().get("/")
         request.COOKIES = Meeting()
@@ -181,17 +184,17 @@ def test_two_threads_that_ask_first_are_told_the_same_actor() -> None:
         ({"FL_COOKIE_DOMAIN": "example.com"}, False, ("Lax", "", "example.com")),
     ],
 )
-def test_settings_decide_how_the_cookie_travels(
+def test_settings_decide_the_attributes_of_the_cookie(
     settings: dict[str, Any], is_https: bool, expected: tuple[Any, ...]
 ) -> None:
-    """Secure is as the request came, unless `FL_COOKIE_SECURE` decides."""
+    """`Secure` is as the request is, unless `FL_COOKIE_SECURE` is set."""
     with override_settings(**settings):
         cookie = Client().get("/quiet/", secure=is_https).cookies[COOKIE]
     assert (cookie["samesite"], cookie["secure"], cookie["domain"]) == expected
 
 
 def test_a_view_that_sets_the_cookie_wins() -> None:
-    """And its response is kept out of shared caches as well."""
+    """Its response is private too."""
     response = get("/set/")
     assert response.cookies[COOKIE].value == "chosen by the view"
     assert response.headers["Cache-Control"] == "private"
@@ -202,7 +205,7 @@ def test_a_view_that_sets_the_cookie_wins() -> None:
 
 @pytest.mark.parametrize("others", ["", "theme=dark"], ids=["no cookie", "another cookie"])
 def test_no_cache_gives_one_actors_cookie_to_another(others: str) -> None:
-    """Also not to visitors who bring the same other cookies. What was made for a known actor may be kept."""
+    """Nor to visitors with equal other cookies. The page of a known actor may be cached."""
     site = [
         "django.middleware.cache.UpdateCacheMiddleware",
         MIDDLEWARE,
@@ -223,7 +226,7 @@ def test_no_cache_gives_one_actors_cookie_to_another(others: str) -> None:
 
 @pytest.mark.parametrize("records", [True, False])
 def test_a_public_response_becomes_private_only_if_it_has_an_actor(records: bool) -> None:
-    """What the view says of age stays. One that records nothing stays as it is, for all caches."""
+    """Its `max-age` stays. A response of a view that records nothing stays as it is."""
 
     def view(request: HttpRequest) -> HttpResponse:
         if records:
@@ -244,7 +247,7 @@ def test_a_public_response_becomes_private_only_if_it_has_an_actor(records: bool
 @pytest.mark.parametrize("path", ["/stream/", "/stream-async/"])
 @pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")  # the other kind of iterator
 def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callable[..., Any], path: str) -> None:
-    """The cookie goes out with the head, and the parts after it have its actor."""
+    """The cookie is in the headers, and the parts of the stream have its actor."""
     response = ask(path)
     actor = response.cookies[COOKIE].value
     parts = response.parts if hasattr(response, "parts") else list(response)
@@ -259,10 +262,10 @@ def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callab
     ("path", "status"), [("/fail/", 500), ("/fail-async/", 500), ("/nowhere/", 404), ("/forbidden/", 403)]
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_page_that_fails_is_the_page_that_it_was(
+def test_a_failing_page_stays_as_it_is(
     caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], path: str, status: int
 ) -> None:
-    """The status stays, and Django tells of the exception; the actor gets the cookie all the same."""
+    """The status stays, Django logs the exception, and the cookie is set."""
     response = ask(path)
     assert response.status_code == status
     assert COOKIE in response.cookies
@@ -272,14 +275,14 @@ def test_a_page_that_fails_is_the_page_that_it_was(
 
 @pytest.mark.parametrize("path", ["/fail/", "/fail-async/"])
 def test_an_exception_is_not_swallowed(project: RecordingServer, path: str) -> None:
-    """Tests of the project see it; what was recorded before it counts."""
+    """The project's tests see it; triggers recorded before it are delivered."""
     with pytest.raises(ZeroDivisionError, match="the view's own mistake"):
         Client().get(path)
     assert len(triggers(project)) == 1
 
 
-def test_an_exception_passes_where_nothing_stands_between() -> None:
-    """As with a middleware called by hand."""
+def test_an_exception_passes_through_the_middleware() -> None:
+    """When the middleware is called directly."""
 
     def view(request: HttpRequest) -> HttpResponse:
         raise ZeroDivisionError
@@ -312,7 +315,7 @@ def test_the_middleware_works_by_hand(project: RecordingServer) -> None:
 
 @pytest.mark.parametrize("using", ["default", "other"])
 def test_an_order_is_recorded_when_it_is_committed(project: RecordingServer, using: str) -> None:
-    """By the tracker too: for the actor of the request, in the transaction of the database that is named."""
+    """By the tracker: for the actor of the request, in the transaction of the named database."""
     actor = get(f"/order/?using={using}").cookies[COOKIE].value
     assert get(f"/order/?using={using}&fail").content == b"failed"
     assert [(trigger["actor_id"], trigger["action"]) for trigger in triggers(project)] == [(actor, "ordered")]
@@ -320,7 +323,7 @@ def test_an_order_is_recorded_when_it_is_committed(project: RecordingServer, usi
 
 
 def test_the_user_is_not_looked_up(project: RecordingServer) -> None:
-    """`request.user` is a query of the database, for the project to make."""
+    """`request.user` would query the database."""
     looked: list[str] = []
 
     class Watched(HttpRequest):
@@ -354,7 +357,7 @@ def raising(request: HttpRequest) -> bool:
 
 
 async def asynchronous(request: HttpRequest) -> bool:
-    """For FL_MAY_TRACK: a coroutine is true, whatever it would come to."""
+    """For FL_MAY_TRACK: a coroutine is true as a bool."""
     return False
 
 
@@ -373,10 +376,10 @@ REFUSED: list[tuple[Any, dict[str, str]]] = [
 
 @BOTH
 @pytest.mark.parametrize(("may_track", "headers"), REFUSED)
-def test_who_may_not_be_tracked_is_not(
+def test_a_request_that_may_not_be_tracked_is_not(
     project: RecordingServer, ask: Callable[..., Any], may_track: Any, headers: dict[str, str]
 ) -> None:
-    """Nothing is recorded, in whatever way, nor is the cookie set or its actor known; `untracked` counts it."""
+    """Nothing is recorded, no cookie is set, the actor is None; `untracked` counts the triggers."""
     with override_settings(FL_MAY_TRACK=may_track):
         for path in ("/page/", "/async/"):
             response = ask(path, KNOWN, headers=headers)
@@ -391,7 +394,7 @@ def test_who_may_not_be_tracked_is_not(
 
 
 class Untouchable(dict):
-    """The cookies of a request whose actor is nobody's business."""
+    """Cookies that must not be read."""
 
     def get(self, *_: Any) -> Any:
         raise AssertionError("the cookie was read")
@@ -399,8 +402,8 @@ class Untouchable(dict):
     __getitem__ = __contains__ = get
 
 
-def test_the_cookie_of_who_may_not_be_tracked_is_not_read() -> None:
-    """Not for the cookie of the response either."""
+def test_the_cookie_of_an_untracked_request_is_not_read() -> None:
+    """Nor is it for the cookie of the response."""
 
     def view(request: HttpRequest) -> HttpResponse:
         assert request.focuslab.actor_id is None
@@ -415,10 +418,10 @@ def test_the_cookie_of_who_may_not_be_tracked_is_not_read() -> None:
 
 @BOTH
 @pytest.mark.parametrize("headers", [{}, {"DNT": "0"}, {"DNT": "unspecified"}, {"Sec-GPC": "0"}])
-def test_who_does_not_object_is_tracked(
+def test_a_visitor_who_does_not_object_is_tracked(
     project: RecordingServer, ask: Callable[..., Any], headers: dict[str, str]
 ) -> None:
-    """Only a 1 is an objection."""
+    """Only the value 1 objects."""
     with override_settings(FL_MAY_TRACK=WITHOUT_OBJECTION):
         assert COOKIE in ask("/page/", headers=headers).cookies
         assert len(triggers(project)) == 1
@@ -434,7 +437,7 @@ def test_consent_is_asked_for_once_in_a_request(project: RecordingServer) -> Non
 
 
 def test_requests_do_not_wait_for_each_others_consent() -> None:
-    """Two that are asked for at the same time can both be answered: no lock is held meanwhile."""
+    """No lock is held while `FL_MAY_TRACK` runs."""
     both = threading.Barrier(2)
 
     def may_track(request: HttpRequest) -> bool:
@@ -451,8 +454,8 @@ def test_requests_do_not_wait_for_each_others_consent() -> None:
         assert dropped() == {}
 
 
-def test_consent_may_look_into_the_database_when_the_view_has_recorded_nothing() -> None:
-    """In an event loop Django refuses that: it is asked elsewhere."""
+def test_consent_may_query_the_database() -> None:
+    """Django forbids that in an event loop: it is called in a thread."""
     from django.db import connection
 
     def may_track(request: HttpRequest) -> bool:
@@ -465,8 +468,8 @@ def test_consent_may_look_into_the_database_when_the_view_has_recorded_nothing()
         assert dropped() == {}
 
 
-def test_a_consent_that_fails_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Since nothing is recorded any more; and not for every request."""
+def test_a_failing_consent_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Because nothing is recorded any more; once, not for every request."""
 
     class Unheard(Exception):
         pass
@@ -493,7 +496,7 @@ def test_a_consent_that_fails_is_told_at_once(caplog: pytest.LogCaptureFixture) 
 def test_a_wrong_setting_makes_no_page_fail(
     caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], wrong: dict[str, Any]
 ) -> None:
-    """Nothing is tracked until it is right, in case it was the one that forbids it; one line says so."""
+    """Nothing is tracked until it is right: the wrong one might forbid it. One log line says so."""
     with override_settings(**wrong):
         for _ in range(5):
             response = ask("/page/")
@@ -513,8 +516,8 @@ def test_a_wrong_setting_is_seen_where_debug_is_on() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"FL_API_KEY": None}, {"FL_ENDPOINT": "nonsense"}])
-def test_pages_without_a_client_that_works_are_as_they_were(wrong: dict[str, Any]) -> None:
-    """And get no cookie: nobody is tracked."""
+def test_pages_work_without_a_working_client(wrong: dict[str, Any]) -> None:
+    """No cookie is set."""
     with override_settings(**wrong):
         response = get("/page/")
         assert response.content.endswith(b" False")
@@ -593,3 +596,21 @@ def test_concurrent_visitors_of_an_event_loop_are_kept_apart(project: RecordingS
     async_to_sync(all_visit)()
     assert Counter(trigger["actor_id"] for trigger in triggers(project)) == dict.fromkeys(known, 50)
     assert len(set(known)) == 8
+
+
+def test_an_answered_request_is_freed(project: RecordingServer) -> None:
+    """Without the cyclic garbage collector: requests hold uploads."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        request.focuslab.record_trigger(action="viewed", obj="page")
+        return HttpResponse()
+
+    gc.disable()
+    try:
+        request = RequestFactory().get("/")
+        FocusLabMiddleware(view)(request)
+        seen = weakref.ref(request)
+        del request
+        assert eventually(lambda: seen() is None, 1)
+    finally:
+        gc.enable()

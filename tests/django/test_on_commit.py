@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
 import unittest
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -150,3 +153,51 @@ def test_djangos_test_case_can_execute_it(project):
         del mail.outbox  # set by the test case
     assert (result.testsRun, result.errors, result.failures) == (1, [], [])
     assert project.requests == []
+
+
+def test_on_commit_connects_to_no_database(project: RecordingServer) -> None:
+    """Outside a transaction, a page without database queries neither waits for the database nor needs it."""
+    seen: list[Any] = []
+
+    def work() -> None:  # a thread has connections of its own, at first none
+        record(1)
+        seen.append(connections["default"].connection)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]
+    assert client.stats().recorded == 1
+    assert client.flush()
+
+
+def test_on_commit_in_an_event_loop_records_at_once(project: RecordingServer) -> None:
+    """Django's own `on_commit` would raise there."""
+
+    async def view() -> bool:
+        return client.record_trigger_on_commit(1, "ordered", "book")
+
+    assert asyncio.run(view())
+    assert client.flush().pending == 0
+
+
+def test_on_commit_without_autocommit_records_at_once(project: RecordingServer) -> None:
+    """Without `atomic`, Django runs no callbacks: it is recorded at once."""
+    transaction.set_autocommit(False)
+    try:
+        assert client.record_trigger_on_commit(1, "ordered", "book")
+        assert client.stats().recorded == 1
+        transaction.rollback()
+    finally:
+        transaction.set_autocommit(True)
+
+
+def test_an_unknown_database_makes_no_page_fail(project: RecordingServer) -> None:
+    """It is counted as invalid; with `DEBUG` it raises."""
+    assert not client.record_trigger_on_commit(1, "ordered", "book", using="typo")
+    assert client.stats().dropped == {"invalid": 1}
+    with (
+        override_settings(DEBUG=True),
+        pytest.raises(InvalidTrigger, match="one of default, other"),
+    ):
+        client.record_trigger_on_commit(1, "ordered", "book", using="typo")

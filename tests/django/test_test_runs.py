@@ -1,4 +1,4 @@
-"""A project's own tests send nothing, unless they are told to; what they record can be read."""
+"""The tests of a project send nothing unless `FL_SEND_IN_TESTS` is on; what they record can be read."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from django.core import mail
+from django.core.mail.backends.locmem import EmailBackend
 from django.test.utils import override_settings
 
 from brockman.client import FocusLabClient
@@ -75,7 +77,7 @@ def test_page(client, db):
 
 @pytest.fixture
 def shop(tmp_path: Path, server: RecordingServer) -> Path:
-    """A project that has a live key."""
+    """A project with a real key."""
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").touch()
     (tmp_path / "shop" / "urls.py").write_text(URLS)
@@ -86,7 +88,7 @@ def shop(tmp_path: Path, server: RecordingServer) -> Path:
 
 
 def run(folder: Path, *command: str, **environment: str) -> str:
-    """Run a program of the project, which must end well, and return what it printed."""
+    """Run a program of the project that must succeed; return its output."""
     result = subprocess.run(
         [sys.executable, "-W", "error", "-m", *command],
         cwd=folder,
@@ -101,14 +103,14 @@ def run(folder: Path, *command: str, **environment: str) -> str:
 
 
 def test_manage_py_test_sends_nothing(shop, server):
-    """Although there is a live key; and `capture()` shows what was recorded."""
+    """Despite a real key; and `capture()` has the triggers."""
     (shop / "shop" / "tests.py").write_text(TESTS)
     assert "Ran 2 tests" in run(shop, "django", "test")
     assert server.requests == []
 
 
 def test_parallel_tests_send_nothing(shop, server):
-    """The runner forks workers."""
+    """In the forked workers of the test runner."""
     (shop / "shop" / "tests.py").write_text(TESTS)
     (shop / "shop" / "test_more.py").write_text(TESTS.replace("BuyTest", "OtherTest"))
     assert "Ran 4 tests" in run(shop, "django", "test", "--parallel=2")
@@ -116,7 +118,7 @@ def test_parallel_tests_send_nothing(shop, server):
 
 
 def test_pytest_sends_nothing(shop, server):
-    """The fixture `focuslab_outbox` goes together with pytest-django, also without a key."""
+    """The fixture `focuslab_outbox` works with pytest-django, also without a key."""
     pytest.importorskip("pytest_django")
     (shop / "test_shop.py").write_text(PYTESTS)
     assert "3 passed" in run(shop, "pytest", "-q", "-p", "no:cacheprovider")
@@ -134,7 +136,7 @@ def test_page(client, db):
 
 @pytest.mark.parametrize("early", ["", "client.record_trigger(1, 'started', 'site')", "print(client)"])
 def test_a_client_that_is_used_before_the_tests_begin_sends_nothing(shop, server, early):
-    """When a module is imported, say, or looked through by pytest."""
+    """Such as while a module is imported, or collected by pytest."""
     (shop / "test_early.py").write_text(EARLY)
     with (shop / "shop" / "urls.py").open("a") as urls:
         urls.write(early)
@@ -151,22 +153,22 @@ assert client.flush()
 """
 
 
-def test_a_program_that_is_told_to_test_something_is_no_test_run(shop, server):
-    """Only Django's own command is."""
+def test_another_program_with_the_argument_test_is_no_test_run(shop, server):
+    """Only Django's own command `test` is."""
     (shop / "worker.py").write_text(OTHER)
     run(shop, "worker", "test")
     assert [trigger["action"] for trigger in server.triggers] == ["started"]
 
 
-def test_tests_send_when_they_are_told_to(shop, server):
-    """`FL_SEND_IN_TESTS = True`: for those who test against a collector."""
+def test_tests_send_when_the_setting_is_on(shop, server):
+    """`FL_SEND_IN_TESTS = True`, to test against a collector."""
     (shop / "shop" / "tests.py").write_text(TESTS)
     run(shop, "django", "test", FL_SEND_IN_TESTS="1")
     assert [trigger["action"] for trigger in server.triggers] == ["bought"]
 
 
 def test_sending_can_be_switched_on_for_one_test(project, test_run):
-    """`override_settings` is enough, and afterwards nothing is sent again; plain clients obey too."""
+    """`override_settings` does it, also for plain clients; afterwards nothing is sent again."""
     client, plain = DjangoFocusLabClient(), FocusLabClient(KEY, endpoint=project.endpoint)
     record(client, 1)
     record(plain, 1, start=1)
@@ -180,3 +182,15 @@ def test_sending_can_be_switched_on_for_one_test(project, test_run):
     record(client, 1, start=4)
     assert client.flush()
     assert [trigger["variables"]["n"] for trigger in project.triggers] == [2]
+
+
+def test_the_memory_backend_for_mail_makes_no_test_run(project: RecordingServer) -> None:
+    """A staging server with Django's memory backend for mail sends its triggers."""
+    try:
+        EmailBackend()
+        assert mail.outbox == []
+        record(DjangoFocusLabClient(), 1)
+        assert DjangoFocusLabClient().flush()
+        assert len(project.triggers) == 1
+    finally:
+        del mail.outbox
