@@ -136,8 +136,10 @@ class FocusLabClient:
         if not pipeline.fork_flag[0]:
             pipeline = self._current()
         try:
-            body: bytes | None
-            if self._before_record is None:  # written out: `_encode` would be one more call for every trigger
+            if self._before_record is not None:
+                body = self._encode((actor_id, action, obj, identities, attributes, variables))
+                pipeline = self._current()  # the hook may have forked, and this be the child
+            else:  # written out: `_encode` would be one more call for every trigger
                 body = self._encode_arguments(
                     actor_id,
                     action,
@@ -149,9 +151,6 @@ class FocusLabClient:
                     datetime.now(_UTC),
                     self._max_trigger_bytes,
                 )
-            else:
-                body = self._encode((actor_id, action, obj, identities, attributes, variables))
-                pipeline = self._current()  # the hook may have forked, and this be the child
         except InvalidTrigger as error:
             self._drop_invalid(error)
             return False
@@ -278,8 +277,8 @@ class FocusLabClient:
         """Flush, stop the worker thread, and close the connections.
 
         Blocks for `timeout` seconds at most; None means no limit. What is not delivered by then is dropped as
-        `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again has no
-        effect. While another client with equal settings is open, this only flushes, and drops nothing.
+        `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
+        nothing. While another client with equal settings is open, this only flushes.
 
         Returns:
             What happened during the call; `pending` counts what was not delivered.
@@ -318,13 +317,15 @@ class FocusLabClient:
         await self.aclose(self.options.shutdown_timeout)
 
     def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._describe()}>"
+
+    def _describe(self) -> str:
         if "_pipeline" not in vars(self):  # in a traceback of what made its `__init__` fail
-            return f"<{type(self).__name__} not in use yet>"
+            return "not in use yet"
         stats = self.stats()
         return (
-            f"<{type(self).__name__} endpoint={self.options.endpoint!r} queued={stats.queued}"
-            f" in_flight={stats.in_flight} delivered={stats.delivered} rejected={stats.rejected}"
-            f" dropped={sum(stats.dropped.values())}>"
+            f"endpoint={self.options.endpoint!r} queued={stats.queued} in_flight={stats.in_flight}"
+            f" delivered={stats.delivered} rejected={stats.rejected} dropped={sum(stats.dropped.values())}"
         )
 
     def __copy__(self: AnyClient) -> AnyClient:

@@ -42,17 +42,6 @@ class RecordedTrigger:
     recorded_at: str = ""
 
 
-_FITTING: dict[str, Callable[[Any], Any]] = {
-    "actor_id": coerce_actor_id,
-    "action": lambda value: coerce_text(value, "action"),
-    "obj": lambda value: coerce_text(value, "obj"),
-    **{
-        name: lambda value, name=name: coerce_mapping(value, name)  # type: ignore[misc]
-        for name in ("identities", "attributes", "variables")
-    },
-    "id": str,
-    "recorded_at": str,
-}
 _FIELDS = {"object": "obj", "captured_identities": "identities", "captured_attributes": "attributes"}
 
 
@@ -99,7 +88,7 @@ class Outbox(Sequence[RecordedTrigger]):
         unknown = set(expected) - set(RecordedTrigger.__dataclass_fields__)
         if unknown:
             raise TypeError(f"a trigger has no {', '.join(sorted(unknown))}")
-        fitted = {name: _FITTING[name](value) for name, value in expected.items()}
+        fitted = {name: _fit(name, value) for name, value in expected.items()}
         return [trigger for trigger in self._triggers if _has(asdict(trigger), fitted)]
 
     def assert_recorded(self, *, times: int | None = None, **expected: Any) -> list[RecordedTrigger]:
@@ -119,6 +108,14 @@ class Outbox(Sequence[RecordedTrigger]):
         raise AssertionError(
             f"{wanted} should be recorded {many}, not {len(found)} times; recorded was\n{recorded}"
         )
+
+
+def _fit(name: str, value: Any) -> Any:
+    if name == "actor_id":
+        return coerce_actor_id(value)
+    if name in ("action", "obj"):
+        return coerce_text(value, name)
+    return str(value) if name in ("id", "recorded_at") else coerce_mapping(value, name)
 
 
 def _has(trigger: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient, refuse_both
-from brockman.django.settings import DjangoSettings, is_strict, raise_or_tell, read_settings
+from brockman.django.settings import DjangoSettings, is_strict, raise_or_log, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
@@ -210,8 +210,8 @@ class DjangoFocusLabClient(FocusLabClient):
         """See `FocusLabClient.stats`."""
         return self._client().stats()
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._configured or 'not in use yet'}>"
+    def _describe(self) -> str:
+        return "not in use yet" if self._configured is None else self._configured._describe()
 
     def _current(self) -> Pipeline:
         return self._client()._current()
@@ -240,7 +240,7 @@ class _Configured(FocusLabClient):
         try:
             self._open(_read_options(keywords), transport, session)
         except ConfigurationError as error:
-            raise_or_tell(error, "triggers are dropped as misconfigured")
+            raise_or_log(error, "triggers are dropped as misconfigured")
             self.problem = error
             self._open(Options(enabled=False))
             self._refusal = "misconfigured"

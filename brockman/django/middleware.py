@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import DjangoSettings, raise_or_tell, read_settings
+from brockman.django.settings import DjangoSettings, raise_or_log, read_settings
 from brockman.exceptions import ConfigurationError
 from brockman.process.log import say
 
@@ -214,7 +214,7 @@ def _read_settings() -> DjangoSettings:
     try:
         return _read_once()
     except ConfigurationError as error:  # not cached: it may pass
-        raise_or_tell(error, "the middleware uses the defaults, and tracks nothing")
+        raise_or_log(error, "the middleware uses the defaults, and tracks nothing")
         return DjangoSettings(may_track=lambda request: False)
 
 

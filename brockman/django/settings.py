@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -78,6 +78,10 @@ _FUNCTIONS = frozenset(
 class _Source(Mapping[str, Any]):
     """Settings, read at each access. A dotted path becomes its function, a lazy object what it wraps."""
 
+    def __init__(self, read: Callable[[str], Any], names: Callable[[], Iterable[str]]) -> None:
+        self._read = read
+        self._names = names
+
     def __getitem__(self, name: str) -> Any:
         try:
             value = self._read(name)
@@ -89,44 +93,26 @@ class _Source(Mapping[str, Any]):
             raise
         except Exception as error:  # of a value or module: no page must fail for it
             raise ConfigurationError(f"{name}: reading it raised {type(error).__name__}") from None
-        if name in _FUNCTIONS and isinstance(value, str) and value:
-            return self._import(name, value)
-        return value
+        return _import(name, value) if name in _FUNCTIONS and isinstance(value, str) and value else value
 
-    @staticmethod
-    def _import(name: str, path: str) -> Any:
-        try:
-            return import_string(path)
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            problem = f"{name} is {path!r}; it should be a function, or the dotted path of one ({what})"
-        raise ConfigurationError(problem)
-
-    def _read(self, name: str) -> Any:
-        raise NotImplementedError
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names() if name.startswith(PREFIX))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
 
-class _Project(_Source):
-    def _read(self, name: str) -> Any:
-        return getattr(settings, name)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in dir(settings) if name.startswith(PREFIX))
-
-
-class _Environment(_Source):
-    def _read(self, name: str) -> Any:
-        return os.environ[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in os.environ if name.startswith(PREFIX))
+def _import(name: str, path: str) -> Any:
+    try:
+        return import_string(path)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        problem = f"{name} is {path!r}; it should be a function, or the dotted path of one ({what})"
+    raise ConfigurationError(problem)
 
 
-PROJECT: Mapping[str, Any] = _Project()
-ENVIRONMENT: Mapping[str, Any] = _Environment()
+PROJECT = _Source(lambda name: getattr(settings, name), lambda: dir(settings))
+ENVIRONMENT = _Source(lambda name: os.environ[name], lambda: os.environ)
 
 
 def read_settings(
@@ -149,7 +135,7 @@ def is_strict() -> bool:
     return bool(settings.DEBUG) or in_test_run()
 
 
-def raise_or_tell(error: ConfigurationError, consequence: str) -> None:
+def raise_or_log(error: ConfigurationError, consequence: str) -> None:
     """Raise the error where mistakes raise; elsewhere log it once, with its consequence."""
     if is_strict():
         raise error

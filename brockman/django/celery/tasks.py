@@ -13,7 +13,7 @@ from celery.signals import task_postrun
 
 from brockman.celery.task import RecordTask, make_task
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import raise_or_tell, read_settings
+from brockman.django.settings import raise_or_log, read_settings
 from brockman.django.shared_stats import publish_now_and_then
 from brockman.exceptions import ConfigurationError
 from brockman.options.celery import CelerySettings
@@ -40,7 +40,7 @@ class DjangoRecordTask(RecordTask):
         try:
             return read_settings(CelerySettings)
         except ConfigurationError as error:
-            raise_or_tell(error, "the defaults hold for the Celery task")
+            raise_or_log(error, "the defaults hold for the Celery task")
             return CelerySettings()
 
     def delay_on_commit(self, *args: Any, using: str | None = None, **kwargs: Any) -> None:
