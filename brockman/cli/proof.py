@@ -1,10 +1,11 @@
-"""Whether the collector has exactly what the demonstration recorded, read from its own database."""
+"""The triggers of the demonstration, and the proof that the collector's database has exactly these."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,16 +17,16 @@ from brockman.cli.source import Arguments
 if TYPE_CHECKING:
     from brockman.collector.store import Store
 
-NUMBER = "number"  # the variable that tells each trigger from every other, counted from 1
+NUMBER = "number"  # the variable with the trigger's number, counted from 1
 _PEOPLE = 2000
 _FIRST = ("Ada", "Björn", "Chidi", "Dolores", "Émile", "Fatima", "Grace", "Hiroshi", "Inés", "Jürgen", "Łucja")
 _LAST = ("Okafor", "Novák", "Silva", "García", "Tanaka", "Larsen", "Moreau", "Schmidt", "Иванова")
 _PLANS = ("free", "free", "free", "team", "business")
-_PRODUCTS = ("desk lamp", "notebook", "headphones", "backpack", "tea pot", "bicycle wakeup", "camera", "chess set")
+_PRODUCTS = ("desk lamp", "notebook", "headphones", "backpack", "tea pot", "bicycle bell", "camera", "chess set")
 _POSTS = ("Ten quiet keyboards", "How we moved house", "What is new in May", "Über Fehler", "四季の料理")
 _PAGES = ("home page", "pricing page", "careers page", "help page")
 _TAGS = ("news", "product", "howto", "people", "sale", "python")
-_WORDS = ("lamp", "blue notebook", "gift", "wakeup", "café", "noise cancelling", "size 42")
+_WORDS = ("lamp", "blue notebook", "gift", "bell", "café", "noise cancelling", "size 42")
 _ACTIONS = ("viewed", "searched", "added to cart", "bought", "signed up", "cancelled", "rated")
 _WEIGHTS = (60, 12, 10, 6, 3, 2, 7)
 
@@ -33,7 +34,7 @@ _WEIGHTS = (60, 12, 10, 6, 3, 2, 7)
 def compose(seed: int, number: int) -> Arguments:
     """Return the trigger of a number, counted from 1."""
     random = Random(seed * 2**40 + number)
-    actor = int(_PEOPLE * random.random() ** 2)  # some come often, most now and then
+    actor = int(_PEOPLE * random.random() ** 2)  # some often, most rarely
     identities, attributes = _person(actor)
     (action,) = random.choices(_ACTIONS, _WEIGHTS)
     obj, variables = _act(random, action)
@@ -47,17 +48,12 @@ def _person(actor: int) -> tuple[dict[str, str], dict[str, Any]]:
     identities = {"email": f"person{actor}@example.com"}
     if random.random() < 0.2:
         identities["phone"] = f"+4930{random.randrange(10**6):06d}"
-    visits, subscribed = random.randrange(1, 400), random.random() < 0.4
-    return identities, {
-        "name": name,
-        "plan": random.choice(_PLANS),
-        "visits": visits,
-        "newsletter": subscribed,
-    }
+    visits, newsletter, plan = random.randrange(1, 400), random.random() < 0.4, random.choice(_PLANS)
+    return identities, {"name": name, "plan": plan, "visits": visits, "newsletter": newsletter}
 
 
 def _act(random: Random, action: str) -> tuple[str, dict[str, Any]]:
-    """Return the object of an action, and what belongs to it."""
+    """Return the object of an action, and variables."""
     if action == "viewed":
         if random.random() < 0.4:
             return random.choice(_PAGES), {"seconds": round(random.expovariate(1 / 20), 1)}
@@ -73,23 +69,23 @@ def _act(random: Random, action: str) -> tuple[str, dict[str, Any]]:
     return product, {"price": price, "quantity": random.randint(1, 3), "gift": random.random() < 0.1}
 
 
-_PAGE = 10_000
-_NAMED = 10  # how many numbers a problem names
+_PAGE_SIZE = 10_000
+_MAX_LISTED = 10  # numbers in a problem
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What was found.
+    """The result of comparing a database with what was recorded.
 
     Attributes:
         expected: How many triggers were recorded.
-        rows: How many the database holds.
+        rows: How many the database has.
         distinct_ids: How many different ids they have.
-        duplicates: How many the collector dropped, since it had one of that id.
-        missing: Numbers of the triggers that are not there.
-        double: Numbers of those that are there more than once.
-        altered: Numbers of those that are there, but not as they were recorded.
-        unknown_files: How many rows hold what was never recorded.
+        duplicates: How many the collector dropped because their id was stored already.
+        missing: Numbers of triggers without a row.
+        double: Numbers of triggers with several rows.
+        altered: Numbers of triggers whose row differs.
+        unexpected: How many rows are of no recorded trigger.
     """
 
     expected: int
@@ -99,54 +95,50 @@ class Proof:
     missing: list[int]
     double: list[int]
     altered: list[int]
-    unknown_files: int
+    unexpected: int
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, a line for each kind; nothing when all is right."""
+        """What is wrong, one text for each kind."""
         found = [
             f"{what}: {len(numbers)}, number {_name_some(numbers)}"
             for what, numbers in (("missing", self.missing), ("double", self.double), ("altered", self.altered))
             if numbers
         ]
-        if self.unknown_files:
-            found.append(f"never recorded: {self.unknown_files}")
+        if self.unexpected:
+            found.append(f"never recorded: {self.unexpected}")
         if self.distinct_ids != self.rows:
             found.append(f"ids: {self.rows} rows have {self.distinct_ids} different ones")
         return found
 
     @property
-    def verdict(self) -> str:
-        """The last line: `20000 of 20000, each once`, or what is wrong instead."""
+    def conclusion(self) -> str:
+        """`20000 of 20000, each once`, or what is wrong."""
         found = self.expected - len(self.missing)
         return f"{found} of {self.expected}, " + ("; ".join(self.problems) or "each once")
 
 
 def examine(database: Path, seed: int, count: int) -> Proof:
-    """Compare a collector's database with the triggers 1 to `count` of a scenario, field by field.
+    """Compare a collector's database with the triggers 1 to `count`, field by field.
 
     Raises:
-        brockman.collector.errors.InvalidSetting, brockman.collector.errors.StoreUnavailable: When the database
-            cannot be read.
+        InvalidSetting, StoreUnavailable: If the database cannot be read (both from brockman.collector.errors).
     """
     from brockman.collector.store import Store
 
-    store = Store(database)
-    try:
-        return _compare(_read_all(store), store.tally().duplicates, seed, count)
-    finally:
-        store.close()
+    with closing(Store(database)) as store:
+        return _compare(_read_all(store), store.counts().duplicates, seed, count)
 
 
 def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, count: int) -> Proof:
     ids, numbers, altered = set(), Counter[int](), []
-    rows = unknown_files = 0
+    rows = unexpected = 0
     for trigger in triggers:
         rows += 1
         ids.add(trigger.get("id"))
         number = trigger.get("variables", {}).get(NUMBER)
         if type(number) is not int or not 1 <= number <= count:
-            unknown_files += 1
+            unexpected += 1
             continue
         numbers[number] += 1
         if not _is_same(trigger, compose(seed, number)):
@@ -159,7 +151,7 @@ def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, cou
         missing=[number for number in range(1, count + 1) if number not in numbers],
         double=sorted(number for number, times in numbers.items() if times > 1),
         altered=sorted(altered),
-        unknown_files=unknown_files,
+        unexpected=unexpected,
     )
 
 
@@ -168,7 +160,7 @@ def _read_all(store: Store) -> Iterator[dict[str, Any]]:
 
     after: int | None = 0
     while after is not None:
-        page = store.page(Query(limit=_PAGE, after=after))
+        page = store.page(Query(limit=_PAGE_SIZE, after=after))
         yield from map(json.loads, page.bodies)
         after = page.next
 
@@ -185,4 +177,4 @@ def _is_same(trigger: dict[str, Any], recorded: Arguments) -> bool:
 
 
 def _name_some(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers[:_NAMED])) + (", ..." if len(numbers) > _NAMED else "")
+    return ", ".join(map(str, numbers[:_MAX_LISTED])) + (", ..." if len(numbers) > _MAX_LISTED else "")

@@ -1,4 +1,4 @@
-"""`brockman serve`: a small FocusLab on this machine."""
+"""`brockman serve`: run the collector."""
 
 from __future__ import annotations
 
@@ -6,29 +6,30 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_NEEDED = ("starlette", "uvicorn", "httptools")
+if TYPE_CHECKING:
+    from brockman.collector.settings import Settings
 
-
-def has_collector(command: str) -> bool:
-    """Return whether the collector can run; if not, say on stderr what to install."""
-    if all(find_spec(name) is not None for name in _NEEDED):
-        return True
-    print(f"brockman {command} needs the collector: pip install 'brockman[collector]'", file=sys.stderr)
-    return False
-
-
+_REQUIRED = ("starlette", "uvicorn", "httptools")
 DESCRIPTION = """\
-Run a collector: it takes triggers over HTTP, as the FocusLab API does, and keeps them in a SQLite file.
-Ctrl-C ends it."""
+Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file.
+Ctrl-C stops it."""
 EPILOG = """\
 Send to it:
 
-  export FL_ENDPOINT=http://127.0.0.1:8765/api/v1/ FL_API_KEY=<the key; any one, if none was given>
+  export FL_ENDPOINT=http://127.0.0.1:8765/api/v1/ FL_API_KEY=<the key; any, if the collector has none>
   brockman import access.log
 
 Read back: curl -H "X-FL-API-KEY: $FL_API_KEY" "${FL_ENDPOINT}trigger/?limit=10" """
+
+
+def has_collector(command: str) -> bool:
+    """Return whether the extra is installed; if not, print how to install it."""
+    if all(find_spec(name) is not None for name in _REQUIRED):
+        return True
+    print(f"brockman {command} needs the collector: pip install 'brockman[collector]'", file=sys.stderr)
+    return False
 
 
 def add_parser(commands: Any) -> None:
@@ -41,43 +42,43 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8765, help="0 chooses a free one (default: %(default)s)")
     parser.add_argument(
         "--database",
         default="focuslab.sqlite3",
         metavar="FILE",
-        help="SQLite file, made when it is not there (default: %(default)s in the current folder)",
+        help="SQLite file, created if it does not exist (default: %(default)s in the current directory)",
     )
     parser.add_argument(
         "--api-key",
         metavar="KEY",
-        help="what clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
+        help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
     )
-    parser.add_argument("--outage-after", type=int, metavar="N", help="rehearse an outage after N triggers")
+    parser.add_argument("--outage-after", type=int, metavar="N", help="simulate an outage after N triggers")
     parser.add_argument(
-        "--outage-for", type=float, default=1.0, metavar="S", help="seconds it lasts (default: %(default)s)"
+        "--outage-for", type=float, default=1.0, metavar="S", help="its duration in seconds (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the collector until a signal ends it."""
+    """Run the collector until a signal stops it."""
     if not has_collector("serve"):
         return 2
     from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
+    from brockman.collector.settings import Settings
 
-    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
     try:
-        serve(
+        settings = Settings(
             host=options.host,
             port=options.port,
             database=options.database,
-            api_key=api_key,
+            api_key=options.api_key or os.environ.get("FL_API_KEY") or None,
             outage_after=options.outage_after,
             outage_for=options.outage_for,
-            on_ready=lambda endpoint: _announce(endpoint, options.database, keyed=api_key is not None),
         )
+        serve(settings, on_ready=lambda endpoint: _announce(endpoint, settings))
     except InvalidSetting as error:
         print(f"brockman serve: {error}", file=sys.stderr)
         return 2
@@ -88,9 +89,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(endpoint: str, database: str, *, keyed: bool) -> None:
+def _announce(endpoint: str, settings: Settings) -> None:
     print(f"listening on {endpoint}")
-    print(f"database     {os.path.abspath(database)}")
-    print(
-        "key          " + ("the one that was given" if keyed else "none was given: any key is taken"), flush=True
-    )
+    print(f"database     {os.path.abspath(settings.database)}")
+    print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)

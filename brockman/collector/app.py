@@ -1,4 +1,4 @@
-"""The collector as an ASGI application: what is answered at which path."""
+"""The ASGI application: routes and handlers."""
 
 from __future__ import annotations
 
@@ -15,117 +15,91 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.auth import HostCheck, KeyCheck
-from brockman.collector.errors import InvalidSetting, Refusal, StoreUnavailable
-from brockman.collector.ingest import read_triggers, verdicts
-from brockman.collector.outage import RehearsedOutage
+from brockman.collector.auth import HostCheck, check_key
+from brockman.collector.errors import StoreUnavailable
+from brockman.collector.ingest import read_triggers, rejected_entries
+from brockman.collector.outage import SimulatedOutage
 from brockman.collector.request_body import check_headers, inflate, read_body
-from brockman.collector.responses import answer
+from brockman.collector.responses import json_response
 from brockman.collector.schema import parse_query
+from brockman.collector.settings import Settings
 from brockman.collector.store import Store
 
-MAX_BODY_BYTES = 8 * 1024 * 1024
-BODY_TIMEOUT = 30.0  # seconds
 
-
-def create_app(
-    store: Store,
-    *,
-    api_key: str | None,
-    max_body_bytes: int = MAX_BODY_BYTES,
-    max_inflated_bytes: int = MAX_BODY_BYTES,
-    body_timeout: float = BODY_TIMEOUT,
-    allowed_hosts: Collection[str] | None = None,
-    outage_after: int | None = None,
-    outage_for: float = 0.0,
-) -> Starlette:
-    """Make the application. It stores into `store` and leaves closing it to the caller.
+def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] | None) -> Starlette:
+    """Return the application.
 
     Args:
-        store: Where triggers go.
-        api_key: What `X-FL-API-KEY` must be. None checks no key.
-        max_body_bytes: Of one request, as it is sent.
-        max_inflated_bytes: Of one request, after decompression.
-        body_timeout: Seconds within which a body must arrive.
-        allowed_hosts: What `Host` may name, without port. None takes any.
-        outage_after: Rehearse an outage once this many triggers have been stored. None does not.
-        outage_for: Seconds that the outage lasts.
-
-    Raises:
-        InvalidSetting: When a setting is wrong.
+        store: Not closed by the application.
+        settings: All but those about the address and the file.
+        allowed_hosts: Names without port that `Host` may have. None allows all.
     """
-    api = _Api(store, KeyCheck(api_key), max_body_bytes, max_inflated_bytes, body_timeout)
+    api = _Api(store, settings)
     middleware = []
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
-    if outage_after is not None:
-        if outage_after < 0 or not 0 < outage_for < float("inf"):
-            raise InvalidSetting("outage_after: give a count from 0, and with it outage_for, seconds above 0")
-        middleware.append(
-            Middleware(RehearsedOutage, stored=lambda: store.stored, after=outage_after, seconds=outage_for)
-        )
+    if settings.outage_after is not None:
+        after, seconds = settings.outage_after, settings.outage_for
+        middleware.append(Middleware(SimulatedOutage, stored=lambda: store.stored, after=after, seconds=seconds))
     app = Starlette(
         routes=[
-            Route("/", api.introduce, methods=["GET"]),
+            Route("/", api.root, methods=["GET"]),
             Route("/api/v1/trigger/", api.trigger, methods=["GET", "POST"]),
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
         ],
         middleware=middleware,
         exception_handlers={
-            Refusal: responses.on_refusal,
             StoreUnavailable: responses.on_store_unavailable,
             HTTPException: responses.on_http_exception,
-            Exception: responses.on_fault,
+            Exception: responses.on_internal_error,
         },
     )
-    app.router.redirect_slashes = False  # clients follow no redirects: their key must not leave for another host
+    app.router.redirect_slashes = False  # clients do not follow redirects, to send their key to no other host
     return app
 
 
 class _Api:
-    """The handlers. What parses or waits for the disk runs in a worker thread."""
+    """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(
-        self, store: Store, key_check: KeyCheck, max_body_bytes: int, max_inflated_bytes: int, body_timeout: float
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self._key_check = key_check
-        self._max_body_bytes = max_body_bytes
-        self._max_inflated_bytes = max_inflated_bytes
-        self._body_timeout = body_timeout
+        self._settings = settings
 
-    async def introduce(self, request: Request) -> Response:
-        return answer({"service": "brockman collector", "triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"})
+    async def root(self, request: Request) -> Response:
+        paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
+        return json_response({"service": "brockman collector", **paths})
 
     async def trigger(self, request: Request) -> Response:
-        self._key_check.check(request)
+        check_key(request, self._settings.api_key)
         if request.method != "POST":
-            return await run_in_threadpool(self._read_back, request)
-        is_gzip = check_headers(request, self._max_body_bytes)
-        body = await read_body(request, self._max_body_bytes, self._body_timeout)
-        return await run_in_threadpool(self._take, body, is_gzip)
+            return await run_in_threadpool(self._list, request)
+        max_bytes = self._settings.max_body_bytes
+        is_gzip = check_headers(request, max_bytes)
+        body = await read_body(request, max_bytes, self._settings.body_timeout)
+        return await run_in_threadpool(self._ingest, body, is_gzip)
 
     async def stats(self, request: Request) -> Response:
-        self._key_check.check(request)
-        return answer(asdict(await run_in_threadpool(self._store.tally)))
+        check_key(request, self._settings.api_key)
+        return json_response(asdict(await run_in_threadpool(self._store.counts)))
 
-    def _take(self, body: bytes, is_gzip: bool) -> Response:
-        """Store the triggers of one request; the answer is made after the commit."""
+    def _ingest(self, body: bytes, is_gzip: bool) -> Response:
+        """Store the triggers of one request; respond after the commit."""
         if is_gzip:
-            body = inflate(body, self._max_inflated_bytes)
-        intake = read_triggers(body, received_at=time.time_ns() // 1000)
-        if intake.errors and not intake.is_array:
-            raise Refusal(400, intake.errors[0][1])
-        self._store.add(intake.rows, rejected=len(intake.errors))
-        if not intake.is_array:
-            return answer({"id": intake.rows[0][0]}, 201)
-        if not intake.errors:
-            return answer({"accepted": len(intake.rows)}, 201)
-        return answer({"accepted": len(intake.rows), "rejected": verdicts(intake.errors)}, 207)
+            body = inflate(body, self._settings.max_body_bytes)
+        parsed = read_triggers(body, received_at=time.time_ns() // 1000)
+        if parsed.errors and not parsed.is_array:
+            raise HTTPException(400, parsed.errors[0][1])
+        self._store.add(parsed.rows, rejected=len(parsed.errors))
+        if not parsed.is_array:
+            return json_response({"id": parsed.rows[0][0]}, 201)
+        accepted = {"accepted": len(parsed.rows)}
+        if not parsed.errors:
+            return json_response(accepted, 201)
+        return json_response({**accepted, "rejected": rejected_entries(parsed.errors)}, 207)
 
-    def _read_back(self, request: Request) -> Response:
+    def _list(self, request: Request) -> Response:
         page = self._store.page(parse_query(request.query_params.multi_items()))
-        # The bodies are JSON already. `next` is text: a cursor to hand back, not a number to reckon with.
+        # The bodies are JSON already. `next` is a string: an opaque cursor.
         after = "null" if page.next is None else f'"{page.next}"'
         content = f'{{"triggers":[{",".join(page.bodies)}],"total":{page.total},"next":{after}}}'
         return Response(content, media_type="application/json")

@@ -1,34 +1,17 @@
-"""The ways of saying no: to a request, and to a setting."""
+"""Errors of the collector. A request is rejected with Starlette's `HTTPException`."""
 
 from __future__ import annotations
 
 
-class Refusal(Exception):
-    """Raised to answer a request with an error status and `{"error": text}`."""
-
-    def __init__(self, status: int, text: str, *, retry_after: int | None = None) -> None:
-        """Make a refusal.
-
-        Args:
-            status: The HTTP status.
-            text: What is wrong and what would be right, for the developer who reads the answer.
-            retry_after: Seconds for the `Retry-After` header. None sends none.
-        """
-        super().__init__(text)
-        self.status = status
-        self.text = text
-        self.retry_after = retry_after
-
-
 class InvalidSetting(ValueError):
-    """Raised when the collector cannot start as it was told to: names the setting, and what would be right."""
+    """Raised when a setting is wrong. The text names the setting and a valid value."""
 
 
 class StoreUnavailable(Exception):
-    """Raised when triggers can be neither stored nor read just now. What was to be stored is not acknowledged.
+    """Raised when triggers cannot be stored or read at present. Nothing of the request is stored.
 
     Attributes:
-        retry_after: Seconds after which another try makes sense.
+        retry_after: Seconds after which the client should try again.
     """
 
     def __init__(self, text: str, *, retry_after: int) -> None:

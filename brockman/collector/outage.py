@@ -1,19 +1,19 @@
-"""A rehearsed outage: for people who want to see what their application does while the service is away."""
+"""A simulated outage, to see what an application does while the service is unavailable."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from brockman.collector.errors import Refusal
-from brockman.collector.responses import refuse
+from brockman.collector.responses import error_response
 
 
-class RehearsedOutage:
-    """ASGI middleware: once, after so many triggers, answers 503 to every POST for a while."""
+class SimulatedOutage:
+    """ASGI middleware that once, after a number of triggers, responds 503 to every POST for some seconds."""
 
     def __init__(
         self,
@@ -27,11 +27,11 @@ class RehearsedOutage:
         """Wrap an application.
 
         Args:
-            app: Gets every request outside the outage, and those that are not POST within.
-            stored: Returns how many triggers have been stored.
-            after: The first POST that finds this many stored begins the outage.
-            seconds: How long it lasts.
-            clock: Seconds that only move forward.
+            app: Receives every request before and after the outage, and all but POST during it.
+            stored: Returns the number of triggers stored.
+            after: The first POST that finds this many stored starts the outage.
+            seconds: Duration.
+            clock: A monotonic clock.
         """
         self._app = app
         self._stored = stored
@@ -41,13 +41,13 @@ class RehearsedOutage:
         self._ends_at: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST" and self._is_away():
-            refusal = Refusal(503, f"this is a rehearsed outage of {self._seconds:g} s")
-            await refuse(Request(scope), refusal)(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "POST" and self._is_active():
+            error = HTTPException(503, f"simulated outage of {self._seconds:g} s")
+            await error_response(Request(scope), error)(scope, receive, send)
             return
         await self._app(scope, receive, send)
 
-    def _is_away(self) -> bool:
+    def _is_active(self) -> bool:
         if self._ends_at is None:
             if self._stored() < self._after:
                 return False

@@ -1,4 +1,4 @@
-"""Reading a request body within bounds of bytes and time, whatever the sender claims about it."""
+"""Reads request bodies within limits of size and time, whatever their headers claim."""
 
 from __future__ import annotations
 
@@ -6,48 +6,44 @@ import asyncio
 import re
 import zlib
 
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
-from brockman.collector.errors import Refusal
-
-# So much of a refused body is read all the same and thrown away: most senders send to the end before they look for
-# an answer, and would meet a closed connection instead. Beyond it they do.
+# This much of a rejected body is read and thrown away: most clients send all of it before they read the response,
+# and would find the connection closed instead.
 DRAIN_BYTES = 16 * 1024 * 1024
-_LENGTH = re.compile(r"[0-9]{1,15}")  # int() would take +5, 1_0 and the digits of other scripts as well
+_LENGTH = re.compile(r"[0-9]{1,15}")  # int() would accept +5, 1_0 and non-ASCII digits too
 
 
 def check_headers(request: Request, max_bytes: int) -> bool:
-    """Check what the headers say of the body, before any of it is read.
-
-    Returns:
-        Whether it is compressed with gzip.
+    """Check the headers before the body is read, and return whether the body is compressed with gzip.
 
     Raises:
-        Refusal: 415, 400 or 413.
+        HTTPException: 415, 400 or 413.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
-        raise Refusal(415, f"Content-Type is {media_type[:40]!a}; send application/json")
+        raise HTTPException(415, f"Content-Type is {media_type[:40]!a}; send application/json")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):
-        raise Refusal(415, f"Content-Encoding is {encoding[:40]!a}; send gzip or none")
+        raise HTTPException(415, f"Content-Encoding is {encoding[:40]!a}; send gzip or none")
     length = declared_length(request)
     if length is not None and length > max_bytes:
-        raise Refusal(413, f"the body has {length} bytes; send at most {max_bytes}")
+        raise HTTPException(413, f"the body has {length} bytes; send at most {max_bytes}")
     return encoding == "gzip"
 
 
 def declared_length(request: Request) -> int | None:
-    """Return the Content-Length, or None when the body comes in chunks.
+    """Return the Content-Length, or None if there is none.
 
     Raises:
-        Refusal: 400 when it is not a number.
+        HTTPException: 400 if it is not a number.
     """
     text = request.headers.get("content-length")
     if text is None:
         return None
     if _LENGTH.fullmatch(text) is None:
-        raise Refusal(400, "Content-Length is not a number")
+        raise HTTPException(400, "Content-Length is not a number")
     return int(text)
 
 
@@ -56,20 +52,20 @@ async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
 
     Args:
         request: The request, with headers checked.
-        max_bytes: Counted as they come; what exceeds them is thrown away.
-        timeout: Seconds for all of it.
+        max_bytes: Limit for the bytes received.
+        timeout: Seconds for the whole body.
 
     Raises:
-        Refusal: 413, 408, 503 when the collector ends meanwhile, or 400 when the sender hung up.
+        HTTPException: 413, 408, 503 if the collector shuts down, or 400 if the client disconnects.
     """
     try:
         return await asyncio.wait_for(_collect(request, max_bytes), timeout)
     except asyncio.TimeoutError:
-        raise Refusal(408, f"the body did not arrive within {timeout:g} s") from None
+        raise HTTPException(408, f"the body did not arrive within {timeout:g} s") from None
     except asyncio.CancelledError:  # only the server's shutdown cancels a request
-        raise Refusal(503, "the collector is shutting down", retry_after=1) from None
+        raise HTTPException(503, "the collector is shutting down", {"Retry-After": "1"}) from None
     except ClientDisconnect:
-        raise Refusal(400, "the body was cut off") from None  # nobody is left to read this
+        raise HTTPException(400, "the body is incomplete") from None  # nobody reads this
 
 
 async def _collect(request: Request, max_bytes: int) -> bytes:
@@ -83,23 +79,23 @@ async def _collect(request: Request, max_bytes: int) -> bytes:
         else:
             chunks.clear()
     if size > max_bytes:
-        raise Refusal(413, f"the body has more than {max_bytes} bytes; send at most that")
+        raise HTTPException(413, f"the body has more than {max_bytes} bytes; send at most that")
     return b"".join(chunks)
 
 
 def inflate(body: bytes, max_bytes: int) -> bytes:
-    """Return a gzip body decompressed. Never makes more than `max_bytes` and one of it.
+    """Return a gzip body decompressed. Allocates at most `max_bytes + 1` for it.
 
     Raises:
-        Refusal: 413, or 400 when it is not gzip from start to end.
+        HTTPException: 413, or 400 if it is not exactly one gzip stream.
     """
     decompressor = zlib.decompressobj(wbits=31)  # gzip alone, with its checksum
     try:
         inflated = decompressor.decompress(body, max_bytes + 1)
     except zlib.error:
-        raise Refusal(400, "the body is not gzip, as Content-Encoding says") from None
+        raise HTTPException(400, "the body is not gzip, as Content-Encoding says") from None
     if len(inflated) > max_bytes:
-        raise Refusal(413, f"the body has more than {max_bytes} bytes when decompressed; send at most that")
+        raise HTTPException(413, f"the body has more than {max_bytes} bytes when decompressed; send at most that")
     if not decompressor.eof or decompressor.unused_data:
-        raise Refusal(400, "the body is not one gzip stream from start to end")
+        raise HTTPException(400, "the body is not one gzip stream from start to end")
     return inflated

@@ -1,4 +1,4 @@
-"""Answers: always JSON, also for what goes wrong."""
+"""HTTP responses: always JSON, errors too."""
 
 from __future__ import annotations
 
@@ -9,58 +9,50 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from brockman.collector import strict_json
-from brockman.collector.errors import Refusal, StoreUnavailable
+from brockman.collector.errors import StoreUnavailable
 from brockman.collector.request_body import DRAIN_BYTES, declared_length
 
+_ROUTING_ERRORS = {404: "not found; triggers are posted to /api/v1/trigger/", 405: "method not allowed"}
 
-def answer(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+
+def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a value as a JSON response."""
     return Response(strict_json.dump(content), status, headers, media_type="application/json")
 
 
-def refuse(request: Request, refusal: Refusal) -> Response:
-    """Return the response to a request that is refused."""
-    headers = {}
-    if refusal.retry_after is not None:
-        headers["Retry-After"] = str(refusal.retry_after)
-    if not _ends_by_itself(request):
+def error_response(request: Request, error: HTTPException) -> Response:
+    """Return `{"error": text}`, and close the connection unless the rest of the request can be skipped."""
+    headers = dict(error.headers or {})
+    if not _can_skip_body(request):
         headers["Connection"] = "close"
-    return answer({"error": refusal.text}, refusal.status, headers)
+    text = _ROUTING_ERRORS.get(error.status_code, error.detail)
+    return json_response({"error": text}, error.status_code, headers)
 
 
-def _ends_by_itself(request: Request) -> bool:
-    """Return whether what comes after the refused body can be told from it, and comes soon."""
+def _can_skip_body(request: Request) -> bool:
     if "transfer-encoding" in request.headers:
         return False
-    if "expect" in request.headers:  # having read the refusal, the sender may leave the body out
+    if "expect" in request.headers:  # after the error the client may not send the body
         return False
     try:
         return (declared_length(request) or 0) <= DRAIN_BYTES
-    except Refusal:
+    except HTTPException:
         return False
 
 
-async def on_refusal(request: Request, error: Exception) -> Response:
-    """Answer what raised a `Refusal`."""
-    assert isinstance(error, Refusal)
-    return refuse(request, error)
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Handle a rejected request."""
+    assert isinstance(error, HTTPException)
+    return error_response(request, error)
 
 
 async def on_store_unavailable(request: Request, error: Exception) -> Response:
-    """Answer that the service is away for now: the sender keeps its triggers."""
+    """Respond 503: the client keeps its triggers."""
     assert isinstance(error, StoreUnavailable)
-    return refuse(request, Refusal(503, str(error), retry_after=error.retry_after))
+    headers = {"Retry-After": str(error.retry_after)}
+    return error_response(request, HTTPException(503, str(error), headers))
 
 
-async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Answer what the router raises: no such path, no such method."""
-    assert isinstance(error, HTTPException)
-    text = {404: "there is nothing here; triggers go to /api/v1/trigger/", 405: "this method is not for this path"}
-    response = refuse(request, Refusal(error.status_code, text.get(error.status_code, error.detail)))
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def on_fault(request: Request, error: Exception) -> Response:
-    """Answer a fault of the collector itself. The traceback goes to the log."""
-    return refuse(request, Refusal(500, "the collector has a fault; its log tells more"))
+async def on_internal_error(request: Request, error: Exception) -> Response:
+    """Respond 500. The traceback goes to the log."""
+    return error_response(request, HTTPException(500, "internal error; see the collector's log"))

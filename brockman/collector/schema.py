@@ -1,11 +1,11 @@
-"""The tables of the store, and the SQL that is spoken to them. No I/O of its own.
+"""The tables of the store and their SQL. No I/O.
 
-Tables come from a list of migrations: to change one, append to the list; never edit what is in it. How many have
-been applied is kept in the file itself (`PRAGMA user_version`).
+Tables are made by a list of migrations: to change one, append to the list; never edit an entry. The file stores
+how many were applied (`PRAGMA user_version`).
 
-Beside the index that makes `id` unique there is one on `recorded_at`: times come nearly in order, so it grows at
-its end. One on `actor_id` would grow everywhere, which costs inserts most (tests/benchmarks/collector.py prints
-how much); the filters on the other columns read through the table.
+Besides the unique index on `id` there is one on `recorded_at`: timestamps arrive nearly in order, so it grows at
+its end. An index on `actor_id` would grow everywhere, which makes inserts slow (tests/benchmarks/collector.py
+measures it); filters on the other columns scan the table.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from brockman.collector.errors import Refusal
-from brockman.collector.timestamps import parse_instant
+from starlette.exceptions import HTTPException
+
+from brockman.collector.timestamps import parse_timestamp
 from brockman.collector.validation import parse_uuid
 
 MAX_LIMIT = 10_000
@@ -26,16 +27,16 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One question to the store. A filter that is None lets everything pass; all filters must hold."""
+    """A query. Filters that are not None are combined with AND."""
 
     actor_id: str | None = None
     action: str | None = None
     object: str | None = None
     id: str | None = None
-    since: int | None = None  # microseconds since 1970; recorded then or later
-    until: int | None = None  # microseconds since 1970; recorded before
+    since: int | None = None  # microseconds since 1970; recorded at this time or later
+    until: int | None = None  # microseconds since 1970; recorded before it
     limit: int = 100
-    after: int = 0  # arrival number of the last trigger already seen
+    after: int = 0  # arrival number of the last trigger of the page before
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,32 +44,32 @@ class Page:
     """Triggers in the order of their arrival."""
 
     bodies: list[str]  # the JSON text of each
-    total: int  # how many pass the filters, on all pages
-    next: int | None  # the `after` of the next page; None when this is the last
+    total: int  # how many match, on all pages
+    next: int | None  # the `after` of the next page; None on the last
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
-    """What a store has seen since its file was made."""
+class Counts:
+    """The counts of a store since its file was made."""
 
-    triggers: int  # stored, each once
-    duplicates: int  # dropped: a trigger of that id was stored already
-    rejected: int  # refused, in requests that were answered with a verdict for each
-    requests: int  # answered with 201 or 207
+    triggers: int  # stored
+    duplicates: int  # dropped: a trigger with that id was stored before
+    rejected: int  # invalid, in requests that were accepted
+    requests: int  # accepted: 201 or 207
 
 
 def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
-    """Return the question that the parameters of a URL ask.
+    """Parse the query string of a URL.
 
     Raises:
-        Refusal: Naming the parameter that is unknown, given twice, or malformed.
+        HTTPException: 400, naming a parameter that is unknown, given twice, or malformed.
     """
     values: dict[str, str | int] = {}
     for name, text in parameters:
         if name not in _PARSERS:
-            raise Refusal(400, f"{name[:40]!a}: no such parameter; there are {', '.join(_PARSERS)}")
+            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(_PARSERS)}")
         if name in values:
-            raise Refusal(400, f"{name}: given twice; give it once")
+            raise HTTPException(400, f"{name}: given twice; give it once")
         values[name] = _PARSERS[name](name, text)
     return Query(**values)  # type: ignore[arg-type]  # each parser returns its field's type
 
@@ -80,14 +81,14 @@ def _text(name: str, text: str) -> str:
 def _uuid(name: str, text: str) -> str:
     canonical = parse_uuid(text)
     if canonical is None:
-        raise Refusal(400, f"{name}: {text[:40]!a} is not a UUID")
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not a UUID")
     return canonical
 
 
-def _instant(name: str, text: str) -> int:
-    micros = parse_instant(text)
+def _timestamp(name: str, text: str) -> int:
+    micros = parse_timestamp(text)
     if micros is None:
-        raise Refusal(
+        raise HTTPException(
             400, f"{name}: {text[:40]!a} is not RFC 3339, as 2026-11-23T17:22:32Z (a '+' in a URL is written %2B)"
         )
     return micros
@@ -96,14 +97,14 @@ def _instant(name: str, text: str) -> int:
 def _limit(name: str, text: str) -> int:
     limit = int(text) if _DIGITS.fullmatch(text) else 0
     if not 1 <= limit <= MAX_LIMIT:
-        raise Refusal(400, f"{name}: {text[:40]!a} is not a whole number from 1 to {MAX_LIMIT}")
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not a whole number from 1 to {MAX_LIMIT}")
     return limit
 
 
 def _after(name: str, text: str) -> int:
     arrival = int(text) if _DIGITS.fullmatch(text) else -1
     if not 0 <= arrival <= _LAST_ARRIVAL:
-        raise Refusal(400, f"{name}: {text[:40]!a} is not what an answer gave as next")
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not the next of a page")
     return arrival
 
 
@@ -112,8 +113,8 @@ _PARSERS: dict[str, Callable[[str, str], str | int]] = {
     "action": _text,
     "object": _text,
     "id": _uuid,
-    "since": _instant,
-    "until": _instant,
+    "since": _timestamp,
+    "until": _timestamp,
     "limit": _limit,
     "after": _after,
 }
@@ -152,11 +153,11 @@ INSERT = """
     INSERT INTO triggers (id, actor_id, action, object, recorded_at, received_at, body)
     VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING
 """
-COUNT = """
+UPDATE_COUNTS = """
     UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
     requests = requests + 1
 """
-TALLY = "SELECT triggers, duplicates, rejected, requests FROM tally"
+SELECT_COUNTS = "SELECT triggers, duplicates, rejected, requests FROM tally"
 _FILTERS = {
     "actor_id": "actor_id = ?",
     "action": "action = ?",
@@ -168,18 +169,18 @@ _FILTERS = {
 
 
 class UnusableFile(Exception):
-    """Raised when a file is no store, or has ceased to be one. The text says why."""
+    """Raised when a file is not, or no longer, a store. The text says why."""
 
 
 def migrate(execute: Execute, execute_on_empty: Execute) -> None:
-    """Bring the tables of a file up to date, within a transaction of the caller.
+    """Apply missing migrations, within a transaction of the caller, and check the tables.
 
     Args:
         execute: Runs a statement on the file.
-        execute_on_empty: Runs one on an empty database, to have something to compare with.
+        execute_on_empty: Runs a statement on an empty database, to compare with.
 
     Raises:
-        UnusableFile: When the file was made by something else, or tampered with.
+        UnusableFile: If another program made or changed the file.
     """
     (applied,) = next(execute("PRAGMA user_version"))
     if applied > len(MIGRATIONS):
@@ -193,7 +194,7 @@ def migrate(execute: Execute, execute_on_empty: Execute) -> None:
     if applied < len(MIGRATIONS):
         execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     found = _objects(execute)
-    # An SQL trigger would run at every insert. Indexes and tables that somebody added do no harm.
+    # An SQL trigger would run at every insert. Added indexes and tables do no harm.
     if not _objects(execute_on_empty) <= found or any(kind == "trigger" for kind, _, _ in found):
         raise UnusableFile("its tables are not as brockman made them")
 
@@ -203,9 +204,9 @@ def _objects(execute: Execute) -> set[tuple[str, str, str | None]]:
 
 
 def select(query: Query) -> tuple[str, str, list[str | int]]:
-    """Return a statement that counts what passes the filters, one that finds it, and the filters' values for both.
+    """Return a statement that counts the matching triggers, one that selects them, and the filter values for both.
 
-    The one that finds takes another value: the arrival number to start after.
+    The second takes one more value: the arrival number to start after.
     """
     given = [name for name in _FILTERS if getattr(query, name) is not None]
     where = " AND ".join([_FILTERS[name] for name in given] or ["1"])

@@ -1,4 +1,4 @@
-"""Points in time: RFC 3339 text outside, whole microseconds since 1970 (UTC) inside. Pure."""
+"""Timestamps: RFC 3339 on the wire, whole microseconds since 1970 (UTC) in the store. No I/O."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _REST = re.compile(r"(?:\.(\d+))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))", re.A
 _SECONDS_CHARS = len("2026-11-23T17:22:32")
 
 
-def parse_instant(text: str) -> int | None:
+def parse_timestamp(text: str) -> int | None:
     """Return microseconds since 1970 (UTC), or None when the text is not RFC 3339.
 
-    Digits beyond the microsecond are cut off. A leap second is the second that follows it.
+    Digits beyond the microsecond are cut off. A leap second counts as the second after it.
     """
     seconds = _seconds(text[:_SECONDS_CHARS])
     if seconds is None:
         return None
     rest = text[_SECONDS_CHARS:]
     if len(rest) == 8 and rest[0] == "." and rest[7] == "Z" and rest.isascii() and rest[1:7].isdigit():
-        return seconds * 1_000_000 + int(rest[1:7])  # what brockman sends
+        return seconds * 1_000_000 + int(rest[1:7])  # the form that brockman sends
     match = _REST.fullmatch(rest)
     if match is None:
         return None
@@ -35,7 +35,7 @@ def parse_instant(text: str) -> int | None:
     return seconds * 1_000_000 + (int(fraction[:6].ljust(6, "0")) if fraction else 0)
 
 
-@lru_cache(maxsize=1024)  # the triggers of one request were recorded within few different seconds
+@lru_cache(maxsize=1024)  # the triggers of one request share a few seconds
 def _seconds(text: str) -> int | None:
     match = _DATE_TIME.fullmatch(text)
     if match is None:
@@ -44,11 +44,11 @@ def _seconds(text: str) -> int | None:
     leap = time.endswith(":60")
     try:
         moment = datetime.fromisoformat(f"{date}T{time[:6]}59" if leap else f"{date}T{time}")
-    except ValueError:  # the 30th of February
+    except ValueError:  # February 30
         return None
     return (moment - _EPOCH) // _SECOND + leap
 
 
-def format_instant(micros: int) -> str:
+def format_timestamp(micros: int) -> str:
     """Return RFC 3339 in UTC with microseconds, e.g. `2026-11-23T17:22:32.123456Z`."""
     return (_EPOCH + micros * _MICROSECOND).isoformat(timespec="microseconds") + "Z"

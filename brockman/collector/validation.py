@@ -1,6 +1,6 @@
-"""The rules for one trigger: what it must hold, and what is said when it does not. Pure.
+"""Validation of one trigger. No I/O.
 
-Fields the rules do not name are left alone and stored with the rest, so that newer clients work.
+Unknown fields are stored as they are, so that newer clients work.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from brockman.collector import strict_json
-from brockman.collector.timestamps import format_instant, parse_instant
+from brockman.collector.timestamps import format_timestamp, parse_timestamp
 
 MAX_ERROR_CHARS = 100
 _REQUIRED = ("actor_id", "action", "object")
@@ -19,7 +19,7 @@ _SCALARS = frozenset((str, int, float, bool))
 _are_scalars = _SCALARS.issuperset
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _32_HEX = re.compile(r"[0-9a-f]{32}")
-_KINDS = {
+_TYPE_NAMES = {
     str: "a string",
     int: "a number",
     float: "a number",
@@ -34,9 +34,9 @@ Row = tuple[str, str, str, str, int, int, str]
 
 
 class InvalidTrigger(Exception):
-    """Raised when a trigger is refused. The text, at most `MAX_ERROR_CHARS` long, carries path and remedy.
+    """Raised when a trigger is rejected. The text names path, value and remedy in at most `MAX_ERROR_CHARS`.
 
-    It holds no quotation marks, backslashes or control characters: in JSON it is as long as it is.
+    It has no quotation marks, backslashes or control characters, so that JSON does not make it longer.
     """
 
     def __init__(self, path: str, found: str, wanted: str) -> None:
@@ -45,20 +45,20 @@ class InvalidTrigger(Exception):
 
 
 def make_row(trigger: Any, received_at: int, new_id: Callable[[], str]) -> Row:
-    """Return what is stored of one trigger.
+    """Return the row to store for one trigger.
 
-    A missing `id` or `recorded_at` is filled in, in the stored text too. For an optional field, null is missing.
+    A missing `id` or `recorded_at` is added, to the stored JSON too. In an optional field null means missing.
 
     Args:
-        trigger: What JSON made of it. Changed in place where something is filled in.
+        trigger: The parsed JSON. Changed in place if a field is added.
         received_at: Microseconds since 1970.
-        new_id: Makes a UUID for a trigger without one.
+        new_id: Returns a UUID for a trigger without one.
 
     Raises:
-        InvalidTrigger: With the text for the sender.
+        InvalidTrigger: With the text for the client.
     """
     if type(trigger) is not dict:
-        raise InvalidTrigger("trigger", _kind(trigger), "give an object")
+        raise InvalidTrigger("trigger", _type_name(trigger), "give an object")
     get = trigger.get
     actor_id, action, obj = get("actor_id"), get("action"), get("object")
     if not (
@@ -100,9 +100,9 @@ def _canonical_id(value: Any) -> str:
 def _recorded_at(trigger: dict[str, Any], received_at: int) -> int:
     value = trigger.get("recorded_at")
     if value is None:
-        trigger["recorded_at"] = format_instant(received_at)
+        trigger["recorded_at"] = format_timestamp(received_at)
         return received_at
-    micros = parse_instant(value) if type(value) is str else None
+    micros = parse_timestamp(value) if type(value) is str else None
     if micros is None:
         raise InvalidTrigger("recorded_at", _quoted(value), "give RFC 3339, as 2026-11-23T17:22:32Z")
     return micros
@@ -120,38 +120,37 @@ def _explain_required(trigger: Mapping[str, Any]) -> InvalidTrigger:
     for name in _REQUIRED:
         value = trigger.get(name)
         if type(value) is not str or not value.strip():
-            found = "empty" if type(value) is str else _kind(value) if name in trigger else "missing"
+            found = "empty" if type(value) is str else _type_name(value) if name in trigger else "missing"
             return InvalidTrigger(name, found, "give a string that is not empty")
-    raise AssertionError("called for a trigger that has all it must have")
+    raise AssertionError("called for a valid trigger")
 
 
 def _explain_mapping(name: str, mapping: Any) -> InvalidTrigger:
     if type(mapping) is not dict:
-        return InvalidTrigger(name, _kind(mapping), "give an object")
+        return InvalidTrigger(name, _type_name(mapping), "give an object")
     for key, value in mapping.items():
         path = f"{name}['{_plain(key)}']"
         if type(value) is list:
             for position, element in enumerate(value):
                 if type(element) not in _SCALARS:
                     return InvalidTrigger(
-                        f"{path}[{position}]", _kind(element), "give a string, number or boolean"
+                        f"{path}[{position}]", _type_name(element), "give a string, number or boolean"
                     )
         elif type(value) not in _SCALARS:
-            return InvalidTrigger(path, _kind(value), "give a string, number, boolean or list of these")
-    raise AssertionError("called for a mapping that is flat")
+            return InvalidTrigger(path, _type_name(value), "give a string, number, boolean or list of these")
+    raise AssertionError("called for a valid mapping")
 
 
-def _kind(value: Any) -> str:
-    return _KINDS[type(value)]
+def _type_name(value: Any) -> str:
+    return _TYPE_NAMES[type(value)]
 
 
 def _quoted(value: Any) -> str:
-    return f"'{_cut(_plain(value), 20)}'" if type(value) is str else _kind(value)
+    return f"'{_cut(_plain(value), 20)}'" if type(value) is str else _type_name(value)
 
 
 def _plain(text: str) -> str:
-    shown = text[:MAX_ERROR_CHARS]
-    return "".join(c if c.isprintable() and c not in '"\\' else "?" for c in shown)
+    return "".join(c if c.isprintable() and c not in '"\\' else "?" for c in text[:MAX_ERROR_CHARS])
 
 
 def _cut(text: str, length: int) -> str:

@@ -26,7 +26,7 @@ import requests
 from brockman.collector import strict_json
 from brockman.collector.ingest import read_triggers
 from brockman.collector.store import Store
-from brockman.collector.timestamps import format_instant
+from brockman.collector.timestamps import format_timestamp
 
 Texts = list[list[str]]
 NOW = 1_790_000_000_000_000  # microseconds since 1970
@@ -49,7 +49,7 @@ def make_text(arrival: int, rand: random.Random, trigger_id: str) -> str:
             "captured_attributes": {"plan": "pro"},
             "variables": {"tags": ["a", "b", "c"], "title": "The title of a post", "price": 12.5},
             "id": trigger_id,
-            "recorded_at": format_instant(NOW + arrival * 50),
+            "recorded_at": format_timestamp(NOW + arrival * 50),
         }
     )
 
@@ -126,7 +126,7 @@ def run_http(directory: Path, texts: Texts) -> float:
 
 @contextmanager
 def running_collector(directory: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "brockman.collector", "--port", "0", "--api-key", "benchmark"]
+    command = [sys.executable, "-m", "brockman", "serve", "--port", "0", "--api-key", "benchmark"]
     database = directory / f"{uuid.uuid4()}.sqlite3"
     with subprocess.Popen([*command, "--database", database], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,13 +1,11 @@
-"""The command as a process, and a collector for it: `brockman serve` itself."""
+"""Runs the command, and `brockman serve` as its collector."""
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,9 @@ import pytest
 import requests
 
 from brockman.cli import main
-from tests.collector.running import KEY, Running
-from tests.support.programs import environment, started
-
-ROOT = Path(__file__).parents[2]
+from tests.collector.running import Running
+from tests.support.client import KEY
+from tests.support.programs import Ended, environment, started
 
 
 def command(*arguments: str) -> list[str]:
@@ -26,55 +23,43 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-W", "error", "-m", "brockman", *arguments]
 
 
-def ran(arguments: list[str], **options: Any) -> Ended:
-    """Run a process to its end."""
-    with started(arguments, stdin=subprocess.DEVNULL, **options) as process:
-        out, err = process.communicate()
-    return Ended(process.returncode, out, err)
+@contextmanager
+def serving(folder: Path, *options: str, key: str = KEY, lifetime: float = 60) -> Iterator[Running]:
+    """Run `brockman serve` in development mode; it is killed at the end."""
+    database = folder / "triggers.sqlite3"
+    arguments = ["-m", "brockman", "serve", "--port", "0", "--database", str(database), *options]
+    with listening(arguments, database, key, lifetime) as collector:
+        yield collector
 
 
 @contextmanager
-def served(folder: Path, *options: str) -> Iterator[Running]:
-    """Run `brockman serve` in a folder."""
-    arguments = command("serve", "--port", "0", *options)
+def listening(arguments: list[str], database: Path, key: str = KEY, lifetime: float = 60) -> Iterator[Running]:
+    """Run a collector with Python in development mode, every warning an error."""
+    python = [sys.executable, "-X", "dev", "-W", "error", *arguments]
     with (
-        started(arguments, cwd=folder, env=environment(FL_API_KEY=KEY), stderr=None) as process,
+        started(python, limit=lifetime, env=environment(FL_API_KEY=key)) as process,
         requests.Session() as session,
     ):
         session.trust_env = False
         assert process.stdout is not None
         try:
             endpoint = process.stdout.readline().removeprefix("listening on ").strip()
-            yield Running(endpoint, folder / "focuslab.sqlite3", session)
+            yield Running(endpoint, database, session, process=process)
         finally:
-            process.terminate()
+            process.kill()
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Running]]:
-    """Run collectors with options; they end with the test."""
-    with ExitStack() as stack:
-        yield lambda *arguments: stack.enter_context(served(tmp_path, *arguments))
+def collector(tmp_path: Path) -> Iterator[Running]:
+    """A collector in a process of its own."""
+    with serving(tmp_path) as running:
+        yield running
 
 
-@pytest.fixture
-def collector(serve: Callable[..., Running]) -> Running:
-    """A collector at work."""
-    return serve()
-
-
-@dataclass
-class Ended:
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-    def row(self, label: str) -> str:
-        """Return the value of a row of the table."""
-        (line,) = [line for line in self.out.splitlines() if line.startswith(label + "  ")]
-        return line.removeprefix(label).split()[0]
+def row(ended: Ended, label: str) -> str:
+    """Return the value in a row of the table; the label may have a comma and spaces."""
+    (line,) = [line for line in ended.out.splitlines() if line.startswith(label + "  ")]
+    return line.removeprefix(label).split()[0]
 
 
 Import = Callable[..., Ended]
@@ -84,7 +69,7 @@ Import = Callable[..., Ended]
 def run_import(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Callable[..., Ended]:
-    """Run `brockman import` in this process on a file of the given content, or on a path."""
+    """Run `brockman import` in this process on a file with the given content, or on a path."""
 
     def run(endpoint: str, content: str | bytes | Path, *arguments: str) -> Ended:
         monkeypatch.setenv("FL_ENDPOINT", endpoint)
@@ -102,7 +87,7 @@ def run_import(
 
 
 def recorded(collector: Running) -> list[dict[str, Any]]:
-    """Return what the collector has, without what the client stamps."""
+    """Return what the collector has, without id and timestamp."""
     return [
         {name: value for name, value in trigger.items() if name not in ("id", "recorded_at")}
         for trigger in collector.stored()
@@ -110,12 +95,12 @@ def recorded(collector: Running) -> list[dict[str, Any]]:
 
 
 def read_terminal(number: int) -> str:
-    """Return what a process has written to a terminal, once it has ended."""
-    shown = b""
+    """Return what a process writes to a terminal until it exits."""
+    output = b""
     with os.fdopen(number, "rb", buffering=0) as terminal:
         try:
-            while part := terminal.read(65536):
-                shown += part
-        except OSError:  # the other side has closed it
+            while chunk := terminal.read(65536):
+                output += chunk
+        except OSError:  # the other side closed it
             pass
-    return shown.decode()
+    return output.decode()

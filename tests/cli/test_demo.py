@@ -1,4 +1,4 @@
-"""What `brockman demo` promises: it shows every trigger delivered through an outage, or says which are not."""
+"""`brockman demo` shows every trigger delivered through an outage, or says which are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from brockman.cli.demo import Outcome, conclude
 from brockman.cli.proof import compose, examine
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
-from tests.cli.conftest import Ended, command, environment, ran, read_terminal, served, started
+from tests.cli.conftest import Ended, command, environment, ran, read_terminal, serving, started
 from tests.collector.running import KEY
 
 COUNT = 500
@@ -28,12 +28,12 @@ def run_demo(tmp_path: Path, *arguments: str, **more: str) -> Ended:
 
 
 def processes_with(text: str) -> list[str]:
-    """Return the command lines of all processes that name a text."""
+    """Return the command lines that contain a text."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:  # it has ended meanwhile
+        except OSError:  # it has exited meanwhile
             continue
         if text in line:
             found.append(line)
@@ -47,7 +47,7 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     assert [ended.row(label) for label in ("recorded", "delivered", "rows", "distinct ids")] == ["20000"] * 4
     assert [ended.row(label) for label in ("rejected", "dropped", "duplicates")] == ["0"] * 3
     assert int(ended.row("retried")) > 0
-    began, ended_again = ended.err.splitlines()  # no bar, where there is no terminal
+    began, ended_again = ended.err.splitlines()  # no bar without a terminal
     assert re.fullmatch(
         r"brockman: http://\S+ is unavailable \(status 503\); triggers are held and retried", began
     )
@@ -56,12 +56,12 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     assert processes_with(str(tmp_path)) == []
 
 
-def test_it_works_for_one_trigger_too(tmp_path: Path) -> None:
+def test_it_works_for_one_trigger(tmp_path: Path) -> None:
     ended = run_demo(tmp_path, "--triggers", "1")
     assert (ended.status, ended.out.splitlines()[-1]) == (0, "1 of 1, each once")
 
 
-def test_what_the_environment_says_to_clients_does_not_reach_it(tmp_path: Path) -> None:
+def test_settings_in_the_environment_are_ignored(tmp_path: Path) -> None:
     hostile = {
         "FL_ENABLED": "0",
         "FL_ENDPOINT": "nonsense",
@@ -72,15 +72,15 @@ def test_what_the_environment_says_to_clients_does_not_reach_it(tmp_path: Path) 
     assert (ended.status, ended.out.splitlines()[-1]) == (0, "3000 of 3000, each once")
 
 
-def test_on_a_terminal_the_warnings_stand_on_lines_of_their_own(tmp_path: Path) -> None:
+def test_on_a_terminal_warnings_are_on_separate_lines(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with started(
         command("demo", "--triggers", "3000"), env=environment(TMPDIR=str(tmp_path)), stderr=theirs, stdout=theirs
     ) as process:
         os.close(theirs)
-        shown = read_terminal(ours)
+        output = read_terminal(ours)
     assert process.returncode == 0
-    lines = [line for line in shown.replace("\r", "\n").split("\n") if line.strip()]
+    lines = [line for line in output.replace("\r", "\n").split("\n") if line.strip()]
     assert any(line.startswith("100%|") and "3000/3000" in line and "recorded=3000" in line for line in lines)
     assert sum(line.startswith("brockman: ") for line in lines) == sum("brockman: " in line for line in lines) == 2
     assert lines[-1] == "3000 of 3000, each once"
@@ -93,20 +93,20 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
         env=environment(TMPDIR=str(tmp_path)),
     ) as process:
         assert process.stderr is not None
-        assert "is unavailable" in process.stderr.readline()  # all threads wait for room now
+        assert "is unavailable" in process.stderr.readline()  # all threads wait for room
         process.send_signal(number)
         _, err = process.communicate()
     assert process.returncode == status
     *before, line = err.splitlines()
     assert line.startswith("brockman: closed with ")
     # The outage may be over before the signal comes; then a thread may be about to record.
-    said = ("answers again", "is unavailable", "recorded on a closed client")
-    assert [text for text in before if not any(words in text for words in said)] == []
+    expected = ("answers again", "is unavailable", "recorded on a closed client")
+    assert [text for text in before if not any(words in text for words in expected)] == []
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
 
 
-def test_a_collector_that_does_not_start_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_collector_that_does_not_start_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "uvicorn.py").write_text("raise SystemExit('this uvicorn is broken')")
     ended = ran(
         command("demo"),
@@ -116,7 +116,7 @@ def test_a_collector_that_does_not_start_is_told_in_one_line(tmp_path: Path) -> 
     assert ended.err == "brockman demo: the collector failed: this uvicorn is broken\n"
 
 
-def test_the_same_seed_makes_the_same_triggers_and_another_one_others() -> None:
+def test_the_seed_selects_the_triggers() -> None:
     first, again, other = ([compose(seed, number) for number in range(1, 100)] for seed in (1, 1, 2))
     assert first == again != other
     assert len({trigger.action for trigger in first}) > 4
@@ -124,9 +124,9 @@ def test_the_same_seed_makes_the_same_triggers_and_another_one_others() -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The database of a collector that has got the triggers 1 to 500."""
+    """The database of a collector that received the triggers 1 to 500."""
     folder = tmp_path_factory.mktemp("whole")
-    with served(folder) as collector, FocusLabClient(KEY, endpoint=collector.endpoint) as client:
+    with serving(folder) as collector, FocusLabClient(KEY, endpoint=collector.endpoint) as client:
         for number in range(1, COUNT + 1):
             client.record_trigger(*compose(1, number))
         assert client.flush()
@@ -135,7 +135,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database(whole: Path, tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """A copy of it, to be changed behind the collector's back."""
+    """A copy of it, to be changed."""
     with (
         closing(sqlite3.connect(whole)) as source,
         closing(sqlite3.connect(tmp_path / "copy.sqlite3", isolation_level=None)) as copy,
@@ -144,21 +144,21 @@ def database(whole: Path, tmp_path: Path) -> Iterator[sqlite3.Connection]:
         yield copy
 
 
-def judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+def check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
     """Return the exit status and the last line for the changed copy."""
     proof = examine(tmp_path / "copy.sqlite3", 1, COUNT)
     status = conclude(Outcome(Stats(), 1.0, [1]), proof)
     return status, capsys.readouterr().out.splitlines()[-1]
 
 
-def test_an_untouched_database_proves_it(
+def test_an_unchanged_database_is_the_proof(
     database: sqlite3.Connection, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert judge(tmp_path, capsys) == (0, "500 of 500, each once")
+    assert check(tmp_path, capsys) == (0, "500 of 500, each once")
 
 
 @pytest.mark.parametrize(
-    ("statement", "verdict"),
+    ("statement", "conclusion"),
     [
         ("DELETE FROM triggers WHERE arrival = 17", "499 of 500, missing: 1, number 17"),
         (
@@ -180,14 +180,14 @@ def test_an_untouched_database_proves_it(
             "500 of 500, never recorded: 1",
         ),
     ],
-    ids=["missing", "double", "replaced", "altered", "stranger"],
+    ids=["missing", "double", "replaced", "altered", "unexpected"],
 )
-def test_a_database_that_was_tampered_with_is_found_out(
+def test_a_changed_database_is_detected(
     database: sqlite3.Connection,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     statement: str,
-    verdict: str,
+    conclusion: str,
 ) -> None:
     database.execute(statement)
-    assert judge(tmp_path, capsys) == (1, verdict)
+    assert check(tmp_path, capsys) == (1, conclusion)

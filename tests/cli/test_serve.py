@@ -1,4 +1,4 @@
-"""What `brockman serve` promises: a collector that says where it is, and ends when it is told to."""
+"""`brockman serve` runs a collector, says where it listens, and stops at a signal."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 import pytest
 import requests
 
+from brockman.cli import main
 from brockman.client import FocusLabClient
 from brockman.exceptions import BadAPIKey
-from tests.cli.conftest import ROOT, Ended, command, ran, served, started
-from tests.collector.running import KEY
+from tests.cli.conftest import ROOT, command, ran, serving, started
+from tests.collector.running import KEY, trigger
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_says_where_it_listens_and_where_the_database_is_and_ends_at_a_signal(
-    tmp_path: Path, number: int
-) -> None:
+def test_it_prints_endpoint_and_database_and_stops_at_a_signal(tmp_path: Path, number: int) -> None:
     with started(
         command("serve", "--port", "0"),
         cwd=tmp_path,
@@ -34,13 +33,15 @@ def test_it_says_where_it_listens_and_where_the_database_is_and_ends_at_a_signal
     assert (process.returncode, out, err) == (0, "", "")
     assert lines[1:] == [
         f"database     {tmp_path / 'focuslab.sqlite3'}\n",
-        "key          none was given: any key is taken\n",
+        "key          not checked\n",
     ]
     assert (tmp_path / "focuslab.sqlite3").exists()
 
 
-def test_it_takes_no_other_key_than_its_own(tmp_path: Path) -> None:
-    with served(tmp_path) as collector:
+def test_the_key_is_read_from_the_environment_and_hidden_from_ps(tmp_path: Path) -> None:
+    with serving(tmp_path) as collector:
+        assert collector.process is not None
+        assert KEY not in Path(f"/proc/{collector.process.pid}/cmdline").read_text()
         with FocusLabClient(KEY, endpoint=collector.endpoint) as client:
             client.send_trigger(1, "viewed", "page")
         with FocusLabClient("other", endpoint=collector.endpoint) as client, pytest.raises(BadAPIKey):
@@ -48,39 +49,45 @@ def test_it_takes_no_other_key_than_its_own(tmp_path: Path) -> None:
         assert len(collector.stored()) == 1
 
 
-def test_it_rehearses_an_outage(tmp_path: Path) -> None:
-    with served(tmp_path, "--outage-after", "0", "--outage-for", "100") as collector:
-        assert collector.post({"actor_id": "1", "action": "viewed", "object": "page"}).status_code == 503
+def test_it_simulates_an_outage(tmp_path: Path) -> None:
+    with serving(tmp_path, "--outage-after", "1", "--outage-for", "100") as collector:
+        assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = str(listener.getsockname()[1])
-        ended = run(tmp_path, "--port", port)
-    assert ended.status == 1
-    assert ended.err == f"brockman serve: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+        status = main(["serve", "--database", str(tmp_path / "t.sqlite3"), "--port", port])
+    assert status == 1
+    error = f"brockman serve: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    assert capsys.readouterr() == ("", error)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
-        (("--host", "0.0.0.0"), "api_key"),
-        (("--port", "99999"), "port"),
-        (("--database", "none/focuslab.sqlite3"), "database"),
-        (("--outage-after", "1", "--outage-for", "-1"), "outage_after"),
+        (("--host", "0.0.0.0"), "api_key: '0.0.0.0' can be reached by other machines"),
+        (("--host", "host.invalid"), "host: 'host.invalid' is no address"),
+        (("--port", "99999"), "port: 99999 is not from 0 to 65535"),
+        (("--database", "/dev/null/focuslab.sqlite3"), "database: "),
+        (("--outage-after", "-1"), "outage_after: give a count from 0, and with it outage_for"),
+        (("--outage-after", "1", "--outage-for", "-1"), "outage_after: "),
     ],
 )
-def test_a_wrong_setting_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...], told: str) -> None:
-    ended = run(tmp_path, "--port", "0", *arguments)
-    assert ended.status == 2
-    assert ended.err.startswith("brockman serve: ")
-    assert told in ended.err
-    assert ended.err.count("\n") == 1
+def test_a_wrong_setting_is_reported_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], error: str
+) -> None:
+    status = main(["serve", "--port", "0", "--database", str(tmp_path / "t.sqlite3"), *arguments])
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert err.startswith(f"brockman serve: {error}")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["serve", "demo"])
 def test_without_the_extra_it_says_what_to_install(name: str) -> None:
-    """Nothing that is installed can be imported in this process, but what the client itself needs."""
+    """In a process that can import nothing but what the client itself needs."""
     needed = str(Path(requests.__file__).parents[1])
     program = (
         "import sys; from importlib.abc import MetaPathFinder\n"
@@ -92,7 +99,3 @@ def test_without_the_extra_it_says_what_to_install(name: str) -> None:
     ended = ran([sys.executable, "-S", "-E", "-c", program])
     assert ended.err == f"brockman {name} needs the collector: pip install 'brockman[collector]'\n"
     assert (ended.status, ended.out) == (2, "")
-
-
-def run(folder: Path, *arguments: str) -> Ended:
-    return ran(command("serve", *arguments), cwd=folder)

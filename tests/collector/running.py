@@ -1,9 +1,10 @@
-"""A collector at work, seen from a client; and what the tests send to it."""
+"""A running collector as a client sees it, and what the tests send to it."""
 
 from __future__ import annotations
 
 import json
 import socket
+import subprocess
 import threading
 import uuid
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def trigger(**more: Any) -> dict[str, Any]:
-    """Return a good trigger with an id of its own."""
+    """Return a valid trigger with a new id."""
     return {
         "actor_id": "7",
         "action": "viewed",
@@ -32,13 +33,14 @@ def trigger(**more: Any) -> dict[str, Any]:
 
 @dataclass
 class Running:
-    """One collector: where it is, and how to talk with it."""
+    """One collector, in a thread (`stop`, `thread`) or in a process."""
 
     endpoint: str
     database: Path
     session: requests.Session
     stop: threading.Event = field(default_factory=threading.Event)
     thread: threading.Thread | None = None
+    process: subprocess.Popen[str] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -50,7 +52,7 @@ class Running:
     def post(
         self, content: Any, headers: dict[str, str] | None = None, key: str | None = KEY
     ) -> requests.Response:
-        """Post bytes as they are, or a value as JSON. A header of None as its value is left out."""
+        """Post bytes as they are, or a value as JSON."""
         body = content if isinstance(content, bytes) else json.dumps(content).encode()
         keyed = {} if key is None else {"X-FL-API-KEY": key}
         return self.session.post(
@@ -82,14 +84,14 @@ class Running:
         return socket.create_connection(self.address, timeout=10)
 
     def exchange(self, request: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Send bytes over a connection of their own and return status, headers and body of the answer."""
+        """Send bytes over a new connection; return status, headers and body of the response."""
         with self.connect() as connection:
             connection.sendall(request)
-            return read_answer(connection)
+            return read_response(connection)
 
 
-def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers (names in lower case) and body of the next answer."""
+def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers (names in lower case) and body of the next response."""
     response = HTTPResponse(connection)
     try:
         response.begin()
@@ -99,7 +101,7 @@ def read_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 def head(*lines: str) -> bytes:
-    """Return the head of a POST with good headers and the given ones."""
+    """Return the head of a POST with valid headers and the given ones."""
     fixed = ["POST /api/v1/trigger/ HTTP/1.1", "Host: 127.0.0.1", f"X-FL-API-KEY: {KEY}"]
     if not any(line.lower().startswith("content-type") for line in lines):
         fixed.append("Content-Type: application/json")

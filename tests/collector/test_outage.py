@@ -1,34 +1,33 @@
-"""The rehearsed outage."""
+"""The simulated outage."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
-from brockman.collector.outage import RehearsedOutage
+from brockman.collector.outage import SimulatedOutage
 from tests.collector.running import Running, trigger
 from tests.support.waiting import eventually
 
 Start = Callable[..., Running]
 
 
-def test_it_begins_after_so_many_triggers(start: Start) -> None:
+def test_it_starts_after_a_number_of_triggers(start: Start) -> None:
     collector = start(outage_after=10, outage_for=60.0)
     assert collector.post([trigger() for _ in range(9)]).status_code == 201
     assert collector.post(trigger()).status_code == 201
 
-    answer = collector.post(trigger())
+    response = collector.post(trigger())
 
-    assert (answer.status_code, answer.json()) == (503, {"error": "this is a rehearsed outage of 60 s"})
-    assert "Retry-After" not in answer.headers
-    assert collector.post(trigger(), key=None).status_code == 503  # a service that is away checks no key
+    assert (response.status_code, response.json()) == (503, {"error": "simulated outage of 60 s"})
+    assert "Retry-After" not in response.headers
+    assert collector.post(trigger(), key=None).status_code == 503  # during an outage no key is checked
     assert collector.get().status_code == 200
     assert collector.stats()["triggers"] == 10
 
 
-def test_it_ends_by_itself_and_does_not_come_back(start: Start) -> None:
+def test_it_ends_and_does_not_return(start: Start) -> None:
     collector = start(outage_after=0, outage_for=0.1)
 
     assert collector.post(trigger()).status_code == 503
@@ -36,7 +35,7 @@ def test_it_ends_by_itself_and_does_not_come_back(start: Start) -> None:
     assert [collector.post(trigger()).status_code for _ in range(5)] == [201] * 5
 
 
-def test_it_counts_from_its_own_start(start: Start) -> None:
+def test_it_counts_triggers_since_the_start(start: Start) -> None:
     first = start()
     first.post([trigger() for _ in range(10)])
     first.stop.set()
@@ -49,36 +48,30 @@ def test_it_counts_from_its_own_start(start: Start) -> None:
     assert second.post(trigger()).status_code == 503
 
 
-def test_it_can_be_asked_for_from_the_shell(spawn: Callable[..., tuple[subprocess.Popen[str], Running]]) -> None:
-    _, collector = spawn("--outage-after", "1", "--outage-for", "60")
-
-    assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]
-
-
-def test_it_lasts_as_long_as_it_was_told_from_the_first_refusal_on() -> None:
+def test_its_duration_is_counted_from_the_first_503() -> None:
     now, stored = [0.0], [0]
     passed: list[str] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         passed.append(scope["method"])
 
-    outage = RehearsedOutage(app, stored=lambda: stored[0], after=3, seconds=10.0, clock=lambda: now[0])
+    outage = SimulatedOutage(app, stored=lambda: stored[0], after=3, seconds=10.0, clock=lambda: now[0])
 
     def post(method: str = "POST") -> int:
-        answers: list[Message] = []
+        messages: list[Message] = []
 
         async def send(message: Message) -> None:
-            answers.append(message)
+            messages.append(message)
 
         async def receive() -> Message:
-            raise AssertionError("nothing is read of what is refused")
+            raise AssertionError("the body of a rejected request is not read")
 
         scope = {"type": "http", "method": method, "path": "/", "headers": [], "query_string": b""}
         steps = outage(scope, receive, send)
         try:
             steps.send(None)  # a coroutine that waits for nothing
         except StopIteration:
-            return answers[0]["status"] if answers else 0
+            return messages[0]["status"] if messages else 0
         raise AssertionError("it waited")
 
     assert post() == 0

@@ -1,4 +1,4 @@
-"""The API key, and the names the collector answers to."""
+"""The API key, and the names in the Host header."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.server import serve
+from brockman.collector.settings import Settings
 from tests.collector.running import KEY, Running, trigger
 
 Start = Callable[..., Running]
 
 
-def test_without_the_key_nothing_is_told_or_taken(collector: Running) -> None:
+def test_without_the_key_nothing_is_stored_or_read(collector: Running) -> None:
     assert collector.post(trigger(), key=None).status_code == 401
     assert collector.get("trigger/", key=None).status_code == 401
     assert collector.get("stats/", key=None).status_code == 401
@@ -22,17 +23,17 @@ def test_without_the_key_nothing_is_told_or_taken(collector: Running) -> None:
 
 
 @pytest.mark.parametrize("key", ["", KEY[:-1], KEY + "0", KEY.upper(), "clé"])
-def test_a_wrong_key_is_refused(shared: Running, key: str) -> None:
+def test_a_wrong_key_is_rejected(shared: Running, key: str) -> None:
     sent, headers = trigger(), {"X-FL-API-KEY": key.encode("latin-1")}
 
-    answer = shared.post(sent, headers)  # type: ignore[arg-type]
+    response = shared.post(sent, headers)  # type: ignore[arg-type]
 
-    assert answer.status_code == 403
-    assert KEY not in answer.text
+    assert response.status_code == 403
+    assert KEY not in response.text
     assert shared.stored(id=sent["id"]) == []
 
 
-def test_a_collector_without_a_key_takes_any_and_none(start: Start) -> None:
+def test_a_collector_without_a_key_accepts_any_key_and_none(start: Start) -> None:
     collector = start(api_key=None)
 
     assert collector.post(trigger(), key=None).status_code == 201
@@ -40,15 +41,15 @@ def test_a_collector_without_a_key_takes_any_and_none(start: Start) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a ", "a\nb", "a\x00", "clé"])
-def test_a_key_that_no_client_could_send_is_refused_at_the_start(tmp_path: Path, key: str) -> None:
+def test_a_key_that_cannot_be_a_header_value_is_an_invalid_setting(tmp_path: Path, key: str) -> None:
     with pytest.raises(InvalidSetting, match=r"^api_key: give printable ASCII"):
-        serve(port=0, database=tmp_path / "t.sqlite3", api_key=key)
+        Settings(database=tmp_path / "t.sqlite3", api_key=key)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", ""])
-def test_no_bind_beyond_loopback_without_a_key(tmp_path: Path, host: str) -> None:
+def test_without_a_key_it_listens_on_loopback_only(tmp_path: Path, host: str) -> None:
     with pytest.raises(InvalidSetting, match=r"api_key: .* give a key, or a loopback host|host: "):
-        serve(host=host or "192.0.2.1", port=0, database=tmp_path / "t.sqlite3")
+        serve(Settings(host=host or "192.0.2.1", port=0, database=tmp_path / "t.sqlite3"))
 
     assert list(tmp_path.iterdir()) == []
 
@@ -56,22 +57,22 @@ def test_no_bind_beyond_loopback_without_a_key(tmp_path: Path, host: str) -> Non
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "localhost@evil"]
 )
-def test_a_web_page_whose_name_leads_here_is_refused(shared: Running, host: str) -> None:
-    """403 makes a client hold its triggers: nothing is lost by a wrong name."""
+def test_a_web_page_whose_name_resolves_to_loopback_is_rejected(shared: Running, host: str) -> None:
+    """With 403: a client holds its triggers then, so a wrong name loses nothing."""
     sent, headers = trigger(), {"Host": host, "X-FL-API-KEY": KEY}
 
-    answers = [
+    responses = [
         shared.post(sent, headers),
         shared.session.get(shared.endpoint + "trigger/", headers=headers, timeout=20),
     ]
 
-    assert [answer.status_code for answer in answers] == [403, 403]
-    assert all("Host" in answer.json()["error"] for answer in answers)
+    assert [response.status_code for response in responses] == [403, 403]
+    assert all("Host" in response.json()["error"] for response in responses)
     assert shared.stored(id=sent["id"]) == []
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8765", "[::1]", "[::1]:80"])
-def test_the_names_of_this_machine_are_taken(shared: Running, host: str) -> None:
+def test_the_names_of_loopback_are_accepted(shared: Running, host: str) -> None:
     assert shared.post(trigger(), {"Host": host}).status_code == 201
 
 
@@ -83,7 +84,7 @@ def test_another_name_can_be_allowed(start: Start) -> None:
     assert collector.post(trigger()).status_code == 201
 
 
-def test_with_a_key_it_listens_on_all_interfaces_and_takes_any_name(start: Start) -> None:
+def test_on_all_interfaces_it_accepts_any_name(start: Start) -> None:
     collector = start(host="0.0.0.0")
 
     assert collector.endpoint.startswith("http://127.0.0.1:")

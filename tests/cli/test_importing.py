@@ -1,4 +1,4 @@
-"""What `brockman import` promises whatever the format: every line is delivered, once, or told of."""
+"""`brockman import` delivers every line once, or reports it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import signal
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Import, command, environment, ran, read_terminal, started
-from tests.collector.running import KEY, Running
+from tests.cli.conftest import Import, command, environment, ran, read_terminal, serving, started
+from tests.collector.running import KEY
 from tests.support.server import RecordingServer, Reply, Request
 
 BROKEN = (
@@ -41,15 +40,14 @@ def write_log(path: Path, count: int) -> Path:
 
 
 def closed_port() -> str:
-    """Return an endpoint where nobody listens."""
+    """Return an endpoint on which nothing listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return f"http://127.0.0.1:{listener.getsockname()[1]}/api/v1/"
 
 
 def test_a_log_of_100_000_lines_arrives_once_each_and_the_20_broken_ones_are_reported(
-    serve: Callable[..., Running], run_import: Import, tmp_path: Path
+    run_import: Import, tmp_path: Path
 ) -> None:
-    collector = serve("--outage-after", "30000", "--outage-for", "0.5")
     path = tmp_path / "access.log"
     broken = range(2500, 100_000, 5000)
     lines = [log_line(number) for number in range(100_000)]
@@ -57,22 +55,23 @@ def test_a_log_of_100_000_lines_arrives_once_each_and_the_20_broken_ones_are_rep
         lines[number] = BROKEN[1 + position % 4]
     path.write_text("\n".join(lines) + "\n")
 
-    ended = run_import(collector.endpoint, path)
+    with serving(tmp_path, "--outage-after", "30000", "--outage-for", "0.5") as collector:
+        ended = run_import(collector.endpoint, path)
+        paths = Counter(trigger["object"] for trigger in collector.stored())
+        assert collector.stats()["duplicates"] == 0
 
     assert ended.status == 1
     reports = [line for line in ended.err.splitlines() if line.startswith("line ")]
     assert [line.split(":")[0] for line in reports] == [f"line {number + 1}" for number in broken]
     assert (ended.row("lines read"), ended.row("delivered")) == ("100000", "99980")
     assert (ended.row("bad lines"), ended.row("rejected"), ended.row("not delivered")) == ("20", "0", "0")
-    paths = Counter(trigger["object"] for trigger in collector.stored())
     assert paths == Counter(f"/page/{number}" for number in range(100_000) if number not in broken)
-    assert collector.stats()["duplicates"] == 0
 
 
-def test_what_the_server_rejects_is_told_with_its_words_and_the_line(
+def test_a_rejected_trigger_is_reported_with_the_reason_and_the_line(
     server: RecordingServer, run_import: Import
 ) -> None:
-    def judge(request: Request) -> Reply:
+    def respond(request: Request) -> Reply:
         rejected = [
             {"index": index, "error": "no such\x1bpage"}
             for index, trigger in enumerate(request.triggers)
@@ -80,7 +79,7 @@ def test_what_the_server_rejects_is_told_with_its_words_and_the_line(
         ]
         return Reply(207, json.dumps({"rejected": rejected}).encode())
 
-    server.respond = judge
+    server.respond = respond
     ended = run_import(server.endpoint, "\n\n" + "\n".join(map(log_line, range(12_000))))
     assert ended.status == 1
     first, second = ended.err.splitlines()
@@ -90,7 +89,7 @@ def test_what_the_server_rejects_is_told_with_its_words_and_the_line(
     assert (ended.row("delivered"), ended.row("rejected")) == ("11998", "2")
 
 
-def test_a_line_is_sent_when_it_comes_not_when_the_input_ends(server: RecordingServer) -> None:
+def test_a_line_is_sent_when_it_is_read_not_when_the_input_ends(server: RecordingServer) -> None:
     with started(
         command("import", "-", "--endpoint", server.endpoint, "--api-key", KEY),
         stdin=subprocess.PIPE,
@@ -106,7 +105,7 @@ def test_a_line_is_sent_when_it_comes_not_when_the_input_ends(server: RecordingS
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_during_an_outage_ends_it_with_a_summary(tmp_path: Path, number: int, status: int) -> None:
+def test_a_signal_during_an_outage_stops_it_with_a_summary(tmp_path: Path, number: int, status: int) -> None:
     path = write_log(tmp_path / "access.log", 20_000)
     with started(
         command("import", str(path), "--endpoint", closed_port()),
@@ -125,14 +124,14 @@ def test_a_signal_during_an_outage_ends_it_with_a_summary(tmp_path: Path, number
 
 
 @pytest.fixture
-def brief_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nobody takes is tried for less than a second more when it is time to go."""
-    monkeypatch.setattr("brockman.cli.importing._LAST_CHANCE", 0.1)
+def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last attempt takes a tenth of a second."""
+    monkeypatch.setenv("FL_SHUTDOWN_TIMEOUT", "0.1")
 
 
-@pytest.mark.usefixtures("brief_end")
+@pytest.mark.usefixtures("short_close")
 @pytest.mark.parametrize("count", [3, 11_000], ids=["at the end", "while the buffer is full"])
-def test_timeout_gives_up_on_an_endpoint_that_is_away(run_import: Import, tmp_path: Path, count: int) -> None:
+def test_timeout_gives_up_during_an_outage(run_import: Import, tmp_path: Path, count: int) -> None:
     ended = run_import(closed_port(), write_log(tmp_path / "access.log", count), "--timeout", "0.2")
     assert ended.status == 1
     assert ended.row("delivered") == "0"
@@ -140,21 +139,21 @@ def test_timeout_gives_up_on_an_endpoint_that_is_away(run_import: Import, tmp_pa
     assert ("giving up" in ended.err) == (count > 10_000)
 
 
-@pytest.mark.usefixtures("brief_end")
+@pytest.mark.usefixtures("short_close")
 def test_what_was_delivered_before_an_outage_is_not_counted_as_missing(
     server: RecordingServer, run_import: Import, tmp_path: Path
 ) -> None:
     server.respond = lambda request: Reply(201 if len(server.requests) < 4 else 503)
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 6000), "--timeout", "0.2")
     delivered = sum(len(request.triggers) for request in server.requests[:4])
-    assert 2000 <= delivered < 6000  # a backlog goes in longer batches
+    assert 2000 <= delivered < 6000  # a backlog is sent in longer batches
     assert (ended.status, ended.row("delivered")) == (1, str(delivered))
     assert ended.row("not delivered") == str(6000 - delivered)
     assert f"from line {delivered + 1} on" in ended.out
 
 
 def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: Path) -> None:
-    for endpoint, content, told in [
+    for endpoint, content, error in [
         ("http://127.0.0.1:1/", tmp_path / "none.log", "none.log' cannot be read: No such file or directory"),
         ("http://127.0.0.1:1/", tmp_path, "cannot be read: Is a directory"),
         ("ftp://example.com/", log_line(1), "endpoint is 'ftp://example.com/'; it should be a URL"),
@@ -163,12 +162,14 @@ def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: 
         ended = run_import(endpoint, content)
         assert (ended.status, ended.out) == (2, "")
         assert ended.err.startswith("brockman import: ")
-        assert told in ended.err
+        assert error in ended.err
         assert ended.err.count("\n") == 1
 
 
-@pytest.mark.usefixtures("brief_end")
-def test_a_wrong_key_is_told_while_it_waits(server: RecordingServer, run_import: Import, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_close")
+def test_a_wrong_key_is_reported_while_waiting(
+    server: RecordingServer, run_import: Import, tmp_path: Path
+) -> None:
     server.respond = lambda request: Reply(401)
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 10), "--timeout", "0.2")
     assert (ended.status, ended.row("not delivered")) == (1, "10")
@@ -176,17 +177,17 @@ def test_a_wrong_key_is_told_while_it_waits(server: RecordingServer, run_import:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "error"),
     [({}, "api_key is missing"), ({"FL_API_KEY": KEY, "FL_ENABLED": "0"}, "enabled is off (FL_ENABLED)")],
     ids=["no key", "switched off"],
 )
-def test_without_a_key_or_switched_off_nothing_is_read(settings: dict[str, str], told: str) -> None:
+def test_without_a_key_or_switched_off_nothing_is_read(settings: dict[str, str], error: str) -> None:
     ended = ran(command("import", "-"), env=environment(**settings))
     assert (ended.status, ended.out) == (2, "")
-    assert told in ended.err
+    assert error in ended.err
 
 
-def test_the_environment_does_not_make_it_drop(
+def test_settings_in_the_environment_do_not_make_it_drop(
     server: RecordingServer, run_import: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in [("OVERFLOW", "drop_newest"), ("MAX_QUEUE_SIZE", "1"), ("ON_INVALID", "drop")]:
@@ -196,7 +197,7 @@ def test_the_environment_does_not_make_it_drop(
     assert len(server.triggers) == 2000
 
 
-def test_on_a_terminal_a_bar_shows_how_far_it_is_and_reports_stand_on_lines_of_their_own(
+def test_on_a_terminal_a_bar_shows_the_progress_and_reports_are_on_separate_lines(
     server: RecordingServer, tmp_path: Path
 ) -> None:
     path = tmp_path / "access.log"
@@ -209,15 +210,15 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is_and_reports_stand_on_lines_of_t
         stderr=theirs,
     ) as process:
         os.close(theirs)
-        shown = read_terminal(ours)
+        output = read_terminal(ours)
     assert process.returncode == 1
-    assert "100%|" in shown
-    assert "delivered=1999 waiting=0 bad=1" in shown
-    report = next(line for line in shown.replace("\r", "\n").split("\n") if "line 2" in line)
+    assert "100%|" in output
+    assert "delivered=1999 waiting=0 bad=1" in output
+    report = next(line for line in output.replace("\r", "\n").split("\n") if "line 2" in line)
     assert report == "line 2: not a line of a common or combined log: 'broken'"
 
 
-def test_without_tqdm_there_is_no_bar_and_no_complaint(server: RecordingServer, tmp_path: Path) -> None:
+def test_without_tqdm_there_is_no_bar_and_no_warning(server: RecordingServer, tmp_path: Path) -> None:
     (tmp_path / "tqdm.py").write_text("raise ImportError")
     paths = os.pathsep.join([str(tmp_path), environment()["PYTHONPATH"]])
     ours, theirs = pty.openpty()
@@ -231,7 +232,7 @@ def test_without_tqdm_there_is_no_bar_and_no_complaint(server: RecordingServer, 
     assert process.returncode == 0
 
 
-def test_who_closes_the_pipe_sees_no_traceback(server: RecordingServer, tmp_path: Path) -> None:
+def test_a_closed_pipe_causes_no_traceback(server: RecordingServer, tmp_path: Path) -> None:
     path = write_log(tmp_path / "access.log", 10)
     with started(
         command("import", str(path), "--endpoint", server.endpoint, "--api-key", KEY),

@@ -1,0 +1,108 @@
+"""The collector as a process: a signal, kill -9, a full disk."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from brockman.collector.server import serve
+from brockman.collector.settings import Settings
+from tests.collector.running import KEY, Running, head, read_response, trigger
+from tests.support.waiting import eventually
+
+Spawn = Callable[..., Running]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(spawn: Spawn, number: signal.Signals) -> None:
+    """Status 0, nothing on stderr (not even a ResourceWarning), and one file left."""
+    collector = spawn()
+    assert collector.process is not None
+    assert collector.post(trigger()).status_code == 201  # over a connection that stays open
+
+    collector.process.send_signal(number)
+    _, stderr = collector.process.communicate(timeout=10)
+
+    assert (collector.process.returncode, stderr) == (0, "")
+    assert [path.name for path in collector.database.parent.iterdir()] == [collector.database.name]
+
+
+def test_an_upload_that_hangs_does_not_prevent_the_shutdown(spawn: Spawn) -> None:
+    collector = spawn()
+    assert collector.process is not None
+    with collector.connect() as connection:
+        connection.sendall(head("Content-Length: 100") + b"{")
+        assert collector.post(trigger()).status_code == 201
+
+        collector.process.terminate()
+        _, stderr = collector.process.communicate(timeout=10)
+        status, _, _ = read_response(connection)
+
+    assert (collector.process.returncode, status) == (0, 503)
+    assert stderr == "Cancel 1 running task(s), timeout graceful shutdown exceeded\n"  # by uvicorn
+
+
+def test_acknowledged_triggers_survive_kill_9(spawn: Spawn) -> None:
+    """Killed under load and restarted on the same file, it has each of them once."""
+    collector = spawn()
+    assert collector.process is not None
+    acknowledged: list[str] = []
+
+    def load() -> None:
+        with requests.Session() as session:
+            while True:
+                chunk = [trigger() for _ in range(50)]
+                try:
+                    response = session.post(
+                        collector.endpoint + "trigger/", json=chunk, headers={"X-FL-API-KEY": KEY}, timeout=10
+                    )
+                except requests.RequestException:
+                    return
+                assert response.status_code == 201
+                acknowledged.extend(one["id"] for one in chunk)
+
+    threads = [threading.Thread(target=load) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(acknowledged) > 5000)
+    collector.process.kill()
+    for thread in threads:
+        thread.join(20)
+
+    again = spawn()
+    stored = again.ids()
+    assert set(acknowledged) <= set(stored)
+    assert len(stored) == len(set(stored)) == again.stats()["triggers"]
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process can be set on Linux alone")
+def test_it_recovers_from_a_full_disk(spawn: Spawn) -> None:
+    collector = spawn()
+    assert collector.process is not None
+    pid = collector.process.pid
+    first, rejected = [trigger() for _ in range(50)], [trigger(variables={"x": "y" * 500}) for _ in range(500)]
+    assert collector.post(first).status_code == 201
+    sizes = [path.stat().st_size for path in collector.database.parent.iterdir()]
+    unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes), resource.RLIM_INFINITY))
+
+    responses = [collector.post(rejected) for _ in range(2)]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
+
+    assert [(response.status_code, response.headers["Retry-After"]) for response in responses] == [(503, "10")] * 2
+    assert collector.ids() == [one["id"] for one in first]
+    assert collector.post(rejected).status_code == 201
+    assert collector.stats() == {"triggers": 550, "duplicates": 0, "rejected": 0, "requests": 2}
+
+
+def test_an_exception_in_on_ready_stops_the_collector_and_is_raised(tmp_path: Path) -> None:
+    def fail(endpoint: str) -> None:
+        raise LookupError(endpoint)
+
+    with pytest.raises(LookupError, match="http://127"):
+        serve(Settings(port=0, database=tmp_path / "t.sqlite3"), on_ready=fail)
