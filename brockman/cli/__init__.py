@@ -1,9 +1,9 @@
 """The command `brockman`: serve, demo, import, spool.
 
-lines -> detect -> ndjson | csv_rows | access_log -> importing     brockman import
-scenario -> recording -> proof -> demo                             brockman demo
-spool_table, spool_sending -> spool                                brockman spool
-progress, table, interrupt, extras, collector_process, unsettled   what they are made of
+source -> formats, access_log -> importing     brockman import
+spool_view, spool_send -> spool                brockman spool
+proof -> demo                                  brockman demo
+sending: a client that a command sends through; terminal: progress bar, tables, signals
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ import sys
 from collections.abc import Sequence
 
 import brockman
-from brockman.cli.terminal import as_exceptions, exit_status
+from brockman.cli.terminal import exit_status, raise_on_signals
 from brockman.exceptions import ConfigurationError
 
-DESCRIPTION = "The FocusLab client: run a collector, see a demonstration, send triggers from a file or a spool."
+DESCRIPTION = "The FocusLab client: run a collector or a demonstration, send triggers from a file or a spool."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        argv: The arguments. None takes those of the process, which ends with this call.
+        argv: The arguments. None takes those of the process, which is expected to exit afterwards.
 
     Returns:
-        The exit status: 0 when all went well, 1 when something is missing, 2 when it was called the wrong way,
-        128 and the signal's number (130 for Ctrl-C) when it was interrupted.
+        The exit status: 0 on success, 1 if something is missing, 2 for wrong usage, 128 plus the number of the
+        signal that interrupted it (130 for Ctrl-C).
     """
     try:
-        with as_exceptions(to_the_end=argv is None):
+        with raise_on_signals(ignore_after=argv is None):
             status = _run(argv)
-            sys.stdout.flush()  # a pipe that is closed is to be met here, not when the interpreter ends
+            sys.stdout.flush()  # raises here if the pipe is closed, not when the interpreter exits
             return status
     except KeyboardInterrupt as error:
         return exit_status(error)
     except BrokenPipeError:
-        # Who read our output has gone. Python would stumble over the same pipe again at exit.
+        # The reader of our output is gone. Python would fail on the same pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -58,7 +58,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from brockman.cli import demo, importing, serve, spool  # here, where Ctrl-C is met already
+    from brockman.cli import demo, importing, serve, spool  # slow; Ctrl-C is handled by now
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")

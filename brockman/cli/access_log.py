@@ -1,23 +1,22 @@
-r"""A web server's access log in common or combined format, each line a trigger. Pure.
+r"""Parses a web server's access log in common or combined format: each line is a trigger. No I/O.
 
     203.0.113.7 - ada [10/Oct/2025:13:55:36 +0200] "GET /blog?page=2 HTTP/1.1" 200 2326 "https://..." "Mozilla/5.0"
 
-Every pattern here reads a line once, whatever is in it: its parts cannot match the same text in two ways.
+Every pattern matches in linear time, whatever the line: no two of its parts can match the same text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from functools import lru_cache
 
-from brockman.cli.source import Arguments, BadLine, Line, Reading, shown
+from brockman.cli.source import Arguments, BadLine, excerpt
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
 _LINE = re.compile(
     r"(\S+) \S+ ([^\[]+) \[([^\]]{1,40})\] " + _QUOTED + r" (\d{3}) (\d{1,18}|-)"
-    # What follows the user agent is passed over: servers are often told to append more.
+    # Fields after the user agent are ignored: many servers are configured to append some.
     r"(?: " + _QUOTED + " " + _QUOTED + r"(?: .*)?)?\s*",
     re.ASCII,
 )
@@ -28,36 +27,27 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 
 
-def read_access_log(lines: Iterable[Line]) -> Iterator[Reading]:
-    """Make triggers of lines. Blank ones are passed over."""
-    for number, line in lines:
-        if isinstance(line, BadLine):
-            yield number, line
-        elif line and not line.isspace():
-            yield number, parse(line)
-
-
 def is_access_log(line: str) -> bool:
-    """Return whether a line has the form, whatever was requested."""
+    """Return whether a line has the format, whatever was requested."""
     return _LINE.fullmatch(line) is not None
 
 
 def parse(line: str) -> Arguments | BadLine:
-    """Make a trigger of one line."""
+    """Return the trigger of a line."""
     match = _LINE.fullmatch(line)
     if match is None:
-        return BadLine(f"not a line of a common or combined log: {shown(line)}")
+        return BadLine(f"not a line of a common or combined log: {excerpt(line)}")
     address, user, when, request, status, size, referer, agent = match.groups()
     requested = _REQUEST.fullmatch(unescape(request))
     if requested is None:
-        return BadLine(f"not a request: {shown(request)}")
+        return BadLine(f"not a request: {excerpt(request)}")
     time = parse_time(when)
     if time is None:
-        return BadLine(f"not a time: {shown(when)}")
-    path, mark, query = requested[2].partition("?")
-    # The common format says "-" for no bytes at all.
+        return BadLine(f"not a time: {excerpt(when)}")
+    path, separator, query = requested[2].partition("?")
+    # The common format has "-" for no bytes.
     variables = {"time": time, "status": int(status), "bytes": 0 if size == "-" else int(size)}
-    if mark and query:
+    if separator and query:
         variables["query"] = query
     if referer and referer != "-":
         variables["referer"] = unescape(referer)
@@ -69,7 +59,7 @@ def parse(line: str) -> Arguments | BadLine:
 
 @lru_cache(maxsize=1024)
 def parse_time(text: str) -> str | None:
-    """Return `10/Oct/2025:13:55:36 +0200` as ISO 8601, or None when it is no time."""
+    """Return `10/Oct/2025:13:55:36 +0200` as ISO 8601, or None if it is not a time."""
     match = _TIME.fullmatch(text)
     if match is None or match[2] not in _MONTHS:
         return None
@@ -77,7 +67,7 @@ def parse_time(text: str) -> str | None:
     offset = timedelta(hours=int(match[8]), minutes=int(match[9])) * (-1 if match[7] == "-" else 1)
     try:
         zone = timezone(offset)
-        second = 59 if second == 60 else second  # a leap second, which Python does not know
+        second = 59 if second == 60 else second  # a leap second, which `datetime` rejects
         month = _MONTHS.index(match[2]) + 1
         return datetime(int(match[3]), month, day, hour, minute, second, tzinfo=zone).isoformat()
     except ValueError:
@@ -85,7 +75,7 @@ def parse_time(text: str) -> str | None:
 
 
 def unescape(text: str) -> str:
-    r"""Undo what servers do to quotes, backslashes and other bytes: `\"`, `\\`, `\x22`, `\n`."""
+    r"""Undo the escapes of servers: `\"`, `\\`, `\x22`, `\n`."""
     if "\\" not in text:
         return text
     return _ESCAPE.sub(_unescape_one, text.encode()).decode("utf-8", "replace")

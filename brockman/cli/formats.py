@@ -1,39 +1,118 @@
-"""Triggers as JSON, one object on each line. Pure.
-
-What stands in a cell is text and stays text; an empty cell of a dotted column is left out.
-"""
+"""Parses lines into triggers: NDJSON, CSV, or an access log. No I/O."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
-from typing import Any
 
-from brockman.cli.access_log import is_access_log, read_access_log
-from brockman.cli.source import Arguments, BadLine, Line, Reading, shown
+from brockman.cli import access_log
+from brockman.cli.source import Arguments, BadLine, Line, Reading, excerpt
 from brockman.exceptions import ConfigurationError
 
-_PLAIN = {"actor_id": 0, "action": 1, "object": 2, "obj": 2}  # the position among the arguments
-_DOTTED = {
+# What a field may be called, and its position among the arguments of `record_trigger`.
+_POSITIONS = {
+    "actor_id": 0,
+    "action": 1,
+    "object": 2,
+    "obj": 2,
     "identities": 3,
     "captured_identities": 3,
     "attributes": 4,
     "captured_attributes": 4,
     "variables": 5,
 }
-_SKIPPED = -1
-_NAMES = ("actor_id", "action", "object")
+_REQUIRED = ("actor_id", "action", "object")
+_IGNORED = ("id", "recorded_at")  # the client stamps every trigger itself
+_DETECT_LINES = 100  # the first lines of a log may be garbage
 
-Column = tuple[int, str]  # the position among the arguments, and the key in that mapping
+Column = tuple[int, str] | None  # the position among the arguments and the key in that mapping; None is ignored
+
+
+def read_lines(lines: Iterable[Line], name: str) -> Iterator[Reading]:
+    """Parse lines; blank ones are skipped.
+
+    Args:
+        lines: The lines of a `Source`.
+        name: One of `FORMATS`, or "auto".
+
+    Raises:
+        ConfigurationError: If the format cannot be detected, or the header of a CSV file is wrong.
+    """
+    if name != "auto":
+        return FORMATS[name](lines)
+    lines, seen = iter(lines), []
+    for line in lines:
+        if isinstance(line[1], BadLine) or line[1].strip():
+            seen.append(line)
+        found = detect(line)
+        if found is not None:
+            return FORMATS[found](chain(seen, lines))
+        if len(seen) == _DETECT_LINES:
+            break
+    if not seen:
+        return iter(())  # an empty file has every format
+    raise ConfigurationError("cannot detect the format from the first lines; give --format")
+
+
+def detect(line: Line) -> str | None:
+    """Return the name of the format that a line has, or None."""
+    _, text = line
+    if isinstance(text, BadLine):
+        return None
+    if text.lstrip().startswith("{"):
+        return "ndjson"
+    if access_log.is_access_log(text):
+        return "combined"
+    try:
+        return "csv" if is_header(next(csv.reader([text]), [])) else None
+    except csv.Error:
+        return None
+
+
+def _parse_each(parse: Callable[[str], Arguments | BadLine], lines: Iterable[Line]) -> Iterator[Reading]:
+    for number, line in lines:
+        if isinstance(line, BadLine):
+            yield number, line
+        elif line and not line.isspace():
+            yield number, parse(line)
+
+
+# --- NDJSON ---
+
+
+def parse_json(line: str) -> Arguments | BadLine:
+    """Return the trigger of a line of JSON."""
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        return BadLine(f"not JSON: {error.msg} at column {error.colno}: {excerpt(line)}")
+    except (ValueError, RecursionError) as error:  # an int of thousands of digits; thousands of brackets
+        return BadLine(f"not JSON: {error}")
+    if not isinstance(value, dict):
+        return BadLine(f"not a JSON object: {excerpt(line)}")
+    unknown = value.keys() - _POSITIONS.keys() - {*_IGNORED}
+    if unknown:
+        return BadLine(f"{excerpt(min(unknown))} is not a field of a trigger; put it into variables")
+    names: dict[int, str] = {}
+    for name, position in _POSITIONS.items():
+        if name in value:
+            if position in names:
+                return BadLine(f"{names[position]} and {name} are the same field; give one")
+            names[position] = name
+    return Arguments(*(value[names[position]] if position in names else None for position in range(6)))
+
+
+# --- CSV: cells are text and stay text; an empty cell of a mapping is left out ---
 
 
 def read_csv(lines: Iterable[Line]) -> Iterator[Reading]:
-    """Make triggers of lines, the first of which is the header. Blank ones are passed over.
+    """Parse the lines of a CSV file, the first of which is the header.
 
     Raises:
-        ConfigurationError: When the header is not that of triggers.
+        ConfigurationError: If the header is wrong.
     """
     feed = _Feed(lines)
     rows = csv.reader(feed, strict=True)
@@ -45,7 +124,8 @@ def read_csv(lines: Iterable[Line]) -> Iterator[Reading]:
         except csv.Error as error:
             row = []
             if feed.bad is None:
-                feed.bad = first, BadLine(f"not CSV: {error}{_until(first, feed.number)}")
+                until = f" (the row runs to line {feed.number})" if feed.number > first else ""
+                feed.bad = first, BadLine(f"not CSV: {error}{until}")
         if feed.bad is not None:
             number, bad = feed.bad
             feed.bad = None
@@ -57,7 +137,7 @@ def read_csv(lines: Iterable[Line]) -> Iterator[Reading]:
 
 
 class _Feed:
-    """The lines for `csv.reader`, which takes none but text; a quoted field may run over several of them."""
+    """The lines for `csv.reader`, which accepts only text; a quoted field may span several of them."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = iter(lines)
@@ -76,156 +156,64 @@ class _Feed:
             raise
         if isinstance(line, BadLine):
             self.bad = self.bad or (self.number, line)
-            line = line.text  # the quotes in it count all the same
+            line = line.text  # its quotes still count
         return line + "\n"
 
 
 def is_header(row: Sequence[str]) -> bool:
-    """Return whether a row names the three columns that every trigger needs."""
-    return {_PLAIN.get(name.strip()) for name in row} >= {0, 1, 2}
+    """Return whether a row names the three required columns."""
+    return {_POSITIONS.get(name.strip()) for name in row} >= {0, 1, 2}
 
 
 def parse_header(row: Sequence[str]) -> list[Column]:
-    """Return what the columns are.
+    """Return the columns.
 
     Raises:
-        ConfigurationError: When one is missing, unknown or there twice.
+        ConfigurationError: If one is missing, unknown or given twice.
     """
     if not is_header(row):
-        raise ConfigurationError(f"the CSV header is {shown(','.join(row))}; it should name {', '.join(_NAMES)}")
+        raise ConfigurationError(
+            f"the CSV header is {excerpt(','.join(row))}; it should name {', '.join(_REQUIRED)}"
+        )
     columns = [_parse_column(name.strip()) for name in row]
     for index, column in enumerate(columns):
-        if column in columns[:index] and column[0] != _SKIPPED:
-            raise ConfigurationError(f"the CSV header names the column {shown(row[index])} twice")
+        if column is not None and column in columns[:index]:
+            raise ConfigurationError(f"the CSV header names the column {excerpt(row[index])} twice")
     return columns
 
 
 def _parse_column(name: str) -> Column:
-    mapping, dot, key = name.partition(".")
-    if name in _PLAIN:
-        return _PLAIN[name], ""
-    if dot and key and mapping in _DOTTED:
-        return _DOTTED[mapping], key
-    if name in IGNORED:
-        return _SKIPPED, ""
+    if name in _IGNORED:
+        return None
+    field, dot, key = name.partition(".")
+    position = _POSITIONS.get(field, -1)
+    if (position >= 3 and key) or (0 <= position < 3 and not dot):
+        return position, key
     raise ConfigurationError(
-        f"the CSV header has a column {shown(name)}; it should be one of {', '.join(_NAMES)},"
+        f"the CSV header has a column {excerpt(name)}; it should be one of {', '.join(_REQUIRED)},"
         " identities.NAME, attributes.NAME, variables.NAME"
     )
 
 
 def parse_row(row: Sequence[str], columns: Sequence[Column]) -> Arguments | BadLine:
-    """Make a trigger of one row."""
+    """Return the trigger of a row."""
     if len(row) != len(columns):
         return BadLine(f"{len(row)} cells, where the header has {len(columns)}")
-    plain = ["", "", ""]
+    required = ["", "", ""]
     mappings: tuple[dict[str, str], ...] = ({}, {}, {})
-    for (position, key), cell in zip(columns, row, strict=True):
-        if 0 <= position < 3:
-            plain[position] = cell
-        elif position >= 3 and cell:
+    for column, cell in zip(columns, row, strict=True):
+        if column is None:
+            continue
+        position, key = column
+        if position < 3:
+            required[position] = cell
+        elif cell:
             mappings[position - 3][key] = cell
-    return Arguments(*plain, *mappings)
-
-
-def _until(first: int, last: int) -> str:
-    return f" (the row runs to line {last})" if last > first else ""
-
-
-# Each argument of `record_trigger`, and what it may be called on a line.
-SPELLINGS = {
-    "actor_id": ("actor_id",),
-    "action": ("action",),
-    "obj": ("object", "obj"),
-    "identities": ("identities", "captured_identities"),
-    "attributes": ("attributes", "captured_attributes"),
-    "variables": ("variables",),
-}
-# The client stamps every trigger itself: there is no place for what another one has stamped.
-IGNORED = frozenset(("id", "recorded_at"))
-_KNOWN = IGNORED.union(*SPELLINGS.values())
-
-
-def read_ndjson(lines: Iterable[Line]) -> Iterator[Reading]:
-    """Make triggers of lines. Blank ones are passed over."""
-    for number, line in lines:
-        if isinstance(line, BadLine):
-            yield number, line
-        elif line and not line.isspace():
-            yield number, parse(line)
-
-
-def parse(line: str) -> Arguments | BadLine:
-    """Make a trigger of one line."""
-    try:
-        value = json.loads(line)
-    except json.JSONDecodeError as error:
-        return BadLine(f"not JSON: {error.msg} at column {error.colno}: {shown(line)}")
-    except (ValueError, RecursionError) as error:  # an int of thousands of digits; thousands of brackets
-        return BadLine(f"not JSON: {error}")
-    if not isinstance(value, dict):
-        return BadLine(f"not a JSON object: {shown(line)}")
-    unknown = value.keys() - _KNOWN
-    if unknown:
-        name = shown(min(unknown))
-        return BadLine(f"{name} is no field of a trigger; what belongs to it goes into variables")
-    return _collect(value)
-
-
-def _collect(value: dict[str, Any]) -> Arguments | BadLine:
-    found = []
-    for spellings in SPELLINGS.values():
-        present = [name for name in spellings if name in value]
-        if len(present) > 1:
-            return BadLine(f"{' and '.join(present)} are the same field; give one")
-        found.append(value[present[0]] if present else None)
-    return Arguments(*found)
+    return Arguments(*required, *mappings)
 
 
 FORMATS: dict[str, Callable[[Iterable[Line]], Iterator[Reading]]] = {
-    "ndjson": read_ndjson,
+    "ndjson": partial(_parse_each, parse_json),
     "csv": read_csv,
-    "combined": read_access_log,
+    "combined": partial(_parse_each, access_log.parse),
 }
-_LOOK_AT = 100  # lines: the first ones of a log may be garbage
-
-
-def read_lines(lines: Iterable[Line], name: str) -> Iterator[Reading]:
-    """Make triggers of lines.
-
-    Args:
-        lines: What was read.
-        name: One of `FORMATS`, or "auto".
-
-    Raises:
-        ConfigurationError: When the format cannot be told.
-    """
-    if name != "auto":
-        return FORMATS[name](lines)
-    lines, seen = iter(lines), []
-    for line in lines:
-        if isinstance(line[1], BadLine) or line[1].strip():
-            seen.append(line)
-        found = detect(line)
-        if found is not None:
-            return FORMATS[found](chain(seen, lines))
-        if len(seen) == _LOOK_AT:
-            break
-    if not seen:
-        return iter(())  # nothing in it, in whatever format
-    raise ConfigurationError("the format cannot be told from the first lines; give --format")
-
-
-def detect(line: Line) -> str | None:
-    """Return the name of the format that a line shows, or None."""
-    _, text = line
-    if isinstance(text, BadLine):
-        return None
-    if text.lstrip().startswith("{"):
-        return "ndjson"
-    if is_access_log(text):
-        return "combined"
-    try:
-        return "csv" if is_header(next(csv.reader([text]), [])) else None
-    except csv.Error:
-        return None

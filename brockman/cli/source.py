@@ -1,6 +1,6 @@
-"""Where `brockman import` reads: a file, standard input, or either compressed with gzip, line by line.
+"""Reads the lines of a file or of standard input, compressed with gzip or not.
 
-A line is read whole, up to a bound, so memory does not grow with the file.
+Memory does not grow with the file: lines have a maximum length.
 """
 
 from __future__ import annotations
@@ -15,9 +15,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple, cast
 
+MAX_LINE_BYTES = 1024 * 1024
+_GZIP = b"\x1f\x8b"
+_BUFFER_BYTES = 256 * 1024
+
 
 class Arguments(NamedTuple):
-    """The arguments of one call, in its order."""
+    """The positional arguments of `record_trigger`."""
 
     actor_id: Any
     action: Any
@@ -27,37 +31,32 @@ class Arguments(NamedTuple):
     variables: Any
 
 
-MAX_LINE_BYTES = 1024 * 1024
-_GZIP = b"\x1f\x8b"
-_BLOCK = 256 * 1024
-
-
 class BadLine(NamedTuple):
-    """A line that is no trigger, and why; if it could not be decoded, also what can be made of its text."""
+    """A line that is not a trigger, the reason, and its text as far as it could be decoded."""
 
     reason: str
     text: str = ""
 
 
-Line = tuple[int, "str | BadLine"]  # its number, counted from 1, and its text without the line break
-Reading = tuple[int, "Arguments | BadLine"]  # what a format makes of the lines
+Line = tuple[int, "str | BadLine"]  # the number, counted from 1, and the text without line break
+Reading = tuple[int, "Arguments | BadLine"]  # a parsed line
 
 
-def shown(text: str, limit: int = 80) -> str:
-    """Return text from elsewhere as it may be shown on a terminal: quoted, short, control characters escaped."""
+def excerpt(text: str, limit: int = 80) -> str:
+    """Return untrusted text for a terminal: quoted, shortened, control characters escaped."""
     return repr(text if len(text) <= limit else text[:limit] + "…")
 
 
 def printable(text: str) -> str:
-    """Return text from elsewhere with its control characters escaped."""
+    """Return untrusted text with its control characters escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 class Source:
-    """A file to read lines from. Use it with `with`.
+    """An open file. A context manager.
 
     Attributes:
-        size: Its size in bytes; None when nobody knows, as with a pipe.
+        size: Its size in bytes; None if it is unknown, as for a pipe.
         count: How many lines have been read.
     """
 
@@ -65,10 +64,10 @@ class Source:
         """Open a file.
 
         Args:
-            path: Of the file; `-` is standard input.
+            path: Path of the file; `-` is standard input.
 
         Raises:
-            OSError: When it cannot be opened: not there, a folder, not allowed.
+            OSError: If it cannot be opened.
         """
         self._stack = ExitStack()
         self._read = 0
@@ -76,7 +75,7 @@ class Source:
         if path == "-":
             self._raw = cast(io.BufferedReader, sys.stdin.buffer)
         else:
-            self._raw = self._stack.enter_context(io.BufferedReader(io.FileIO(path), _BLOCK))
+            self._raw = self._stack.enter_context(io.BufferedReader(io.FileIO(path), _BUFFER_BYTES))
         status = os.fstat(self._raw.fileno())
         self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
 
@@ -88,11 +87,11 @@ class Source:
 
     @property
     def position(self) -> int:
-        """How many bytes have been read, of `size`: compressed ones, if they are. Any thread may ask."""
+        """How many bytes of `size` have been read, before decompression. Thread-safe."""
         return self._raw.tell() if self.size is not None else self._read
 
     def __iter__(self) -> Iterator[Line]:
-        """Yield every line. What cannot be read is a `BadLine`; after a read error that is the last one."""
+        """Yield every line. One that cannot be read is a `BadLine`; after a read error it is the last."""
         try:
             readline = self._choose_readline()
             while raw := readline(MAX_LINE_BYTES + 1):
@@ -104,12 +103,12 @@ class Source:
                 else:
                     yield number, _decode(raw if number > 1 else raw.removeprefix(b"\xef\xbb\xbf"))
         except (OSError, EOFError, zlib.error) as error:
-            yield self.count + 1, BadLine(f"from here on the file cannot be read: {error}")
+            yield self.count + 1, BadLine(f"the rest of the file cannot be read: {error}")
 
     def _choose_readline(self) -> Callable[[int], bytes]:
         if self._raw.peek(2)[:2] != _GZIP:
             return self._raw.readline
-        # Its own readline: another buffer around it would lose what comes before the damage in a damaged file.
+        # Not in a BufferedReader: that would lose what precedes the damage in a damaged file.
         return self._stack.enter_context(gzip.GzipFile(fileobj=self._raw)).readline
 
     def _skip_line(self, readline: Callable[[int], bytes]) -> None:

@@ -1,32 +1,33 @@
-"""`brockman spool`: what waits on disk, and what to do about it."""
+"""`brockman spool`: show, list, send or clean up what waits on disk."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
+from brockman.cli.sending import add_options
 from brockman.exceptions import ConfigurationError
 
 DESCRIPTION = """\
-Show what waits in a spool, the folder that spool_dir (FL_SPOOL_DIR) names. Without options: a table of the
-processes that have left something there. Safe beside processes that are at work in it."""
+Show what waits in a spool, the directory named by spool_dir (FL_SPOOL_DIR). Without options: a table of the
+processes that left triggers there. Safe while other processes use the spool."""
 EPILOG = """\
 the table:
 
-  owner     alive: a process holds the folder, and delivers what is in it.
-            gone: the next process that uses this spool takes it over, and so does --send.
-            -: nobody will; the last lines say why.
-  triggers  not settled yet, counted by the starts of their frames; torn ones among them.
+  owner     alive: a running process holds the directory, and delivers its triggers.
+            gone: the next process that uses this spool adopts it, and so does --send.
+            -: it is never adopted; the last lines say why.
+  triggers  not settled yet, counted by the headers of their frames, damaged ones included.
   oldest    when the oldest of them was recorded, and how long ago.
-  damaged   what could not be read, kept in DIR/damaged for a person.
+  damaged   what could not be read, kept in DIR/damaged for inspection.
 
---send delivers what has no owner, on the machine where it was recorded, or from a copy of the folder on another
-one (cp -a; the copy has no owners). Triggers keep their ids: what was sent already is a duplicate to the server.
+--send delivers what has no owner, on the machine where it was recorded, or from a copy of the directory on another
+one (cp -a; a copy has no owners). Triggers keep their ids: the server drops those sent before as
+duplicates.
 
 exit status: 0 the table is shown, the list complete, the spool delivered; 1 something is left, was rejected or
-damaged, or is left out of the list; 2 wrong usage, or DIR is no spool or cannot be read; 130 Ctrl-C."""
+damaged, or is missing from the list; 2 wrong usage, or DIR is not a spool or cannot be read; 130 Ctrl-C."""
 
-_LONGEST = 1_000_000.0  # seconds
 _FOR_SENDING = ("endpoint", "api_key", "timeout")
 
 
@@ -39,21 +40,14 @@ def add_parser(commands: Any) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dir", metavar="DIR", help="the spool's folder; it is not made when it is not there")
+    parser.add_argument("dir", metavar="DIR", help="directory of the spool; never created")
     actions = parser.add_mutually_exclusive_group()
-    actions.add_argument("--list", action="store_true", help="print every trigger that waits, as NDJSON")
+    actions.add_argument("--list", action="store_true", help="print every waiting trigger, as NDJSON")
     actions.add_argument("--send", action="store_true", help="deliver what has no owner")
     actions.add_argument("--drop-damaged", action="store_true", help="remove what is kept in DIR/damaged")
-    sending = parser.add_argument_group("with --send")
-    sending.add_argument("--endpoint", metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's)")
-    sending.add_argument(
-        "--api-key", metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
-    )
-    sending.add_argument(
-        "--timeout",
-        type=_seconds,
-        metavar="SECONDS",
-        help="give up after so long (default: wait until all is delivered)",
+    add_options(
+        parser.add_argument_group("with --send"),
+        timeout_help="give up after this long (default: wait until all is delivered)",
     )
     parser.set_defaults(run=run)
 
@@ -64,12 +58,9 @@ def run(options: argparse.Namespace) -> int:
     if given and not options.send:
         raise ConfigurationError(f"--{given[0].replace('_', '-')} goes with --send")
     try:
-        from brockman.cli import (
-            spool_send,  # here: a spool is for POSIX
-            spool_view,  # here: a spool is for POSIX
-        )
+        from brockman.cli import spool_send, spool_view  # here: they need POSIX
     except ImportError:
-        raise ConfigurationError("there are no spools on this system") from None
+        raise ConfigurationError("spools are not supported on this system") from None
 
     if options.send:
         return spool_send.send(options)
@@ -78,10 +69,3 @@ def run(options: argparse.Namespace) -> int:
     if options.drop_damaged:
         return spool_view.drop_damaged(options.dir)
     return spool_view.show(options.dir)
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)  # argparse reports a ValueError
-    if not 0 <= seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"{text} should be a number from 0 to {_LONGEST:.0f}")
-    return seconds

@@ -1,6 +1,6 @@
-"""What a person sees on stderr while a command runs: a bar that moves, and lines that do not break it.
+"""The terminal: a progress bar and log lines on stderr, tables, signals.
 
-On a terminal, with tqdm installed, there is a bar; elsewhere only the lines.
+The bar needs a terminal and tqdm; without them only the lines appear.
 """
 
 from __future__ import annotations
@@ -16,78 +16,79 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-_TICK = 0.1  # seconds between two looks at how far it is
+_INTERVAL = 0.1  # seconds between two updates of the bar
 
-Look = Callable[[], "tuple[int, str]"]  # returns how far it is, and a remark
+Row = tuple[str, str, str]
 
 
 class Progress:
-    """A bar on stderr, moved by a thread of its own. Use it with `with`; any thread may `say`.
+    """A bar on stderr, updated by a thread. A context manager; `say` is thread-safe.
 
-    The log of brockman goes the same way for as long.
+    Inside the block the log of brockman is printed through `say`.
     """
 
-    def __init__(self, look: Look, *, total: int | None, unit: str, is_bytes: bool = False) -> None:
-        """Prepare.
+    def __init__(
+        self, look: Callable[[], tuple[int, str]], *, total: int | None, unit: str, is_bytes: bool = False
+    ) -> None:
+        """Make the bar.
 
         Args:
-            look: Asked for how far it is.
-            total: How far it will be in the end; None when nobody knows.
+            look: Returns the position, and the text after the bar.
+            total: The position at the end; None if it is unknown.
             unit: What is counted.
-            is_bytes: Whether to show thousands as k, M and so on.
+            is_bytes: Whether to abbreviate thousands as k, M and so on.
         """
         self._look = look
         self._bar = _make_bar(total, unit, is_bytes)
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._ticker = threading.Thread(target=self._tick, name="brockman-progress", daemon=True)
+        self._thread = threading.Thread(target=self._update, name="brockman-progress", daemon=True)
         self._handler = _LineHandler(self.say)
         self._log = logging.getLogger("brockman")
-        self._log_was = (self._log.level, self._log.propagate)
+        self._log_before = (self._log.level, self._log.propagate)
 
     def __enter__(self) -> Progress:
         self._log.addHandler(self._handler)
         self._log.setLevel(logging.INFO)
         self._log.propagate = False
         if self._bar is not None:
-            self._ticker.start()
+            self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the bar where it stands."""
         self._done.set()
         if self._bar is not None:
-            self._ticker.join()
+            self._thread.join()
             self._show()
             self._bar.close()
         self._log.removeHandler(self._handler)
-        level, self._log.propagate = self._log_was
+        level, self._log.propagate = self._log_before
         self._log.setLevel(level)
 
     def say(self, line: str) -> None:
-        """Write a line above the bar."""
+        """Print a line above the bar."""
         with self._lock:
             if self._bar is not None:
                 self._bar.clear()
             print(line, file=sys.stderr, flush=True)
 
-    def _tick(self) -> None:
-        while not self._done.wait(_TICK):
+    def _update(self) -> None:
+        while not self._done.wait(_INTERVAL):
             try:
                 self._show()
-            except OSError:  # the terminal has gone; the work goes on
+            except OSError:  # the terminal was closed; the work goes on
                 return
 
     def _show(self) -> None:
-        count, remark = self._look()
+        position, text = self._look()
         with self._lock:
-            self._bar.n, self._bar.ncols = count, _count_columns()
-            self._bar.set_postfix_str(remark, refresh=False)
+            self._bar.n, self._bar.ncols = position, _terminal_width()
+            self._bar.set_postfix_str(text, refresh=False)
             self._bar.refresh()
 
 
 class _LineHandler(logging.Handler):
-    """Writes log records as plain lines."""
+    """Prints the messages of log records."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
@@ -99,50 +100,37 @@ class _LineHandler(logging.Handler):
 
 
 def _make_bar(total: int | None, unit: str, is_bytes: bool) -> Any:
-    """Return a bar, or None where it would be out of place."""
     if not sys.stderr.isatty():
         return None
     try:
         from tqdm import tqdm
     except ImportError:
         return None
-    tqdm.monitor_interval = 0  # its own thread would move the bar as well
+    tqdm.monitor_interval = 0  # no second thread that updates the bar
     return tqdm(
         total=total,
         unit=unit,
         unit_scale=is_bytes,
         unit_divisor=1024 if is_bytes else 1000,
         file=sys.stderr,
-        ncols=_count_columns(),
-        nrows=24,  # there is one row, this one; tqdm shows none where the terminal says it has no rows
+        ncols=_terminal_width(),
+        nrows=24,  # tqdm hides the bar on a terminal that claims to have no rows
     )
 
 
-def _count_columns() -> int:
-    """Return the width of the terminal, which may change; some say 0."""
+def _terminal_width() -> int:
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80  # some claim 0
     except OSError:
         return 80
 
 
-Row = tuple[str, str, str]
-
-
-def format_table(rows: Sequence[Row]) -> str:
-    """Return one line for each row: labels to the left, values to the right, remarks behind them."""
-    label_width = max(len(label) for label, _, _ in rows)
-    value_width = max(len(value) for _, value, _ in rows)
-    lines = (f"{label:<{label_width}}  {value:>{value_width}}  {remark}" for label, value, remark in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def format_columns(rows: Sequence[Sequence[str]], to_the_right: Collection[int]) -> str:
-    """Return one line for each row, with as many columns as the first one has; some of them to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+def format_table(rows: Sequence[Sequence[str]], right_aligned: Collection[int] = (1,)) -> str:
+    """Return one line for each row. All rows have the same number of columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
-            f"{text:>{width}}" if column in to_the_right else f"{text:<{width}}"
+            f"{text:>{width}}" if column in right_aligned else f"{text:<{width}}"
             for column, (text, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
@@ -150,7 +138,7 @@ def format_columns(rows: Sequence[Sequence[str]], to_the_right: Collection[int])
     return "\n".join(line.rstrip() for line in lines)
 
 
-_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_FATAL = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Terminated(KeyboardInterrupt):
@@ -162,40 +150,40 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """Return the exit status that tells of the signal."""
+    """Return 128 plus the number of the signal."""
     return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
 @contextmanager
-def as_exceptions(*, to_the_end: bool) -> Iterator[None]:
-    """Raise `Terminated` for signals that would end the process on the spot.
+def raise_on_signals(*, ignore_after: bool) -> Iterator[None]:
+    """Raise `Terminated` for signals that would kill the process.
 
     Args:
-        to_the_end: The process ends with the block: from there on the signals are ignored, for Python would meet
-            them with a traceback. If not, the handlers are put back.
+        ignore_after: Ignore the signals after the block, because the process exits and Python would print a
+            traceback for them. Otherwise the handlers are restored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_ENDING)}
-    for number in _ENDING:
-        if before[number] is signal.SIG_DFL:  # an ignored one stays so: `nohup brockman import ...`
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_FATAL)}
+    for number in _FATAL:
+        if before[number] is signal.SIG_DFL:  # an ignored one stays ignored: `nohup brockman import ...`
             signal.signal(number, _raise)
     try:
         yield
     finally:
-        if to_the_end:
+        if ignore_after:
             ignore_signals()
         else:
             for number, handler in before.items():
-                if handler is not None:  # None: it was set from outside Python, and cannot be put back from here
+                if handler is not None:  # None: not set by Python, which cannot restore it
                     signal.signal(number, handler)
 
 
 def ignore_signals() -> None:
-    """Ignore these signals from now on: what is being put away is put away whole."""
+    """Ignore these signals from now on, so that cleaning up is not interrupted."""
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, *_ENDING):
+        for number in (signal.SIGINT, *_FATAL):
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -52,7 +52,7 @@ def test_the_web_application_records_a_trigger_for_each_request(collector: Runni
 
 
 def get(port: int, path: str) -> bytes:
-    """Return an answer, once the server has hung up: wsgiref takes a Ctrl-C that comes before for a fault."""
+    """Return a response after the server closed the connection: before that wsgiref treats Ctrl-C as an error."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         return b"".join(iter(lambda: connection.recv(65536), b""))

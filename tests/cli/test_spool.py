@@ -1,4 +1,4 @@
-"""What `brockman spool` promises: it shows what waits, disturbs nobody, and sends what has no owner, once."""
+"""`brockman spool` shows what waits, disturbs no process, and sends what has no owner, once."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.collector.running import KEY
 from tests.support.server import RecordingServer, Reply, Request
 
 NOWHERE = "http://127.0.0.1:1/api/v1/"
-# Records the numbers from `start` on, `count` for each line that comes in; a batch is in flight by then.
+# Records the numbers from `start` on, `count` for each line on stdin; then a batch is in flight.
 RECORDER = """
 import sys, threading
 from brockman.client import FocusLabClient
@@ -48,7 +48,7 @@ root_only = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def recording(
     spool: Path, endpoint: str = NOWHERE, count: int = 20, start: int = 0
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that has recorded; it is killed with -9 unless it has ended."""
+    """Run a process that has recorded; it is killed at the end."""
     arguments = [sys.executable, "-c", RECORDER, str(spool), endpoint, str(count), str(start)]
     with started(arguments, stdin=subprocess.PIPE, stderr=None) as process:
         record_more(process)
@@ -67,7 +67,7 @@ def record_more(process: subprocess.Popen[str]) -> None:
 
 
 def leave(spool: Path, endpoint: str = NOWHERE, count: int = 20, start: int = 0) -> Path:
-    """Have a process record and be killed with -9; return its folder."""
+    """Run a process that records and is killed; return its directory."""
     before = set(folders(spool))
     with recording(spool, endpoint, count, start):
         pass
@@ -110,12 +110,12 @@ def listed(ended: Ended) -> list[dict[str, Any]]:
 
 
 def rows(ended: Ended) -> dict[str, list[str]]:
-    """Return the lines of the table by their first column."""
+    """Return the rows of the table by their first column."""
     return {line.split()[0]: line.split()[1:] for line in ended.out.splitlines()}
 
 
 def value(ended: Ended, label: str) -> int:
-    """Return the number behind a label of the summary, which may hold a comma and spaces."""
+    """Return the number after a label of the summary; the label may have a comma and spaces."""
     (line,) = [line for line in ended.out.splitlines() if line.startswith(f"{label}  ")]
     return int(line.removeprefix(label).split()[0])
 
@@ -123,10 +123,10 @@ def value(ended: Ended, label: str) -> int:
 # --- the table and the list ---
 
 
-def test_the_table_tells_of_each_process_whether_it_lives_and_what_waits(spool: Path, run: Run) -> None:
-    """Triggers, bytes and the oldest are those of the list; the totals are sums; the oldest folder comes first."""
+def test_the_table_shows_for_each_process_whether_it_is_alive_and_what_waits(spool: Path, run: Run) -> None:
+    """Triggers, bytes and the oldest are those of the list, totals are sums; the oldest directory comes first."""
     with recording(spool, count=7) as living:
-        living.send_signal(signal.SIGSTOP)  # it would adopt the other one some time
+        living.send_signal(signal.SIGSTOP)  # or it would adopt the other one
         (mine,) = folders(spool)
         dead = leave(spool, count=30, start=100)
         ended, triggers = run(spool), listed(run(spool, "--list"))
@@ -147,10 +147,10 @@ def test_the_table_tells_of_each_process_whether_it_lives_and_what_waits(spool: 
     assert "damaged: 0 bytes in 0 files" in ended.out
 
 
-def test_the_list_holds_every_trigger_that_is_not_settled_and_no_other(
+def test_the_list_has_exactly_the_triggers_that_are_not_settled(
     server: RecordingServer, spool: Path, run: Run
 ) -> None:
-    """What the server had accepted before the process was killed is not in it; the order is that of recording."""
+    """Not those the server accepted before the process was killed; in the order of recording."""
     server.respond = lambda request: Reply(201 if len(server.requests) < 2 else 503)
     with recording(spool, server.endpoint, count=50):
         server.wait_until(lambda server: len(server.requests) >= 3)  # two are accepted, and noted by then
@@ -163,15 +163,15 @@ def test_the_list_holds_every_trigger_that_is_not_settled_and_no_other(
     assert rows(run(spool))[folder.name][1] == str(50 - len(accepted))
 
 
-def test_who_looks_disturbs_no_process_at_work(server: RecordingServer, spool: Path, run: Run) -> None:
-    """A process records and delivers while tables and lists are made: each trigger arrives once."""
+def test_an_inspection_does_not_disturb_running_processes(server: RecordingServer, spool: Path, run: Run) -> None:
+    """A process records and delivers while tables and lists are printed: each trigger arrives once."""
     with recording(spool, server.endpoint, count=500) as process:
         for _ in range(10):
             record_more(process)
             table, lines = run(spool), run(spool, "--list")
             assert (table.status, lines.status, lines.err) == (0, 0, "")
             assert set(numbers(listed(lines))) <= set(range(5500))
-            assert "left alone" not in table.out
+            assert "skipped" not in table.out
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(30) == 0
@@ -180,8 +180,8 @@ def test_who_looks_disturbs_no_process_at_work(server: RecordingServer, spool: P
     assert os.listdir(spool) == []
 
 
-def test_looking_leaves_every_file_as_it_is(spool: Path, run: Run) -> None:
-    """No lock, no note, no folder is made, and nothing is written, even where the lock is missing."""
+def test_an_inspection_changes_no_file(spool: Path, run: Run) -> None:
+    """It creates no lock, acknowledgement or directory, even if the lock is missing."""
     folder = leave(spool)
     (folder / "lock").unlink()
 
@@ -195,8 +195,8 @@ def test_looking_leaves_every_file_as_it_is(spool: Path, run: Run) -> None:
     assert state() == before
 
 
-def test_a_list_that_is_read_to_its_first_lines_only_ends_in_silence(spool: Path) -> None:
-    """`brockman spool DIR --list | head` shows no traceback."""
+def test_a_list_that_is_read_in_part_causes_no_traceback(spool: Path) -> None:
+    """As in `brockman spool DIR --list | head`."""
     leave(spool, count=3000)
     with started(command("spool", str(spool), "--list")) as process:
         assert process.stdout is not None
@@ -208,13 +208,13 @@ def test_a_list_that_is_read_to_its_first_lines_only_ends_in_silence(spool: Path
 
 
 def test_a_large_spool_is_counted_and_listed_with_a_bar(spool: Path, tmp_path: Path) -> None:
-    """On a terminal; 80 MB, most of it room that was never written, hold the 20 triggers that were recorded."""
+    """On a terminal; the 20 triggers are in 80 MB of files, which are mostly holes."""
     folder = leave(spool)
     for number in (2, 3):
         with open(folder / f"{number:08d}", "wb") as file:
             file.write(HEADER)
             file.truncate(40 * 1024 * 1024)
-    shown: dict[str, str] = {}
+    output: dict[str, str] = {}
     for option in ([], ["--list"]):
         ours, theirs = pty.openpty()
         with (
@@ -222,22 +222,22 @@ def test_a_large_spool_is_counted_and_listed_with_a_bar(spool: Path, tmp_path: P
             started(command("spool", str(spool), *option), stdout=out, stderr=theirs) as process,
         ):
             os.close(theirs)
-            shown["".join(option)] = read_terminal(ours)
+            output["".join(option)] = read_terminal(ours)
         assert process.returncode == 0
         lines = (tmp_path / "out").read_text().splitlines()
         assert len(lines) == 20 if option else lines[1].startswith(f"{folder.name}  gone           20")
-    assert "100%|" in shown[""]
-    assert "counting" in shown[""]
-    assert "listing" in shown["--list"]
+    assert "100%|" in output[""]
+    assert "counting" in output[""]
+    assert "listing" in output["--list"]
 
 
 # --- sending ---
 
 
-def test_what_has_no_owner_is_sent_and_what_has_one_is_left_to_it(
+def test_triggers_without_an_owner_are_sent_and_the_others_are_left_to_it(
     server: RecordingServer, spool: Path, run: Run
 ) -> None:
-    """The status is 1 while something is left; when its owner is gone too, it is sent, and the spool is empty."""
+    """The status is 1 while something is left; once the owner is gone too, it is sent, and the spool is empty."""
     with recording(spool, count=5) as living:
         living.send_signal(signal.SIGSTOP)
         leave(spool, count=30, start=100)
@@ -255,7 +255,7 @@ def test_what_has_no_owner_is_sent_and_what_has_one_is_left_to_it(
 def test_the_spool_of_another_machine_is_sent_from_a_copy(
     server: RecordingServer, spool: Path, tmp_path: Path, run: Run
 ) -> None:
-    """The copy has no owner, though the process that wrote the original lives; ids and times stay as they were."""
+    """The copy has no owner, though the process that wrote the original is alive; ids and timestamps are kept."""
     with recording(spool, count=12) as living:
         living.send_signal(signal.SIGSTOP)
         shutil.copytree(spool, tmp_path / "copy")
@@ -271,7 +271,7 @@ def test_the_spool_of_another_machine_is_sent_from_a_copy(
 def test_more_processes_than_are_adopted_at_once_are_sent_in_one_call(
     server: RecordingServer, spool: Path, run: Run
 ) -> None:
-    """A flush adopts 64 folders at most; here are 140."""
+    """A flush adopts 64 directories at most; here are 140."""
     folder = leave(spool, count=2)
     for number in range(139):
         shutil.copytree(folder, spool / f"1-{number:016x}")
@@ -280,14 +280,16 @@ def test_more_processes_than_are_adopted_at_once_are_sent_in_one_call(
     assert os.listdir(spool) == []
 
 
-def test_what_the_server_rejects_is_told_and_is_no_success(server: RecordingServer, spool: Path, run: Run) -> None:
-    def judge(request: Request) -> Reply:
+def test_a_rejected_trigger_is_reported_and_the_status_is_1(
+    server: RecordingServer, spool: Path, run: Run
+) -> None:
+    def respond(request: Request) -> Reply:
         bad = [index for index, trigger in enumerate(request.triggers) if trigger["variables"]["n"] == 3]
         return Reply(
             207, json.dumps({"rejected": [{"index": index, "error": "no\x1b"} for index in bad]}).encode()
         )
 
-    server.respond = judge
+    server.respond = respond
     leave(spool)
     ended = run(spool, "--send", "--endpoint", server.endpoint)
     assert ended.status == 1
@@ -295,8 +297,8 @@ def test_what_the_server_rejects_is_told_and_is_no_success(server: RecordingServ
     assert ended.err.startswith(r"rejected: the server answered 400: no\x1b: ")
 
 
-def test_two_who_send_at_once_send_everything_once(server: RecordingServer, spool: Path) -> None:
-    """Beside a third who looks; whoever comes too late for a folder leaves it to the other."""
+def test_two_that_send_at_once_send_everything_once(server: RecordingServer, spool: Path) -> None:
+    """Beside a third that inspects; each leaves alone what the other has adopted."""
     folder = leave(spool, count=4)
     for number in range(29):
         shutil.copytree(folder, spool / f"1-{number:016x}")
@@ -312,9 +314,7 @@ def test_two_who_send_at_once_send_everything_once(server: RecordingServer, spoo
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_there(
-    spool: Path, run: Run, number: int
-) -> None:
+def test_a_signal_during_an_outage_stops_it_and_loses_nothing(spool: Path, run: Run, number: int) -> None:
     leave(spool)
     before = listed(run(spool, "--list"))
     arguments = command("spool", str(spool), "--send", "--endpoint", NOWHERE)
@@ -332,7 +332,7 @@ def test_a_signal_while_the_endpoint_is_away_ends_it_and_everything_is_still_the
 def test_after_the_timeout_it_gives_up_and_leaves_the_rest(
     server: RecordingServer, spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("brockman.cli.spool_send._LAST_CHANCE", 0.1)
+    monkeypatch.setenv("FL_SHUTDOWN_TIMEOUT", "0.1")
     server.respond = lambda request: Reply(503)
     leave(spool)
     ended = run(spool, "--send", "--endpoint", server.endpoint, "--timeout", "0.2")
@@ -346,18 +346,18 @@ def test_sending_shows_a_bar_on_a_terminal(server: RecordingServer, spool: Path)
     arguments = command("spool", str(spool), "--send", "--endpoint", server.endpoint)
     with started(arguments, env=environment(FL_API_KEY=KEY), stderr=theirs) as process:
         os.close(theirs)
-        shown = read_terminal(ours)
+        output = read_terminal(ours)
     assert process.returncode == 0
-    assert "100%|" in shown
-    assert "700/700" in shown
-    assert "delivered=700" in shown
+    assert "100%|" in output
+    assert "700/700" in output
+    assert "delivered=700" in output
 
 
-# --- damage, and what is left alone ---
+# --- damage, and what is skipped ---
 
 
-def test_damage_is_told_kept_and_removed_when_asked(server: RecordingServer, spool: Path, run: Run) -> None:
-    """One flipped bit: 19 of 20 are listed and sent; what is left of the other is kept until it is dropped."""
+def test_damage_is_reported_kept_and_removed_on_request(server: RecordingServer, spool: Path, run: Run) -> None:
+    """One flipped bit: 19 of 20 are listed and sent; the damaged one is kept until it is removed."""
     folder = leave(spool)
     segment = folder / "00000001"
     content = bytearray(segment.read_bytes())
@@ -366,7 +366,7 @@ def test_damage_is_told_kept_and_removed_when_asked(server: RecordingServer, spo
 
     ended = run(spool, "--list")
     assert numbers(listed(ended)) == [n for n in range(20) if n != 11]
-    assert (ended.status, ended.err) == (0, "1 damaged places are left out\n")
+    assert (ended.status, ended.err) == (0, "skipped 1 damaged places\n")
 
     ended = run(spool, "--send", "--endpoint", server.endpoint)
     assert (ended.status, value(ended, "delivered"), value(ended, "damaged")) == (1, 19, 1)
@@ -380,10 +380,10 @@ def test_damage_is_told_kept_and_removed_when_asked(server: RecordingServer, spo
     assert run(spool, "--drop-damaged").out == "removed 0 bytes in 0 files\n"
 
 
-def test_a_later_format_and_strange_files_are_left_alone_with_the_reason(
+def test_a_newer_format_and_unknown_files_are_skipped_with_the_reason(
     server: RecordingServer, spool: Path, run: Run
 ) -> None:
-    """The rest is sent; a folder of a later brockman counts as left, a file that is nobody's trigger does not."""
+    """The rest is sent. A directory of a newer brockman counts as left, an unknown file does not."""
     later, other = leave(spool), leave(spool, count=4, start=100)
     (spool / "notes\x1b.txt").write_text("mine")
     (other / "core").write_text("")
@@ -391,15 +391,15 @@ def test_a_later_format_and_strange_files_are_left_alone_with_the_reason(
     (later / "00000002").write_bytes(b"%b %d\n" % (text, zlib.crc32(text)))
     table = run(spool)
     assert rows(table)[later.name][:2] == ["gone", "20"]
-    assert f"left alone: {later.name}: 00000002: format 2 of a later brockman\n" in table.out
-    assert "left alone: notes\\x1b.txt: it is none of the spool's\n" in table.out
-    assert f"left alone: {other.name}/core: it is none of the spool's\n" in table.out
+    assert f"skipped: {later.name}: 00000002: format 2 of a later brockman\n" in table.out
+    assert "skipped: notes\\x1b.txt: not part of the spool\n" in table.out
+    assert f"skipped: {other.name}/core: not part of the spool\n" in table.out
     ended = run(spool, "--list")
     assert ended.status == 1
-    assert ended.err == f"left out: {later.name}/00000002: format 2 of a later brockman\n"
+    assert ended.err == f"skipped: {later.name}/00000002: format 2 of a later brockman\n"
     ended = run(spool, "--send", "--endpoint", server.endpoint)
     assert (ended.status, numbers(server.triggers)) == (1, [*range(20), 100, 101, 102, 103])
-    # Nothing that can be counted is left, and yet it is not all delivered.
+    # No trigger is counted as left, yet not all are delivered.
     assert run(spool, "--send", "--endpoint", server.endpoint).status == 1
     shutil.rmtree(later)
     assert run(spool, "--send", "--endpoint", server.endpoint).status == 0
@@ -409,8 +409,8 @@ def test_a_later_format_and_strange_files_are_left_alone_with_the_reason(
 # --- wrong usage ---
 
 
-def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) -> None:
-    """A missing folder is not made; an empty one is a spool in which nothing waits, and all is delivered."""
+def test_a_directory_that_is_not_a_spool_is_reported_and_not_changed(tmp_path: Path, run: Run) -> None:
+    """A missing directory is not created; an empty one is a spool without triggers."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter").write_text("")
@@ -419,8 +419,8 @@ def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) ->
     (tmp_path / "open").chmod(0o770)
     (tmp_path / "link").symlink_to("empty")
     (tmp_path / "file").write_text("")
-    for name, told in [
-        ("missing", "No such file or directory; name the folder that spool_dir"),
+    for name, error in [
+        ("missing", "No such file or directory; name the directory that spool_dir"),
         ("home", "not a spool: it has no file of brockman"),
         ("open", "others may write into it (mode 770); chmod 700"),
         ("link", "it is a symbolic link; name the directory itself"),
@@ -429,7 +429,7 @@ def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) ->
         for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
             ended = run(tmp_path / name, *option)
             assert (ended.status, ended.out) == (2, "")
-            assert ended.err.startswith(f"brockman spool: {str(tmp_path / name)!r}: {told}")
+            assert ended.err.startswith(f"brockman spool: {str(tmp_path / name)!r}: {error}")
             assert ended.err.count("\n") == 1
     assert not (tmp_path / "missing").exists()
     for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
@@ -438,14 +438,14 @@ def test_what_is_no_spool_is_told_and_left_as_it_is(tmp_path: Path, run: Run) ->
 
 
 @root_only
-def test_a_spool_of_another_user_is_refused_and_says_whose_it_is(spool: Path, run: Run) -> None:
-    """So is one folder in it, which is named while the rest is shown."""
+def test_a_spool_of_another_user_is_rejected_and_names_the_owner(spool: Path, run: Run) -> None:
+    """A single directory of another user is skipped, and the rest is shown."""
     folder = leave(spool)
     os.chown(folder, 65534, 65534)
     ended = run(spool)
     assert ended.status == 0
     assert rows(ended)[folder.name][:2] == ["-", "0"]
-    assert f"left alone: {folder.name}: it belongs to user 65534, not to 0\n" in ended.out
+    assert f"skipped: {folder.name}: it belongs to user 65534, not to 0\n" in ended.out
     os.chown(spool, 65534, 65534)
     for option in ([], ["--list"], ["--send"], ["--drop-damaged"]):
         ended = run(spool, *option)
@@ -454,10 +454,8 @@ def test_a_spool_of_another_user_is_refused_and_says_whose_it_is(spool: Path, ru
 
 
 @root_only
-def test_a_spool_that_cannot_be_written_can_be_looked_at_and_says_to_copy_it(
-    spool: Path, tmp_path: Path, run: Run
-) -> None:
-    """On a read-only mount nothing can be noted, so nothing is sent from there."""
+def test_a_read_only_spool_can_be_inspected_and_advises_a_copy(spool: Path, tmp_path: Path, run: Run) -> None:
+    """Nothing is sent from a read-only mount, on which nothing can be acknowledged."""
     leave(spool)
     mount = tmp_path / "mount"
     mount.mkdir()
@@ -472,9 +470,7 @@ def test_a_spool_that_cannot_be_written_can_be_looked_at_and_says_to_copy_it(
     assert "cannot be written to; copy it (cp -a), and name the copy" in ended.err
 
 
-def test_options_that_do_not_go_together_are_a_wrong_usage(
-    spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_conflicting_options_are_wrong_usage(spool: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     leave(spool)
     with pytest.raises(SystemExit) as ended:
         run(spool, "--list", "--send")
@@ -488,7 +484,7 @@ def test_options_that_do_not_go_together_are_a_wrong_usage(
     assert len(listed(run(spool, "--list"))) == 20
 
 
-def test_the_help_tells_of_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["spool", "--help"])
     assert ended.value.code == 0

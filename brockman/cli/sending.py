@@ -1,0 +1,96 @@
+"""What `brockman import` and `brockman spool --send` share: a client, its options, a run that Ctrl-C may end."""
+
+from __future__ import annotations
+
+import argparse
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from brockman.cli.source import excerpt, printable
+from brockman.cli.terminal import Progress, exit_status, ignore_signals
+from brockman.client import FocusLabClient
+from brockman.exceptions import ConfigurationError
+from brockman.process.clock import monotonic
+
+MAX_SECONDS = 1_000_000.0  # the limit of `block_timeout`, more than eleven days
+_CLOSE_TIMEOUT = 1.0  # seconds; `shutdown_timeout` if that is less
+
+
+def add_options(parser: Any, *, timeout_help: str) -> None:
+    """Add --endpoint, --api-key and --timeout to a parser."""
+    parser.add_argument("--endpoint", metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)")
+    parser.add_argument(
+        "--api-key", metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
+    )
+    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=timeout_help)
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)  # argparse reports a ValueError
+    if not 0 <= seconds <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text} should be a number from 0 to {MAX_SECONDS:.0f}")
+    return seconds
+
+
+class Sender(ABC):
+    """Sends with a client of its own, beside a progress bar.
+
+    Attributes:
+        client: The client; closed when `run` returns.
+        say: Prints a line on stderr.
+        seconds: The duration of `run`.
+    """
+
+    def __init__(self, options: argparse.Namespace, **settings: Any) -> None:
+        """Make the client.
+
+        Raises:
+            ConfigurationError: If a setting is wrong, or `enabled` is off.
+        """
+        given = {name: getattr(options, name) for name in ("endpoint", "api_key")}
+        settings.update({name: value for name, value in given.items() if value is not None})
+        self.client = FocusLabClient(**settings, on_error=self._on_error)
+        if not self.client.options.enabled:
+            raise ConfigurationError("enabled is off (FL_ENABLED): nothing would be sent")
+        self.say: Callable[[str], None] = print
+        self.seconds = 0.0
+
+    def run(self, **bar: Any) -> int:
+        """Send, then close the client.
+
+        Args:
+            bar: Options of the `Progress`.
+
+        Returns:
+            128 plus the number of the signal that interrupted it, or 0.
+        """
+        status, started = 0, monotonic()
+        with Progress(self.look, **bar) as progress:
+            self.say = progress.say
+            try:
+                self.send()
+            except KeyboardInterrupt as error:
+                status = exit_status(error)
+            finally:
+                ignore_signals()
+                self.client.close(min(_CLOSE_TIMEOUT, self.client.options.shutdown_timeout))
+        self.seconds = monotonic() - started
+        return status
+
+    @abstractmethod
+    def send(self) -> None:
+        """Send everything, or give up after the timeout."""
+
+    @abstractmethod
+    def look(self) -> tuple[int, str]:
+        """Return the position of the bar, and the text after it."""
+
+    def rejected_line(self) -> str:
+        """Return the start of the report on a rejected trigger. Called in the order of recording."""
+        return ""
+
+    def _on_error(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
+        for body in bodies:
+            text = excerpt(body.decode("utf-8", "replace"))
+            self.say(f"{self.rejected_line()}rejected: {printable(str(error))}: {text}")
