@@ -8,9 +8,9 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -73,15 +73,15 @@ def _perform(seed: int, count: int) -> tuple[Outcome, Proof]:
     api_key, outage_after = secrets.token_hex(16), max(1, count // 3)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="brockman-demo-")))
-        collector = stack.enter_context(CollectorProcess(folder, api_key, outage_after))
-        stack.callback(ignore_signals)  # the first step of cleaning up
-        print(f"collector at {collector.endpoint}, a process with its SQLite file in a temporary directory")
-        print(f"{count} triggers from {THREADS} threads through one client; after {outage_after} of them")
-        print(f"the collector responds 503 for {_OUTAGE:g} s. With overflow='block' nothing is dropped:")
-        print("a thread that finds the buffer full waits for room.", flush=True)
-        outcome = _record(collector.endpoint, api_key, seed, count)
-        collector.stop()
-        return outcome, examine(collector.database, seed, count)
+        stack.callback(ignore_signals)  # while the directory is removed
+        database = folder / "triggers.sqlite3"
+        with _collector(database, api_key, outage_after) as endpoint:
+            print(f"collector at {endpoint}, a process with its SQLite file in a temporary directory")
+            print(f"{count} triggers from {THREADS} threads through one client; after {outage_after} of them")
+            print(f"the collector responds 503 for {_OUTAGE:g} s. With overflow='block' nothing is dropped:")
+            print("a thread that finds the buffer full waits for room.", flush=True)
+            outcome = _record(endpoint, api_key, seed, count)
+        return outcome, examine(database, seed, count)
 
 
 def conclude(outcome: Outcome, proof: Proof) -> int:
@@ -95,77 +95,46 @@ class CollectorFailed(Exception):
     """Raised if the collector does not start. The text is its output."""
 
 
-class CollectorProcess:
-    """`brockman serve` on a free port of the loopback interface. A context manager.
+@contextmanager
+def _collector(database: Path, api_key: str, outage_after: int) -> Iterator[str]:
+    """Run `brockman serve` on a free port of the loopback interface, and return its endpoint.
 
-    Attributes:
-        database: Path of its SQLite file.
-        endpoint: Its URL, once it has started.
+    Raises:
+        CollectorFailed: If it does not start.
     """
-
-    def __init__(self, folder: Path, api_key: str, outage_after: int) -> None:
-        """Start nothing yet; its files will be in `folder`."""
-        self.database = folder / "triggers.sqlite3"
-        self.endpoint = ""
-        self._folder = folder
-        self._api_key = api_key
-        self._options = ["--outage-after", str(outage_after), "--outage-for", str(_OUTAGE)]
-        self._process: subprocess.Popen[str] | None = None
-
-    def __enter__(self) -> CollectorProcess:
-        """Start it, and wait until it listens.
-
-        Raises:
-            CollectorFailed: If it exits instead.
-        """
-        command = [sys.executable, "-m", "brockman", "serve", "--port", "0", "--database", str(self.database)]
-        log = self._folder / "collector.log"
-        with log.open("wb") as stderr:
-            self._process = subprocess.Popen(
-                command + self._options,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                cwd=self._folder,  # -m searches the current directory first, which may have a queue.py
-                env=self._environment(),
-                start_new_session=True,  # Ctrl-C in the terminal does not reach it; `stop` ends it
-            )
+    command = [sys.executable, "-m", "brockman", "serve", "--port", "0", "--database", str(database)]
+    package = os.path.dirname(os.path.dirname(os.path.abspath(brockman.__file__)))
+    paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    with (
+        (database.parent / "collector.log").open("w+", errors="replace") as log,
+        subprocess.Popen(
+            [*command, "--outage-after", str(outage_after), "--outage-for", str(_OUTAGE)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            cwd=database.parent,  # -m searches the current directory first, which may have a queue.py
+            env={**os.environ, "FL_API_KEY": api_key, "PYTHONPATH": paths},
+            start_new_session=True,  # Ctrl-C in the terminal does not reach it
+        ) as process,
+    ):
         try:
-            assert self._process.stdout is not None
-            line = self._process.stdout.readline()
+            assert process.stdout is not None
+            line = process.stdout.readline()
             if not line.startswith("listening on "):
-                self._process.wait(_STOP_TIMEOUT)
-                raise CollectorFailed(log.read_text(errors="replace").strip() or "no output")
+                process.wait(_STOP_TIMEOUT)
+                log.seek(0)
+                raise CollectorFailed(log.read().strip() or "no output")
+            yield line.removeprefix("listening on ").strip()
         except BaseException:
-            self.stop()
-            raise
-        self.endpoint = line.removeprefix("listening on ").strip()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.stop()
-
-    def stop(self) -> None:
-        """Stop it, and wait until it has exited. Idempotent."""
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(_STOP_TIMEOUT)
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
+            ignore_signals()
             raise
         finally:
-            if self._process.stdout is not None:
-                self._process.stdout.close()
-
-    def _environment(self) -> dict[str, str]:
-        """Return ours with the key, and with a path to this brockman from any directory."""
-        place = os.path.dirname(os.path.dirname(os.path.abspath(brockman.__file__)))
-        paths = [place, os.environ.get("PYTHONPATH", "")]
-        return {**os.environ, "FL_API_KEY": self._api_key, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+            process.terminate()
+            try:
+                process.wait(_STOP_TIMEOUT)
+            finally:
+                process.kill()
 
 
 @dataclass(frozen=True)
@@ -184,9 +153,8 @@ class Outcome:
 
 
 def _record(endpoint: str, api_key: str, seed: int, count: int) -> Outcome:
-    settings: dict[str, Any] = {
-        spec.name: spec.default for spec in fields(Options)
-    }  # the environment's are ignored
+    # Defaults for all settings, so that those in the environment are ignored.
+    settings: dict[str, Any] = {spec.name: spec.default for spec in fields(Options)}
     settings |= {"endpoint": endpoint, "api_key": api_key, "overflow": "block", "block_timeout": _PATIENCE}
     with FocusLabClient(**settings) as client:
 

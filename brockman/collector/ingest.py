@@ -6,7 +6,7 @@ A body is one trigger (an object) or several (an array of objects).
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from starlette.exceptions import HTTPException
@@ -31,18 +31,12 @@ class ParsedBody:
     errors: list[tuple[int, str]] = field(default_factory=list)  # index in the array, and the reason
 
 
-def new_uuid() -> str:
-    """Return a random UUID."""
-    return str(uuid.uuid4())
-
-
-def read_triggers(body: bytes, received_at: int, new_id: Callable[[], str] = new_uuid) -> ParsedBody:
+def read_triggers(body: bytes, received_at: int) -> ParsedBody:
     """Parse a request body and validate each trigger in it.
 
     Args:
         body: The body, decompressed.
         received_at: Microseconds since 1970.
-        new_id: Returns a UUID for a trigger without one.
 
     Raises:
         HTTPException: If the whole request is rejected.
@@ -59,7 +53,7 @@ def read_triggers(body: bytes, received_at: int, new_id: Callable[[], str] = new
         raise HTTPException(413, f"the array has {len(triggers)} triggers; send at most {MAX_TRIGGERS}")
     for index, trigger in enumerate(triggers):
         try:
-            parsed.rows.append(make_row(trigger, received_at, new_id))
+            parsed.rows.append(make_row(trigger, received_at, _new_uuid))
         except InvalidTrigger as error:
             parsed.errors.append((index, str(error)))
     if len(parsed.errors) > MAX_ERRORS:
@@ -70,6 +64,10 @@ def read_triggers(body: bytes, received_at: int, new_id: Callable[[], str] = new
             f"send at most {MAX_ERRORS} at a time. The first is index {index}: {text}",
         )
     return parsed
+
+
+def _new_uuid() -> str:
+    return str(uuid.uuid4())
 
 
 def rejected_entries(errors: Sequence[tuple[int, str]]) -> list[dict[str, int | str]]:
