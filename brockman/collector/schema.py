@@ -50,7 +50,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The counts of a store since its file was made."""
+    """The counts of a store since its file was created."""
 
     triggers: int  # stored
     duplicates: int  # dropped: a trigger with that id was stored before
@@ -169,7 +169,7 @@ _FILTERS = {
 
 
 class UnusableFile(Exception):
-    """Raised when a file is not, or no longer, a store. The text says why."""
+    """Raised if a file is not, or no longer, a store. The text says why."""
 
 
 def migrate(execute: Execute, execute_on_empty: Execute) -> None:

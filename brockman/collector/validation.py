@@ -83,7 +83,7 @@ def make_row(trigger: Any, received_at: int, new_id: Callable[[], str]) -> Row:
 
 
 def parse_uuid(text: str) -> str | None:
-    """Return a UUID as lower-case text with hyphens, or None when it is not one."""
+    """Return a UUID as lower-case text with hyphens, or None if it is not one."""
     digits = text.lower().removeprefix("urn:uuid:").strip("{}").replace("-", "")
     if _32_HEX.fullmatch(digits) is None:
         return None
