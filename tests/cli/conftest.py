@@ -24,20 +24,20 @@ def command(*arguments: str) -> list[str]:
 
 
 @contextmanager
-def serving(folder: Path, *options: str, key: str = KEY, lifetime: float = 60) -> Iterator[Running]:
+def serving(folder: Path, *options: str, lifetime: float = 60) -> Iterator[Running]:
     """Run `brockman serve` in development mode; it is killed at the end."""
     database = folder / "triggers.sqlite3"
     arguments = ["-m", "brockman", "serve", "--port", "0", "--database", str(database), *options]
-    with listening(arguments, database, key, lifetime) as collector:
+    with listening(arguments, database, lifetime) as collector:
         yield collector
 
 
 @contextmanager
-def listening(arguments: list[str], database: Path, key: str = KEY, lifetime: float = 60) -> Iterator[Running]:
+def listening(arguments: list[str], database: Path, lifetime: float = 60) -> Iterator[Running]:
     """Run a collector with Python in development mode, every warning an error."""
     python = [sys.executable, "-X", "dev", "-W", "error", *arguments]
     with (
-        started(python, limit=lifetime, env=environment(FL_API_KEY=key)) as process,
+        started(python, limit=lifetime, env=environment(FL_API_KEY=KEY)) as process,
         requests.Session() as session,
     ):
         session.trust_env = False

@@ -17,8 +17,9 @@ from brockman.cli.demo import Outcome, conclude
 from brockman.cli.proof import compose, examine
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
-from tests.cli.conftest import Ended, command, environment, ran, read_terminal, serving, started
-from tests.collector.running import KEY
+from tests.cli.conftest import command, read_terminal, row, serving
+from tests.support.client import KEY
+from tests.support.programs import Ended, environment, ran, started
 
 COUNT = 500
 
@@ -44,9 +45,9 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     ended = run_demo(tmp_path)
     assert ended.status == 0, ended
     assert ended.out.splitlines()[-1] == "20000 of 20000, each once"
-    assert [ended.row(label) for label in ("recorded", "delivered", "rows", "distinct ids")] == ["20000"] * 4
-    assert [ended.row(label) for label in ("rejected", "dropped", "duplicates")] == ["0"] * 3
-    assert int(ended.row("retried")) > 0
+    assert [row(ended, label) for label in ("recorded", "delivered", "rows", "distinct ids")] == ["20000"] * 4
+    assert [row(ended, label) for label in ("rejected", "dropped", "duplicates")] == ["0"] * 3
+    assert int(row(ended, "retried")) > 0
     began, ended_again = ended.err.splitlines()  # no bar without a terminal
     assert re.fullmatch(
         r"brockman: http://\S+ is unavailable \(status 503\); triggers are held and retried", began

@@ -10,8 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.cli.conftest import ROOT, environment, ran, recorded, started
-from tests.collector.running import KEY, Running
+from tests.cli.conftest import recorded
+from tests.collector.running import Running
+from tests.support.client import KEY
+from tests.support.programs import ROOT, environment, ran, started
 
 EXAMPLES = ROOT / "examples"
 

@@ -10,7 +10,7 @@ import pytest
 
 from brockman.cli.formats import read_lines
 from brockman.cli.source import Arguments, BadLine, Source
-from tests.cli.conftest import Import, recorded
+from tests.cli.conftest import Import, recorded, row
 from tests.collector.running import Running
 from tests.support.server import RecordingServer
 
@@ -91,7 +91,7 @@ def test_a_line_that_is_not_a_trigger_is_reported_with_number_and_reason(
     (report,) = ended.err.splitlines()
     assert report.startswith("line 3: ")
     assert reason in report
-    assert (ended.row("lines read"), ended.row("delivered"), ended.row("bad lines")) == ("4", "2", "1")
+    assert (row(ended, "lines read"), row(ended, "delivered"), row(ended, "bad lines")) == ("4", "2", "1")
 
 
 def test_a_line_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_an_unknown_format_is_wrong_usage(server: RecordingServer, run_import: I
 def test_gzip_is_decompressed_also_several_streams_in_a_file(collector: Running, run_import: Import) -> None:
     zipped = gzip.compress(f"{COMBINED}\n".encode() * 3) + gzip.compress(f"{COMBINED}\n".encode() * 2)
     ended = run_import(collector.endpoint, zipped)
-    assert (ended.status, ended.row("lines read"), len(recorded(collector))) == (0, "5", 5)
+    assert (ended.status, row(ended, "lines read"), len(recorded(collector))) == (0, "5", 5)
 
 
 def test_damaged_gzip_is_reported_after_the_lines_before_it(collector: Running, run_import: Import) -> None:

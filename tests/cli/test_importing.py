@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Import, command, environment, ran, read_terminal, serving, started
-from tests.collector.running import KEY
+from tests.cli.conftest import Import, command, read_terminal, row, serving
+from tests.support.client import KEY
+from tests.support.programs import environment, ran, started
 from tests.support.server import RecordingServer, Reply, Request
 
 BROKEN = (
@@ -63,8 +64,8 @@ def test_a_log_of_100_000_lines_arrives_once_each_and_the_20_broken_ones_are_rep
     assert ended.status == 1
     reports = [line for line in ended.err.splitlines() if line.startswith("line ")]
     assert [line.split(":")[0] for line in reports] == [f"line {number + 1}" for number in broken]
-    assert (ended.row("lines read"), ended.row("delivered")) == ("100000", "99980")
-    assert (ended.row("bad lines"), ended.row("rejected"), ended.row("not delivered")) == ("20", "0", "0")
+    assert (row(ended, "lines read"), row(ended, "delivered")) == ("100000", "99980")
+    assert (row(ended, "bad lines"), row(ended, "rejected"), row(ended, "not delivered")) == ("20", "0", "0")
     assert paths == Counter(f"/page/{number}" for number in range(100_000) if number not in broken)
 
 
@@ -86,7 +87,7 @@ def test_a_rejected_trigger_is_reported_with_the_reason_and_the_line(
     assert first.startswith(r"line 10: rejected: the server answered 400: no such\x1bpage: ")
     assert second.startswith("line 11003: rejected: ")
     assert "/page/11000" in second
-    assert (ended.row("delivered"), ended.row("rejected")) == ("11998", "2")
+    assert (row(ended, "delivered"), row(ended, "rejected")) == ("11998", "2")
 
 
 def test_a_line_is_sent_when_it_is_read_not_when_the_input_ends(server: RecordingServer) -> None:
@@ -134,7 +135,7 @@ def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timeout_gives_up_during_an_outage(run_import: Import, tmp_path: Path, count: int) -> None:
     ended = run_import(closed_port(), write_log(tmp_path / "access.log", count), "--timeout", "0.2")
     assert ended.status == 1
-    assert ended.row("delivered") == "0"
+    assert row(ended, "delivered") == "0"
     assert "from line 1 on" in ended.out
     assert ("giving up" in ended.err) == (count > 10_000)
 
@@ -147,8 +148,8 @@ def test_what_was_delivered_before_an_outage_is_not_counted_as_missing(
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 6000), "--timeout", "0.2")
     delivered = sum(len(request.triggers) for request in server.requests[:4])
     assert 2000 <= delivered < 6000  # a backlog is sent in longer batches
-    assert (ended.status, ended.row("delivered")) == (1, str(delivered))
-    assert ended.row("not delivered") == str(6000 - delivered)
+    assert (ended.status, row(ended, "delivered")) == (1, str(delivered))
+    assert row(ended, "not delivered") == str(6000 - delivered)
     assert f"from line {delivered + 1} on" in ended.out
 
 
@@ -172,7 +173,7 @@ def test_a_wrong_key_is_reported_while_waiting(
 ) -> None:
     server.respond = lambda request: Reply(401)
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 10), "--timeout", "0.2")
-    assert (ended.status, ended.row("not delivered")) == (1, "10")
+    assert (ended.status, row(ended, "not delivered")) == (1, "10")
     assert "answers 401: check api_key (FL_API_KEY)" in ended.err
 
 

@@ -13,8 +13,10 @@ import requests
 from brockman.cli import main
 from brockman.client import FocusLabClient
 from brockman.exceptions import BadAPIKey
-from tests.cli.conftest import ROOT, command, ran, serving, started
-from tests.collector.running import KEY, trigger
+from tests.cli.conftest import command, serving
+from tests.collector.running import trigger
+from tests.support.client import KEY
+from tests.support.programs import ROOT, ran, started
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -20,8 +20,9 @@ import pytest
 
 from brockman.buffer.spool.frame import HEADER
 from brockman.cli import main
-from tests.cli.conftest import Ended, command, environment, ran, read_terminal, started
-from tests.collector.running import KEY
+from tests.cli.conftest import command, read_terminal, row
+from tests.support.client import KEY
+from tests.support.programs import Ended, environment, ran, started
 from tests.support.server import RecordingServer, Reply, Request
 
 NOWHERE = "http://127.0.0.1:1/api/v1/"
@@ -115,9 +116,7 @@ def rows(ended: Ended) -> dict[str, list[str]]:
 
 
 def value(ended: Ended, label: str) -> int:
-    """Return the number after a label of the summary; the label may have a comma and spaces."""
-    (line,) = [line for line in ended.out.splitlines() if line.startswith(f"{label}  ")]
-    return int(line.removeprefix(label).split()[0])
+    return int(row(ended, label))
 
 
 # --- the table and the list ---

@@ -15,7 +15,8 @@ from brockman.collector.server import serve
 from brockman.collector.settings import Settings
 from brockman.collector.store import Store
 from tests.cli.conftest import serving
-from tests.collector.running import KEY, Running
+from tests.collector.running import Running
+from tests.support.client import KEY
 from tests.support.waiting import eventually
 
 

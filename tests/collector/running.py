@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-KEY = "da9dcaa0364541498d4ae6b4865cf395"
+from tests.support.client import KEY
+
 JSON = {"Content-Type": "application/json"}
 
 

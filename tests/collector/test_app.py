@@ -12,7 +12,8 @@ import pytest
 import requests
 
 from brockman.collector.ingest import MAX_ERRORS, MAX_TRIGGERS
-from tests.collector.running import KEY, Running, trigger
+from tests.collector.running import Running, trigger
+from tests.support.client import KEY
 
 Start = Callable[..., Running]
 

@@ -10,7 +10,8 @@ import pytest
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.server import serve
 from brockman.collector.settings import Settings
-from tests.collector.running import KEY, Running, trigger
+from tests.collector.running import Running, trigger
+from tests.support.client import KEY
 
 Start = Callable[..., Running]
 

@@ -14,7 +14,8 @@ import pytest
 
 from brockman.collector.request_body import DRAIN_BYTES
 from tests.cli.conftest import listening
-from tests.collector.running import KEY, Running, head, trigger
+from tests.collector.running import Running, head, trigger
+from tests.support.client import KEY
 
 LIMIT = 100_000
 CHUNK = b"2000\r\n" + b" " * 0x2000 + b"\r\n"

@@ -13,7 +13,8 @@ import requests
 
 from brockman.collector.server import serve
 from brockman.collector.settings import Settings
-from tests.collector.running import KEY, Running, head, read_response, trigger
+from tests.collector.running import Running, head, read_response, trigger
+from tests.support.client import KEY
 from tests.support.waiting import eventually
 
 Spawn = Callable[..., Running]

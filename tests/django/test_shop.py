@@ -17,10 +17,9 @@ import pytest
 import requests
 
 from tests.celery.workers import QUIET
-from tests.cli.conftest import ROOT
-from tests.collector.running import KEY
 from tests.collector.running import Running as Collector
-from tests.support.programs import CLIENTS, PYTHONPATH, find_program, free_port, running
+from tests.support.client import KEY
+from tests.support.programs import CLIENTS, PYTHONPATH, ROOT, find_program, free_port, running
 from tests.support.redis_server import redis_server
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ import pytest
 
 import brockman
 from brockman.cli import main
-from tests.cli.conftest import ROOT, ran
+from tests.support.programs import ROOT, ran
 
 COMMANDS = ("serve", "demo", "import", "spool")
 
