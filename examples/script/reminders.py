@@ -1,4 +1,4 @@
-"""A nightly job: reminds customers by mail, records it, and ends when FocusLab has it all."""
+"""A nightly job that reminds customers by mail, and exits when all triggers are delivered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main() -> int:
     """Remind everyone; return 0 when every trigger has been delivered."""
     with FocusLabClient() as client:  # key and endpoint come from FL_API_KEY and FL_ENDPOINT
         for customer in CUSTOMERS:
-            # ... here the mail would be sent ...
+            # ... send the mail here ...
             client.record_trigger(
                 actor_id=customer["number"],
                 action="received",

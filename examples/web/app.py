@@ -16,7 +16,7 @@ client = FocusLabClient()  # one for the process; key and endpoint come from FL_
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve a page, and record who viewed it."""
-    path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")  # WSGI hands bytes over as latin-1
+    path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")  # WSGI decodes bytes as latin-1
     page = PAGES.get(path)
     client.record_trigger(
         actor_id=environ["REMOTE_ADDR"],
@@ -29,7 +29,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
 
 
 def main() -> None:
-    """Serve until Ctrl-C. At the exit of the process the client sends what still waits."""
+    """Serve until Ctrl-C. When the process exits, the client sends the triggers that wait."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
     with make_server("127.0.0.1", port, application) as server:
         print(f"serving on http://127.0.0.1:{server.server_port}/", flush=True)

@@ -1,10 +1,10 @@
-"""What the shop sells, and to whom."""
+"""Books and orders."""
 
 from django.db import models
 
 
 class Book(models.Model):
-    """Something to buy."""
+    """A book for sale."""
 
     title = models.CharField(max_length=100)
     price = models.DecimalField(max_digits=6, decimal_places=2)
@@ -12,8 +12,8 @@ class Book(models.Model):
 
 
 class Order(models.Model):
-    """Something bought."""
+    """An order of one book."""
 
     book = models.ForeignKey(Book, on_delete=models.PROTECT)
-    actor_id = models.UUIDField(null=True)  # as FocusLab knows who ordered; None for who is not tracked
+    actor_id = models.UUIDField(null=True)  # the actor in FocusLab; None if the visitor is not tracked
     ordered_at = models.DateTimeField(auto_now_add=True)

@@ -1,4 +1,4 @@
-"""Settings of the shop. What differs from a `startproject` is at the end."""
+"""Settings of the shop. Those that `startproject` does not make are at the end."""
 
 import os
 from pathlib import Path
@@ -36,7 +36,7 @@ DATABASES = {
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 
-# Celery. Without a broker of its own it takes folders, which is enough to try it on one machine.
+# Celery. Without a broker it uses directories, which is enough to try it on one machine.
 CELERY_BROKER_URL = os.environ.get("BROKER_URL", "filesystem://")
 if CELERY_BROKER_URL == "filesystem://":
     queue, control = DATA_DIR / "queue", DATA_DIR / "control"

@@ -1,4 +1,4 @@
-"""What happens later."""
+"""Background tasks."""
 
 from celery import shared_task
 
@@ -10,7 +10,7 @@ client = DjangoFocusLabClient()
 
 @shared_task
 def ship(order_id: int) -> None:
-    """Ship an order. The actor is the one who ordered, so FocusLab joins both."""
+    """Ship an order. The actor is that of the order, so FocusLab joins both."""
     order = Order.objects.select_related("book").get(pk=order_id)
     if order.actor_id is not None:
         client.record_trigger(order.actor_id, "was sent", "book", variables={"title": order.book.title})

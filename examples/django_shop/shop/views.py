@@ -12,7 +12,7 @@ from shop.tasks import ship
 
 
 class SoldOut(Exception):
-    """There is no book left."""
+    """No book is left."""
 
 
 def catalogue(request: HttpRequest) -> HttpResponse:
@@ -23,16 +23,16 @@ def catalogue(request: HttpRequest) -> HttpResponse:
 
 def book(request: HttpRequest, pk: int) -> HttpResponse:
     """Show one book, and a button."""
-    shown = get_object_or_404(Book, pk=pk)
+    found = get_object_or_404(Book, pk=pk)
     request.focuslab.record_trigger(
-        action="viewed", obj="book", variables={"title": shown.title, "price": shown.price}
+        action="viewed", obj="book", variables={"title": found.title, "price": found.price}
     )
-    return render(request, "shop/book.html", {"book": shown})
+    return render(request, "shop/book.html", {"book": found})
 
 
 @require_POST
 def order(request: HttpRequest, pk: int) -> HttpResponse:
-    """Order a book. What is recorded is recorded if the order is committed."""
+    """Order a book. The triggers are recorded only if the order is committed."""
     ordered = get_object_or_404(Book, pk=pk)
     variables = {"title": ordered.title, "price": ordered.price}
     try:
@@ -40,11 +40,11 @@ def order(request: HttpRequest, pk: int) -> HttpResponse:
             had_one = Book.objects.filter(pk=pk, stock__gt=0).update(stock=F("stock") - 1)
             placed = Order.objects.create(book=ordered, actor_id=request.focuslab.actor_id)
             request.focuslab.record_trigger_on_commit(action="ordered", obj="book", variables=variables)
-            if request.focuslab.is_tracked:  # this one leaves the process at once, as a task
+            if request.focuslab.is_tracked:  # sent as a Celery task
                 record_trigger.delay_on_commit(request.focuslab.actor_id, "paid", "book", variables=variables)
             transaction.on_commit(lambda: ship.delay(placed.pk))
             if not had_one:
-                raise SoldOut  # nothing of the above has happened
+                raise SoldOut  # rolls back all of the above
     except SoldOut:
         return render(request, "shop/sold_out.html", status=409)
     return render(request, "shop/thanks.html")
