@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
-from brockman.options.secret import as_secret
 from brockman.process import registry, sigterm
 from brockman.process.clock import monotonic
 from brockman.process.registry import Lease
@@ -68,6 +67,7 @@ class FocusLabClient:
                 right; for `handle_sigterm` outside the main thread; for a transport together with a session.
         """
         from brockman.options import Options  # not at the top: importing this module stays cheap
+        from brockman.options.secret import as_secret
 
         api_key = as_secret(api_key)
         refuse_both(transport, session)
