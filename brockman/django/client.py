@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from brockman.delivery.pipeline import Pipeline
     from brockman.options import ClientOptions
-    from brockman.stats import FlushResult, Stats
+    from brockman.stats import Stats
     from brockman.transport import Transport
-    from brockman.trigger.arguments import Actor, Text, Values
+    from brockman.trigger.arguments import Actor, Arguments, Text, Values
 
 
 class DjangoFocusLabClient(FocusLabClient):
@@ -58,15 +58,9 @@ class DjangoFocusLabClient(FocusLabClient):
         session: requests.Session | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        """Read no setting yet.
+        """Read no setting yet. Takes what `FocusLabClient` takes.
 
-        Args:
-            api_key: The key of your project; None means the setting, or the environment.
-            endpoint: The URL of the API; None means the setting, the environment, or FocusLab's.
-            transport: As for `FocusLabClient`.
-            session: As for `FocusLabClient`.
-            **options: Settings of `brockman.options.Options`. One that is not given is read from the project's
-                settings, then from the environment, or has its default.
+        What is not given is read from the project's settings, then from the environment, or has its default.
 
         Raises:
             ConfigurationError: For a transport together with a session. Wrong settings raise at the first use,
@@ -132,7 +126,7 @@ class DjangoFocusLabClient(FocusLabClient):
         body = self.encode_trigger(actor_id, action, obj, identities, attributes, variables)
         return body is not None and self._on_commit(lambda: self.record_encoded(body), using)
 
-    def _on_commit(self, record: Callable[[], object], using: str | None = None) -> bool:
+    def _on_commit(self, record: Callable[[], Any], using: str | None = None) -> bool:
         """Call a function when the current transaction commits, and at once where there is none.
 
         Returns False for a database that does not exist, and counts that as an invalid trigger, or raises it.
@@ -148,32 +142,9 @@ class DjangoFocusLabClient(FocusLabClient):
             record()
             return True
 
-        def record_on_commit() -> None:
-            record()
-
         # Robust: BufferFull under overflow="raise" must not skip the callbacks after this one.
-        transaction.on_commit(record_on_commit, using=using, robust=True)
+        transaction.on_commit(record, using=using, robust=True)
         return True
-
-    def encode_trigger(
-        self,
-        actor_id: Actor,
-        action: Text,
-        obj: Text,
-        identities: Values | None = None,
-        attributes: Values | None = None,
-        variables: Values | None = None,
-        *,
-        trigger_id: str | None = None,
-    ) -> bytes | None:
-        """See `FocusLabClient.encode_trigger`."""
-        return self._client().encode_trigger(
-            actor_id, action, obj, identities, attributes, variables, trigger_id=trigger_id
-        )
-
-    def record_encoded(self, body: bytes | None) -> bool:
-        """See `FocusLabClient.record_encoded`."""
-        return self._client().record_encoded(body)
 
     def send_trigger(
         self,
@@ -190,22 +161,6 @@ class DjangoFocusLabClient(FocusLabClient):
             raise client.problem
         client.send_trigger(actor_id, action, obj, identities, attributes, variables)
 
-    def flush(self, timeout: float | None = 10.0) -> FlushResult:
-        """See `FocusLabClient.flush`."""
-        return self._client().flush(timeout)
-
-    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
-        """See `FocusLabClient.aflush`."""
-        return await self._client().aflush(timeout)
-
-    def close(self, timeout: float | None = 5.0) -> FlushResult:
-        """See `FocusLabClient.close`."""
-        return self._client().close(timeout)
-
-    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
-        """See `FocusLabClient.aclose`."""
-        return await self._client().aclose(timeout)
-
     def stats(self) -> Stats:
         """See `FocusLabClient.stats`."""
         return self._client().stats()
@@ -213,19 +168,24 @@ class DjangoFocusLabClient(FocusLabClient):
     def _describe(self) -> str:
         return "not in use yet" if self._configured is None else self._configured._describe()
 
+    # What the inherited methods work on is the configured client's.
+
     def _current(self) -> Pipeline:
         return self._client()._current()
 
     @property
-    def _accepts_triggers(self) -> bool:
-        return self._client()._accepts_triggers
+    def _refusal(self) -> str | None:  # type: ignore[override]
+        return self._client()._refusal
 
-    def _refuse(self) -> bool:
-        return self._client()._refuse()
+    def _encode(self, arguments: Arguments, trigger_id: str | None = None) -> bytes | None:
+        return self._client()._encode(arguments, trigger_id)
+
+    def _is_last_to_close(self) -> bool:
+        return self._client()._is_last_to_close()
 
     @property
     def _problem(self) -> ConfigurationError | None:
-        """What is wrong with the settings, where that does not raise."""
+        """The mistake in the settings, where it does not raise."""
         return self._client().problem
 
 
@@ -246,7 +206,7 @@ class _Configured(FocusLabClient):
             self._refusal = "misconfigured"
 
     def is_outdated(self) -> bool:
-        """Whether the settings were wrong, and may be right by now."""
+        """Return True when the settings were wrong, and may be right by now."""
         return self.problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
 
 
