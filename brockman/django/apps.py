@@ -23,7 +23,6 @@ class FocusLabConfig(AppConfig):
     verbose_name = "FocusLab"
 
     def ready(self) -> None:
-        """Register the system checks and signal handlers; in a test run, discard triggers."""
         for check in checks.ALWAYS:
             register(check)
         for check in checks.AT_DEPLOYMENT:

@@ -139,11 +139,10 @@ def check_spool(app_configs: Any, **_: Any) -> list[CheckMessage]:
 def check_cookie(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W005: browsers refuse the actor's cookie."""
     chosen = _django_settings()
-    found: list[CheckMessage] = []
-    if chosen.cookie_samesite == "None" and not chosen.cookie_secure:
-        problem = "Browsers refuse a cookie with SameSite=None that is not Secure."
-        found.append(Caution(problem, hint="Set FL_COOKIE_SECURE = True.", id="brockman.W005"))
-    return found
+    if chosen.cookie_samesite != "None" or chosen.cookie_secure:
+        return []
+    problem = "Browsers refuse a cookie with SameSite=None that is not Secure."
+    return [Caution(problem, hint="Set FL_COOKIE_SECURE = True.", id="brockman.W005")]
 
 
 def check_middleware(app_configs: Any, **_: Any) -> list[CheckMessage]:

@@ -19,7 +19,7 @@ from django.utils.cache import patch_cache_control, patch_vary_headers
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, raise_or_log, read_settings
 from brockman.exceptions import ConfigurationError
-from brockman.process.log import say
+from brockman.process.log import Log
 
 if TYPE_CHECKING:
     from brockman.trigger.arguments import Actor, Text, Values
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COOKIE = "fl_actor_id"
 MAX_AGE = 3650 * 24 * 60 * 60  # seconds; as the browser tracker sets it
 _client = DjangoFocusLabClient()
+_log = Log()
 
 
 class RequestTracker:
@@ -40,7 +41,7 @@ class RequestTracker:
 
     @property
     def is_tracked(self) -> bool:
-        """Whether `FL_MAY_TRACK` allows it; False when it raises. Asked once for a request."""
+        """True unless `FL_MAY_TRACK` returns False or raises. It is called once for a request."""
         return bool(self._once("is_tracked", lambda: _may_track(self._request)))
 
     @property
@@ -50,9 +51,8 @@ class RequestTracker:
         Reading this marks the response `private`: the page may show it, and no cache must hand it on.
         """
         self._is_shown = True
-        return self._actor
+        return self._actor()
 
-    @property
     def _actor(self) -> str | None:
         actor: str | None = self._once("actor", self._find_actor)
         return actor
@@ -88,9 +88,7 @@ class RequestTracker:
             `FL_MAY_TRACK` forbids it.
         """
         actor = self._choose_actor(actor_id)
-        if actor is None:
-            return False
-        return _client.record_trigger(actor, action, obj, identities, attributes, variables)
+        return actor is not None and _client.record_trigger(actor, action, obj, identities, attributes, variables)
 
     def record_trigger_on_commit(
         self,
@@ -105,21 +103,21 @@ class RequestTracker:
     ) -> bool:
         """Record a trigger when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
         actor = self._choose_actor(actor_id)
-        if actor is None:
-            return False
-        return _client.record_trigger_on_commit(actor, action, obj, identities, attributes, variables, using=using)
+        return actor is not None and _client.record_trigger_on_commit(
+            actor, action, obj, identities, attributes, variables, using=using
+        )
 
     def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
         """Return the actor of a trigger; None, and count it, when the request is not tracked."""
         if not self.is_tracked:
             _client._current().refuse("untracked")
             return None
-        return self._actor if actor_id is None else actor_id
+        return self._actor() if actor_id is None else actor_id
 
     def finish(self, response: HttpResponseBase) -> None:
         """Set the cookie on the response to an actor who came without one, unless the view has set it."""
         is_public = "actor" not in self._found and "public" in response.get("Cache-Control", "")
-        actor = self._actor if _client._accepts_triggers and not is_public else None
+        actor = self._actor() if _client._accepts_triggers and not is_public else None
         if actor is not None and self._request.COOKIES.get(COOKIE) != actor:
             self._set_cookie(response, actor)
             self._is_shown = True
@@ -195,14 +193,10 @@ def _may_track(request: HttpRequest) -> bool:
         return bool(answer)
     except Exception as error:
         _client._current().callbacks.failed("FL_MAY_TRACK", error)
-        _say_once(type(error).__name__)
+        problem = f"FL_MAY_TRACK raised {type(error).__name__}"
+        _log.once(logging.ERROR, f"{problem}; requests for which it does are not tracked")
+        _log.write()  # now: where nothing is recorded, the client writes no line before the end of the process
         return False
-
-
-@lru_cache(maxsize=100)
-def _say_once(kind: str) -> None:
-    """Log it now: where nothing is recorded, the client writes no line before the end of the process."""
-    say(logging.ERROR, f"FL_MAY_TRACK raised {kind}; requests for which it does are not tracked")
 
 
 @lru_cache(maxsize=1)
@@ -218,8 +212,4 @@ def _read_settings() -> DjangoSettings:
         return DjangoSettings(may_track=lambda request: False)
 
 
-def _on_setting_changed(**_: Any) -> None:
-    _read_once.cache_clear()
-
-
-setting_changed.connect(_on_setting_changed, dispatch_uid="brockman.middleware")
+setting_changed.connect(lambda **_: _read_once.cache_clear(), weak=False, dispatch_uid="brockman.middleware")

@@ -18,7 +18,7 @@ from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
 from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting
-from brockman.process.log import say
+from brockman.process.log import Log
 
 
 def _text(value: Any) -> Any:
@@ -127,7 +127,7 @@ def read_settings(
     return table.read(keywords or {}, PROJECT, ENVIRONMENT, *defaults)
 
 
-_logged: set[str] = set()
+_log = Log()
 
 
 def is_strict() -> bool:
@@ -139,6 +139,5 @@ def raise_or_log(error: ConfigurationError, consequence: str) -> None:
     """Raise the error where mistakes raise; elsewhere log it once, with its consequence."""
     if is_strict():
         raise error
-    if str(error) not in _logged:
-        _logged.add(str(error))
-        say(logging.ERROR, f"{error}; until then {consequence}")
+    _log.once(logging.ERROR, f"{error}; until then {consequence}")
+    _log.write()

@@ -47,8 +47,6 @@ _client = DjangoFocusLabClient()
 
 @dataclass(frozen=True)
 class ProcessStats:
-    """The counts of one process, as it wrote them last."""
-
     host: str
     pid: int
     left_at: float  # seconds since the epoch
@@ -56,8 +54,6 @@ class ProcessStats:
 
 
 class _Slot:
-    """A process's place in the cache."""
-
     def __init__(self) -> None:
         self.owner = uuid.uuid4().hex
         self.number: int | None = None
@@ -65,10 +61,6 @@ class _Slot:
         self.is_slow = False
         self.is_scheduled = False
         self.lock = threading.Lock()  # two threads would take two slots, and count everything twice
-
-    @property
-    def cooling_down(self) -> bool:
-        return self.is_slow and monotonic() < self.next_at
 
     def schedule(self) -> None:
         """Write the counts once more in a while, in a thread, unless that is scheduled."""
@@ -108,14 +100,13 @@ def publish(lock_timeout: float = _LOCK_TIMEOUT) -> bool:
     """Write the counts of this process to the cache; return whether that was done. Raises nothing.
 
     Does nothing without `FL_STATS_CACHE`, in test runs, and for some minutes after a cache has failed or was slow.
-
-    Args:
-        lock_timeout: Seconds to wait for another thread that writes them.
+    Waits `lock_timeout` seconds for another thread that writes them.
     """
     slot = _slot.get()
-    if in_test_run() or slot.cooling_down or not slot.lock.acquire(timeout=lock_timeout):
-        return False
     started = monotonic()
+    is_cooling_down = slot.is_slow and started < slot.next_at
+    if in_test_run() or is_cooling_down or not slot.lock.acquire(timeout=lock_timeout):
+        return False
     try:
         alias = read_settings(DjangoSettings).stats_cache
         stats = _client.stats() if alias is not None else Stats()
@@ -183,8 +174,3 @@ def read_all(alias: str) -> Iterator[ProcessStats]:
         # Two processes that took numbers together may have saved the lower one as the last.
         if start > last and not found:
             return
-
-
-def own_stats() -> Stats:
-    """Return the counts of this process."""
-    return _client.stats()

@@ -13,8 +13,6 @@ PYTEST_PLUGIN = "brockman.pytest_plugin"  # pytest loads it before the project
 
 
 class _Nowhere:
-    """A transport that accepts and discards every trigger."""
-
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         return Answer(201)
 
@@ -23,9 +21,9 @@ class _Nowhere:
 
 
 class _TestRun:
-    """Whether this process is a test run, which it stays until its end, exit hooks included.
+    """The state of this process: once a test run, it stays one until its end, exit hooks included.
 
-    `diversion` is what discards the triggers. Both change under the lock of `brockman.django.client`.
+    `diversion` discards the triggers. Both change under the lock of `brockman.django.client`.
     """
 
     def __init__(self) -> None:

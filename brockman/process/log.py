@@ -7,6 +7,7 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from brockman.process.clock import monotonic
@@ -102,8 +103,9 @@ class Log:
 
     def write(self) -> None:
         """Log what is due."""
-        while self._lines:
-            say(*self._lines.popleft())
+        with suppress(IndexError):  # of the empty deque: another thread may write too
+            while self._lines:
+                say(*self._lines.popleft())
         for subject, trouble in list(self._troubles.items()):
             if not trouble.is_logged and self.wait(subject) <= 0:
                 trouble.is_logged = True

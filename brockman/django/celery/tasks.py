@@ -51,9 +51,8 @@ class DjangoRecordTask(RecordTask):
         the exception.
 
         Args:
-            *args: As `record_trigger` takes them.
+            *args, **kwargs: As `record_trigger` takes them.
             using: The database of the transaction; None means the default one.
-            **kwargs: As `record_trigger` takes them.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.

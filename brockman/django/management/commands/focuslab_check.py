@@ -28,16 +28,9 @@ _WORDS: tuple[tuple[type[exceptions.FocusLabError], str], ...] = (
 
 
 class Command(BaseCommand):
-    """Send one test trigger with the project's settings, and print the result."""
-
     help = "Sends one test trigger with the project's settings, and prints the result."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Send it.
-
-        Raises:
-            CommandError: When the trigger was not accepted: exit status 1.
-        """
         endpoint = ""
         try:
             read_settings(DjangoSettings)  # of the middleware: raise here when one is wrong

@@ -10,8 +10,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, read_settings
-from brockman.django.shared_stats import ProcessStats, is_private, own_stats, read_all
+from brockman.django.shared_stats import ProcessStats, is_private, read_all
 from brockman.exceptions import ConfigurationError
 from brockman.process.clock import wall
 from brockman.stats import Stats
@@ -20,26 +21,19 @@ _COLUMNS = ("recorded", "recovered", "delivered", "rejected", "dropped", "waitin
 
 
 class Command(BaseCommand):
-    """Print the counts of triggers."""
-
     help = (
         "Prints how many triggers were recorded, recovered from a spool, delivered, rejected and dropped, and how"
         " many wait: of each process that wrote its counts to the cache FL_STATS_CACHE within a day, and of all."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add `--json`."""
         parser.add_argument("--json", action="store_true", help="one JSON object for each process, a line each")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Print them.
-
-        Raises:
-            CommandError: When a setting is wrong, or the cache cannot be read, or processes do not share it.
-        """
+        client = DjangoFocusLabClient()
         try:
             alias = read_settings(DjangoSettings).stats_cache
-            processes = [ProcessStats("here", 0, wall(), own_stats())] if alias is None else _read(alias)
+            processes = [ProcessStats("here", 0, wall(), client.stats())] if alias is None else _read(alias)
         except ConfigurationError as error:
             raise CommandError(f"The settings are wrong: {error}.") from None
         if options["json"]:
