@@ -350,10 +350,6 @@ class FocusLabClient:
             pipeline.buffer.transfer_to_child(self._pipeline.buffer.put)
         return self._pipeline
 
-    @property
-    def _accepts_triggers(self) -> bool:
-        return self._refusal is None
-
     def _refuse(self) -> bool:
         """Count a trigger as dropped; return False."""
         return self._current().refuse(self._refusal or "closed")

@@ -13,11 +13,6 @@
             ServerError                   500 and other 5xx
             UnknownError                  anything else
 
-    try:
-        client.send_trigger(actor_id="7", action="viewed", obj="pricing")
-    except brockman.exceptions.BadAPIKey:
-        ...
-
 None of them has the API key in its message, attributes or pickle.
 """
 

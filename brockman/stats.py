@@ -46,7 +46,7 @@ class Stats:
 
 @dataclass(frozen=True)
 class FlushResult:
-    """What happened during `flush` or `close`. True when nothing is pending.
+    """The counts of a `flush` or `close`. True when nothing is pending.
 
     Attributes:
         delivered: Triggers that the server accepted during the call.

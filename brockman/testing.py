@@ -121,10 +121,7 @@ def _fit(name: str, value: Any) -> Any:
 def _has(trigger: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
     for name, value in expected.items():
         held = trigger[name]
-        if isinstance(held, Mapping):
-            if not all(key in held and held[key] == item for key, item in value.items()):
-                return False
-        elif held != value:
+        if not (value.items() <= held.items() if isinstance(held, Mapping) else value == held):
             return False
     return True
 

@@ -29,8 +29,6 @@ Result = TypeVar("Result")
 
 
 class _Entry(Generic[Result]):
-    """A trigger that a thread sends."""
-
     def __init__(self, body: bytes, interrupted: Result) -> None:
         self.body = body
         self.result = interrupted
@@ -57,13 +55,10 @@ class Batcher(Generic[Result]):
         max_count: int,
         max_bytes: int,
     ) -> None:
-        """Start nothing. Call it in the process that uses it, after gevent's monkey-patching.
+        """Call it in the process that uses it, after gevent's monkey-patching.
 
-        Args:
-            send: Sends triggers and returns a result for each. Blocks.
-            interrupted: The result of the other triggers of a batch when an exception interrupts `send`.
-            max_count: The most triggers in a batch.
-            max_bytes: The most bytes in a batch.
+        `send` returns a result for each trigger. If an exception interrupts it, `interrupted` is the result of the
+        batch's other triggers.
         """
         self._send = send
         self._interrupted = interrupted
@@ -136,7 +131,7 @@ class Confirming:
     """Sends triggers for the tasks of one process: in batches, where the pool runs tasks concurrently."""
 
     def __init__(self, client: FocusLabClient) -> None:
-        """Start nothing. Call it in the process that uses it."""
+        """Call it in the process that uses it."""
         options = client.options
         self._client = client
         self._engine = client._current().make_engine()
@@ -148,10 +143,7 @@ class Confirming:
     def record(self, task: RecordTask, body: bytes, faults: int) -> bool:
         """Send a trigger; return whether the endpoint accepted it. Blocks for one attempt, or two.
 
-        Args:
-            task: The task, in its execution.
-            body: The trigger.
-            faults: How many attempts were answered with a 500.
+        `faults` is how many attempts were answered with a 500.
 
         Raises:
             Retry: When the trigger was published again.
@@ -174,7 +166,7 @@ class Confirming:
 
     def _send(self, bodies: Sequence[bytes]) -> Sequence[SendResult | None]:
         """Return the result of each; None when the client is closed, and has counted it."""
-        if not self._client._accepts_triggers:
+        if self._client._refusal is not None:
             return [None for _ in bodies if not self._client._refuse()]
         return self._client._current().send_each(self._engine, bodies)
 

@@ -48,8 +48,6 @@ _ConnectResult = concurrent.futures.Future["BaseException | None"]
 
 
 class _BrokerUnavailable(Exception):
-    """The broker cannot be reached."""
-
     def __init__(self, cause: Exception) -> None:
         self.cause = cause
 
@@ -162,7 +160,6 @@ class Publisher:
     """Publishes the messages of one task. Any thread of any process may call it."""
 
     def __init__(self, task: RecordTask) -> None:
-        """Connect to nothing yet."""
         self._task = task
         self._pools: PerProcess[dict[Any, Any]] = PerProcess(dict)
         self._breakers = PerProcess(lambda: _CircuitBreaker(task.broker_cooldown))
@@ -173,11 +170,8 @@ class Publisher:
     ) -> Any:
         """Publish a trigger, or record it here if the broker is unreachable and `celery_fallback` is on. Blocks.
 
-        Args:
-            body: The trigger; None if it was dropped: then a message is needed only for tasks that follow.
-            options: Of Celery's `apply_async`.
-            task_id: The message's id; None for the trigger's.
-            producer: The caller's own, or None.
+        `body` is None if the trigger was dropped: then a message is needed only for tasks that follow. The other
+        arguments are those of Celery's `apply_async`; without `task_id` the message has the trigger's.
         """
         task, text = self._task, "" if body is None else body.decode()
         task_id = task_id or (json.loads(text)["id"] if text else str(uuid.uuid4()))

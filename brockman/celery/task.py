@@ -67,7 +67,7 @@ class RecordTask(celery.Task):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether `celery_mode` is `confirmed`."""
+        """True when `celery_mode` is `confirmed`."""
         return self.read_settings().celery_mode == "confirmed"
 
     def apply_async(
@@ -96,7 +96,6 @@ class RecordTask(celery.Task):
         return self._publisher.publish(self._encode(args or (), kwargs, task_id), options, task_id, producer)
 
     def _encode(self, args: Any, kwargs: Any, task_id: Any = None) -> bytes | None:
-        """Return a trigger as JSON; None when it is dropped, and counted."""
         return self.client.encode_trigger(*bind_arguments(*args, **kwargs), trigger_id=as_uuid(task_id))
 
     def _publish_as_is(self, *args: Any, **options: Any) -> Any:
@@ -118,7 +117,7 @@ class RecordTask(celery.Task):
         raise Reject(reason, requeue=True)
 
     def _find_problem(self) -> ConfigurationError | None:
-        """Return what is wrong with the client's settings, or None."""
+        """Return the mistake in the client's settings, or None."""
         try:
             self.client  # noqa: B018 - makes it
         except ConfigurationError as error:
@@ -148,12 +147,7 @@ class RecordTask(celery.Task):
 
 
 def make_task(base: type[RecordTask], name: str) -> Any:
-    """Return the task for every Celery app, present and future; makes no app.
-
-    Args:
-        base: Its class.
-        name: Its name, which workers know it by.
-    """
+    """Return the task for every Celery app, present and future; makes no app."""
     return celery.shared_task(base=base, name=name, bind=True)(record_trigger)
 
 

@@ -47,27 +47,20 @@ class Executor:
     """
 
     def __init__(self, task: RecordTask) -> None:
-        """Start nothing."""
         self._task = task
         self._log = Log()
         self._lock = threading.Lock()
         self._flush_at = 0.0
         # Made with the first message: the client's settings may be wrong until then.
-        self._confirming = PerProcess(lambda: Confirming(task.client))
-
-    @property
-    def confirming(self) -> Confirming:
-        """The sender of confirmed mode, shared by all threads of the process."""
-        return self._confirming.get()
+        self.confirming = PerProcess(lambda: Confirming(task.client))
 
     def execute(self, body: bytes, faults: int) -> bool:
-        """Buffer, or send, the trigger of a message; see `brockman.celery.task.record_trigger`."""
         task, problem = self._task, self._task._find_problem()
         if problem is not None:
             self._log.event("problem", logging.ERROR, f"{problem}; until then triggers are kept by the broker")
             task._requeue(body, policy.setup_delay(task.request.retries + 1), faults)
         if task.is_confirmed:
-            return self.confirming.record(task, body, faults)
+            return self.confirming.get().record(task, body, faults)
         return self._buffer(body)
 
     def reject(self, body: bytes, error: FocusLabError) -> None:
@@ -91,7 +84,7 @@ class Executor:
         return taken
 
     def _put(self, body: bytes) -> bool | None:
-        """Return what recording returns, or None if there is no room."""
+        """Return True when the trigger is buffered, False when it is dropped, None when there is no room."""
         client = self._task.client
         with nullcontext() if threading.current_thread() is threading.main_thread() else self._lock:
             return client.record_encoded(body) if has_room(client, len(body)) else None

@@ -117,7 +117,7 @@ class RequestTracker:
     def finish(self, response: HttpResponseBase) -> None:
         """Set the cookie on the response to an actor who came without one, unless the view has set it."""
         is_public = "actor" not in self._found and "public" in response.get("Cache-Control", "")
-        actor = self._actor() if _client._accepts_triggers and not is_public else None
+        actor = self._actor() if _client._refusal is None and not is_public else None
         if actor is not None and self._request.COOKIES.get(COOKIE) != actor:
             self._set_cookie(response, actor)
             self._is_shown = True

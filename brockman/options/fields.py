@@ -41,7 +41,6 @@ def number(low: float, high: float, *, whole: bool, above: bool = False) -> Chec
 
 
 def flag(value: Any) -> bool:
-    """Check a value that is on or off."""
     if isinstance(value, bool):
         return value
     text = value.strip().lower() if isinstance(value, str) else ""
@@ -51,8 +50,6 @@ def flag(value: Any) -> bool:
 
 
 def choice(*names: str) -> Check:
-    """Return a check for one of these strings."""
-
     def check(value: Any) -> str:
         if value not in names:
             raise ValueError("one of " + ", ".join(map(repr, names)))
@@ -62,21 +59,15 @@ def choice(*names: str) -> Check:
 
 
 def function(value: Any) -> Any:
-    """Check a callback."""
     if value is not None and not callable(value):
         raise ValueError("a function, or None")
     return value
 
 
 def setting(default: Any, check: Check, unit: str, doc: str, *, secret: bool = False) -> Any:
-    """Return a field of `Settings`.
+    """Return a field of `Settings`; `unit` is that of a number, else the kind of value.
 
-    Args:
-        default: The value when it is not set.
-        check: Returns the value to store, or raises ValueError(what would be right).
-        unit: Of a number; else the kind of value.
-        doc: Its meaning, in one sentence for the documentation.
-        secret: Whether messages must not show the value.
+    Messages do not show the value of a `secret` one.
     """
     return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
 
@@ -114,10 +105,8 @@ class Settings:
     def read(cls: type[AnySettings], keywords: Mapping[str, Any], *sources: Mapping[str, Any]) -> AnySettings:
         """Return the settings in keywords and sources; keywords win, then the earlier source.
 
-        Args:
-            keywords: Values by name. None for `api_key` or `endpoint` means: look in the sources.
-            *sources: Values by `FL_` and the name in capitals, such as `os.environ`. Not set are: None, an empty
-                string, and a string for a setting that takes a function.
+        Sources, such as `os.environ`, have values by `FL_` and the name in capitals. Not set are: None, an empty
+        string, and a string for a setting that takes a function; in keywords, None for `api_key` or `endpoint`.
 
         Raises:
             ConfigurationError: For an unknown keyword or a wrong value.

@@ -35,11 +35,9 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """Return the key."""
         return self._value
 
     def hide_in(self, text: str) -> str:
-        """Return the text with every occurrence of the key replaced."""
         return text.replace(self._value, "<api key>")
 
     def __repr__(self) -> str:

@@ -39,7 +39,6 @@ def _endpoint(value: Any) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name
@@ -182,8 +181,7 @@ def _identity(value: Any) -> Any:
 class Path(Protocol):
     """A path object, such as a `pathlib.Path`."""
 
-    def __fspath__(self) -> str:
-        """Return the path as text."""
+    def __fspath__(self) -> str: ...
 
 
 class ClientOptions(TypedDict, total=False):
