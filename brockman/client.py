@@ -7,7 +7,7 @@ import os
 import weakref
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
@@ -43,6 +43,8 @@ class FocusLabClient:
         client.record_trigger(actor_id=user.id, action="viewed", obj="blog post")
     """
 
+    _problem: ConfigurationError | None = None  # in Django, where wrong settings do not raise
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -66,12 +68,18 @@ class FocusLabClient:
             ConfigurationError: For a wrong setting, with its name, its value (never the key's) and what would be
                 right; for `handle_sigterm` outside the main thread; for a transport together with a session.
         """
-        from brockman.options import Options  # not at the top: importing this module stays cheap
-        from brockman.options.secret import as_secret
+        from brockman.options.secret import as_secret  # not at the top: importing this module stays cheap
 
         api_key = as_secret(api_key)
-        refuse_both(transport, session)
-        keywords = {"api_key": api_key, "endpoint": endpoint, **options}
+        if transport is not None and session is not None:
+            raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
+        self._configure({"api_key": api_key, "endpoint": endpoint, **options}, transport, session)
+
+    def _configure(
+        self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
+    ) -> None:
+        from brockman.options import Options
+
         self._open(Options.read(keywords, os.environ), transport, session)
 
     def _open(
@@ -226,11 +234,12 @@ class FocusLabClient:
             BadRequest, BadAPIKey, ResourceNotFound, ServerError, UnknownError: As the server answered.
             ConnectionFailed: When no answer came back.
             ClientClosed: After `close`.
+            ConfigurationError: In Django, when a setting is wrong.
         """
         if self._refusal == "disabled":
             return
         if self._refusal is not None:
-            raise ClientClosed("the client is closed; make a new one")
+            raise self._problem or ClientClosed("the client is closed; make a new one")
         body = self._encode((actor_id, action, obj, identities, attributes, variables))
         if body is not None:
             self._current().send_now(body)
@@ -376,12 +385,6 @@ class FocusLabClient:
         return self._encode_arguments(
             *arguments, trigger_id or pipeline.next_id(), datetime.now(_UTC), self._max_trigger_bytes
         )
-
-
-def refuse_both(transport: Transport | None, session: requests.Session | None) -> None:
-    """Raise ConfigurationError when a transport and a session are both given."""
-    if transport is not None and session is not None:
-        raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
 
 
 def _seconds(timeout: float | None) -> float:

@@ -14,23 +14,20 @@ from django.core.signals import setting_changed
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
-from brockman.client import FocusLabClient, refuse_both
+from brockman.client import FocusLabClient
 from brockman.django.settings import DjangoSettings, is_strict, raise_or_log, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import PREFIX
-from brockman.options.secret import as_secret
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
 
 if TYPE_CHECKING:
     import requests
-    from typing_extensions import Unpack
 
     from brockman.delivery.pipeline import Pipeline
-    from brockman.options import ClientOptions
     from brockman.stats import Stats
     from brockman.transport import Transport
     from brockman.trigger.arguments import Actor, Arguments, Text, Values
@@ -44,30 +41,18 @@ class DjangoFocusLabClient(FocusLabClient):
 
         DjangoFocusLabClient().record_trigger(request.user.pk, "viewed", "blog post")
 
-    Invalid triggers and wrong settings raise where `DEBUG` is on and in test runs. Elsewhere they are counted
-    (`invalid`, `misconfigured`) and logged: tracking makes no page fail. `on_invalid`, when given, decides for
-    triggers.
+    Takes what `FocusLabClient` takes. What is not given is read from the project's settings, then from the
+    environment, or has its default.
+
+    Invalid triggers, and wrong settings at the first use, raise where `DEBUG` is on and in test runs. Elsewhere
+    they are counted (`invalid`, `misconfigured`) and logged: tracking makes no page fail. `on_invalid`, when given,
+    decides for triggers.
     """
 
-    def __init__(
-        self,
-        api_key: str | None = None,
-        endpoint: str | None = None,
-        *,
-        transport: Transport | None = None,
-        session: requests.Session | None = None,
-        **options: Unpack[ClientOptions],
+    def _configure(
+        self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
     ) -> None:
-        """Read no setting yet. Takes what `FocusLabClient` takes.
-
-        What is not given is read from the project's settings, then from the environment, or has its default.
-
-        Raises:
-            ConfigurationError: For a transport together with a session. Wrong settings raise at the first use,
-                where `DEBUG` is on or in a test run.
-        """
-        refuse_both(transport, session)
-        self._given = (transport, session, {"api_key": as_secret(api_key), "endpoint": endpoint, **options})
+        self._given = (keywords, transport, session)
         self._configured: _Configured | None = None
 
     def _client(self) -> _Configured:
@@ -146,21 +131,6 @@ class DjangoFocusLabClient(FocusLabClient):
         transaction.on_commit(record, using=using, robust=True)
         return True
 
-    def send_trigger(
-        self,
-        actor_id: Actor,
-        action: Text,
-        obj: Text,
-        identities: Values | None = None,
-        attributes: Values | None = None,
-        variables: Values | None = None,
-    ) -> None:
-        """See `FocusLabClient.send_trigger`; raises ConfigurationError when a setting is wrong."""
-        client = self._client()
-        if client.problem is not None:
-            raise client.problem
-        client.send_trigger(actor_id, action, obj, identities, attributes, variables)
-
     def stats(self) -> Stats:
         """See `FocusLabClient.stats`."""
         return self._client().stats()
@@ -168,7 +138,7 @@ class DjangoFocusLabClient(FocusLabClient):
     def _describe(self) -> str:
         return "not in use yet" if self._configured is None else self._configured._describe()
 
-    # What the inherited methods work on is the configured client's.
+    # The inherited methods work on the configured client.
 
     def _current(self) -> Pipeline:
         return self._client()._current()
@@ -184,30 +154,28 @@ class DjangoFocusLabClient(FocusLabClient):
         return self._client()._is_last_to_close()
 
     @property
-    def _problem(self) -> ConfigurationError | None:
-        """The mistake in the settings, where it does not raise."""
-        return self._client().problem
+    def _problem(self) -> ConfigurationError | None:  # type: ignore[override]
+        return self._client()._problem
 
 
 class _Configured(FocusLabClient):
     """A client with the settings of one moment. When they are wrong, it drops triggers as misconfigured."""
 
     def __init__(
-        self, transport: Transport | None, session: requests.Session | None, keywords: dict[str, Any]
+        self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
     ) -> None:
-        self.problem: ConfigurationError | None = None
         self._read_at = monotonic()
         try:
             self._open(_read_options(keywords), transport, session)
         except ConfigurationError as error:
             raise_or_log(error, "triggers are dropped as misconfigured")
-            self.problem = error
+            self._problem = error
             self._open(Options(enabled=False))
             self._refusal = "misconfigured"
 
     def is_outdated(self) -> bool:
         """Return True when the settings were wrong, and may be right by now."""
-        return self.problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
+        return self._problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
 
 
 def _read_options(keywords: dict[str, Any]) -> Options:

@@ -103,10 +103,10 @@ def publish(lock_timeout: float = _LOCK_TIMEOUT) -> bool:
     Waits `lock_timeout` seconds for another thread that writes them.
     """
     slot = _slot.get()
-    started = monotonic()
-    is_cooling_down = slot.is_slow and started < slot.next_at
+    is_cooling_down = slot.is_slow and monotonic() < slot.next_at
     if in_test_run() or is_cooling_down or not slot.lock.acquire(timeout=lock_timeout):
         return False
+    started = monotonic()
     try:
         alias = read_settings(DjangoSettings).stats_cache
         stats = _client.stats() if alias is not None else Stats()
