@@ -89,14 +89,15 @@ class UnknownError(AnswerError):
     """Raised on any other answer that is not a success."""
 
 
+_BY_STATUS: dict[int, type[AnswerError]] = {
+    400: BadRequest,
+    401: BadAPIKey,
+    403: BadAPIKey,
+    404: ResourceNotFound,
+}
+
+
 def from_status(status: int, words: str) -> AnswerError:
     """Return the exception for an answer that is not a success."""
-    if status == 400:
-        return BadRequest(status, words)
-    if status in (401, 403):
-        return BadAPIKey(status, words)
-    if status == 404:
-        return ResourceNotFound(status, words)
-    if 500 <= status <= 599:
-        return ServerError(status, words)
-    return UnknownError(status, words)
+    other = ServerError if 500 <= status <= 599 else UnknownError
+    return _BY_STATUS.get(status, other)(status, words)

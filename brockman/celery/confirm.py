@@ -70,7 +70,6 @@ class Batcher(Generic[Result]):
 
     @property
     def waiting(self) -> int:
-        """The number of triggers that wait for a batch."""
         return len(self._queue)
 
     def send(self, body: bytes) -> Result:

@@ -269,5 +269,4 @@ def _close(pools: PerProcess[dict[Any, Any]]) -> None:
 
 
 def _broker_errors(connection: Any) -> tuple[type[Exception], ...]:
-    """Return the exceptions that the broker, or the network, is the cause of."""
     return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)

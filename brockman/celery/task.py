@@ -41,7 +41,7 @@ class RecordTask(celery.Task):
     def __init__(self) -> None:
         """Connect to nothing yet. Celery calls this once per app."""
         self._publisher = Publisher(self)
-        self._executors = PerProcess(self._make_executor)
+        self._executor = PerProcess(self._make_executor)
 
     def make_client(self) -> FocusLabClient:
         """Return the client that records the triggers. Called when it is first needed."""
@@ -124,10 +124,6 @@ class RecordTask(celery.Task):
             return error
         return None
 
-    @property
-    def _executor(self) -> Executor:
-        return self._executors.get()
-
     def _make_executor(self) -> Executor:
         from brockman.celery.worker import Executor  # only in workers: it imports Celery's worker
 
@@ -143,7 +139,7 @@ class RecordTask(celery.Task):
         """Count a message without a valid trigger. Celery calls this in the worker, and logs the exception."""
         if isinstance(exc, (TypeError, InvalidTrigger)) and not self.request.is_eager:
             text = repr((args, kwargs))[:1000]
-            self._executor.reject(text.encode(errors="replace"), InvalidTrigger(str(exc)))
+            self._executor.get().reject(text.encode(errors="replace"), InvalidTrigger(str(exc)))
 
 
 def make_task(base: type[RecordTask], name: str) -> Any:
@@ -176,4 +172,4 @@ def record_trigger(
     body = self._body((actor_id, action, obj, identities, attributes, variables), trigger)
     if self.request.called_directly or self.request.is_eager:
         return self.client.record_encoded(body)
-    return body is not None and self._executor.execute(body, faults if isinstance(faults, int) else 0)
+    return body is not None and self._executor.get().execute(body, faults if isinstance(faults, int) else 0)

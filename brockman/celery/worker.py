@@ -99,7 +99,6 @@ class Executor:
 
 
 def has_room(client: FocusLabClient, size: int) -> bool:
-    """Return whether the client's buffer has room for a trigger of `size` bytes."""
     stats, options = client.stats(), client.options
     if not stats.queued:
         return True

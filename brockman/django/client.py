@@ -45,8 +45,8 @@ class DjangoFocusLabClient(FocusLabClient):
     environment, or has its default.
 
     Invalid triggers, and wrong settings at the first use, raise where `DEBUG` is on and in test runs. Elsewhere
-    they are counted (`invalid`, `misconfigured`) and logged: tracking makes no page fail. `on_invalid`, when given,
-    decides for triggers.
+    they are counted (`invalid`, `misconfigured`) and logged: tracking makes no page fail. `on_invalid` decides for
+    triggers when it is given.
     """
 
     def _configure(

@@ -188,13 +188,13 @@ class Meeting(RecordTask):
 make_task(Meeting, "meeting")
 meeting = celery.Celery("app", broker="memory://").tasks["meeting"]
 with ThreadPoolExecutor(8) as threads:
-    senders = list(threads.map(lambda _: meeting._executor.confirming.get(), range(8)))
+    senders = list(threads.map(lambda _: meeting._executor.get().confirming.get(), range(8)))
 barrier.abort()
 assert len(set(senders)) == 1, senders
-assert meeting._executor.confirming.get() is senders[0]
+assert meeting._executor.get().confirming.get() is senders[0]
 pid = os.fork()
 if pid == 0:
-    os._exit(meeting._executor.confirming.get() is senders[0])
+    os._exit(meeting._executor.get().confirming.get() is senders[0])
 assert os.waitpid(pid, 0)[1] == 0
 """
 
