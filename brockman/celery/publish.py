@@ -129,21 +129,19 @@ class _CircuitBreaker:
 
     def __init__(self, cooldown: float) -> None:
         self._cooldown = cooldown  # seconds
-        self._retry_at = 0.0
-        self._is_open = False
+        self._retry_at = 0.0  # 0 when the last call succeeded
         self._log = Log()
 
     def allows_attempt(self) -> bool:
         now = monotonic()
         if now < self._retry_at:
             return False
-        if self._is_open:  # the other calls wait for the outcome of this one
+        if self._retry_at:  # the other calls wait for the outcome of this one
             self._retry_at = now + self._cooldown
         return True
 
     def record_failure(self, error: Exception) -> None:
         self._retry_at = monotonic() + self._cooldown
-        self._is_open = True
         cause = re.sub("//[^/]*@", "//...@", str(error))[:300] or type(error).__name__
         text = f"the Celery broker cannot be reached ({cause}); recording triggers in this process"
         self._log.trouble("broker", logging.WARNING, text)
@@ -151,7 +149,6 @@ class _CircuitBreaker:
 
     def record_success(self) -> None:
         self._retry_at = 0.0
-        self._is_open = False
         if self._log.over("broker", "the Celery broker can be reached again"):
             self._log.write()
 
