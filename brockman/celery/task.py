@@ -119,10 +119,9 @@ class RecordTask(celery.Task):
     def _find_problem(self) -> ConfigurationError | None:
         """Return the mistake in the client's settings, or None."""
         try:
-            self.client  # noqa: B018 - makes it
+            return self.client._problem
         except ConfigurationError as error:
             return error
-        return None
 
     def _make_executor(self) -> Executor:
         from brockman.celery.worker import Executor  # only in workers: it imports Celery's worker

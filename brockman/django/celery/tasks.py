@@ -28,13 +28,6 @@ class DjangoRecordTask(RecordTask):
         """Return a client with the project's settings."""
         return DjangoFocusLabClient()
 
-    @property
-    def client(self) -> DjangoFocusLabClient:
-        """The client, made with the first use."""
-        client = super().client
-        assert isinstance(client, DjangoFocusLabClient)
-        return client
-
     def read_settings(self) -> CelerySettings:
         """Return the project's settings for the task, or the defaults where a wrong one must fail no request."""
         try:
@@ -58,6 +51,7 @@ class DjangoRecordTask(RecordTask):
             InvalidTrigger: For a mistake in the arguments.
         """
         client = self.client
+        assert isinstance(client, DjangoFocusLabClient)
         body = self._encode(args, kwargs)
         if body is None:
             return
@@ -74,9 +68,9 @@ class DjangoRecordTask(RecordTask):
     def _find_problem(self) -> ConfigurationError | None:
         try:
             read_settings(CelerySettings)
-            return self.client._problem
         except ConfigurationError as error:
             return error
+        return super()._find_problem()
 
 
 record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")
