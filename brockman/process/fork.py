@@ -1,6 +1,8 @@
 """Recognises a forked child: the only place that remembers a process id.
 
-Python's fork hooks do not run in every child (uWSGI skips them), so objects also check when they are used.
+In a forked child, `registry` detaches the parent's pipelines first: the child starts empty. Then the spool closes the
+descriptors, and the transport the sockets, that the parent had open. Python's fork hooks do not run in every child
+(uWSGI skips them), so objects also check when they are used.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ Value = TypeVar("Value")
 
 _MADV_WIPEONFORK = 18  # madvise(2), Linux 4.14; missing from the module `mmap`
 
-after_fork_hooks: list[Callable[[], object]] = []  # called in a forked child, in this order
+after_fork_hooks: list[Callable[[], object]] = []  # of registry, spool and transport
 
 
 class Origin:
