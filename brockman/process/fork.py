@@ -1,8 +1,8 @@
 """Recognises a forked child: the only place that remembers a process id.
 
-In a forked child, `registry` detaches the parent's pipelines first: the child starts empty. Then the spool closes the
-descriptors, and the transport the sockets, that the parent had open. Python's fork hooks do not run in every child
-(uWSGI skips them), so objects also check when they are used.
+In a forked child, `registry` detaches the parent's pipelines first: the child starts empty. Then the spool closes
+the descriptors, and the transport the sockets, that the parent had open. Python's fork hooks do not run in every
+child (uWSGI skips them), so objects also check when they are used.
 """
 
 from __future__ import annotations
