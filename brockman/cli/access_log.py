@@ -14,7 +14,7 @@ from functools import lru_cache
 from brockman.cli.source import Arguments, BadLine, excerpt
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
-_LINE = re.compile(
+LINE = re.compile(
     r"(\S+) \S+ ([^\[]+) \[([^\]]{1,40})\] " + _QUOTED + r" (\d{3}) (\d{1,18}|-)"
     # Fields after the user agent are ignored: many servers are configured to append some.
     r"(?: " + _QUOTED + " " + _QUOTED + r"(?: .*)?)?\s*",
@@ -27,14 +27,8 @@ _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 
 
-def is_access_log(line: str) -> bool:
-    """Return whether a line has the format, whatever was requested."""
-    return _LINE.fullmatch(line) is not None
-
-
 def parse(line: str) -> Arguments | BadLine:
-    """Return the trigger of a line."""
-    match = _LINE.fullmatch(line)
+    match = LINE.fullmatch(line)
     if match is None:
         return BadLine(f"not a line of a common or combined log: {excerpt(line)}")
     address, user, when, request, status, size, referer, agent = match.groups()

@@ -8,11 +8,10 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,7 +21,6 @@ from typing import Any
 import brockman
 from brockman.cli.proof import Proof, compose, examine
 from brockman.cli.serve import has_collector
-from brockman.cli.source import Arguments
 from brockman.cli.terminal import Progress, Row, format_table, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.options import Options
@@ -39,7 +37,6 @@ _STOP_TIMEOUT = 10.0  # seconds
 
 
 def add_parser(commands: Any) -> None:
-    """Add `demo` to the commands."""
     parser = commands.add_parser("demo", help="see triggers delivered through an outage", description=DESCRIPTION)
     parser.add_argument(
         "--triggers", type=_count, default=20_000, metavar="N", help="how many (default: %(default)s)"
@@ -56,7 +53,6 @@ def _count(text: str) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the demonstration."""
     if not has_collector("demo"):
         return 2
     from brockman.collector.errors import InvalidSetting, StoreUnavailable
@@ -85,8 +81,24 @@ def _perform(seed: int, count: int) -> tuple[Outcome, Proof]:
 
 
 def conclude(outcome: Outcome, proof: Proof) -> int:
-    """Print the table and the conclusion; return the exit status."""
-    print(format_table(_rows(outcome, proof)))
+    stats, calls = outcome.stats, len(outcome.costs)
+    dropped = ", ".join(f"{count} {reason}" for reason, count in stats.dropped.items())
+    cost = f"{median(outcome.costs) / 1000:.1f}"
+    rows: list[Row] = [
+        ("recorded", str(stats.recorded), "by record_trigger"),
+        ("delivered", str(stats.delivered), f"in {stats.batches} requests"),
+        ("retried", str(stats.retries), "attempts beyond the first"),
+        ("rejected", str(stats.rejected), "by the collector"),
+        ("dropped", str(sum(stats.dropped.values())), dropped or "by the client"),
+        ("time", f"{outcome.seconds:.2f}", "seconds, from the first record_trigger to the end of flush"),
+        ("rate", f"{stats.delivered / outcome.seconds:.0f}", "triggers a second over that time, outage included"),
+        ("cost", cost, f"microseconds: median of {calls} calls of record_trigger,"),
+        ("", "", f"in {THREADS} threads that compete"),
+        ("rows", str(proof.rows), "in the collector's database, read after it has exited"),
+        ("distinct ids", str(proof.distinct_ids), "among them"),
+        ("duplicates", str(proof.duplicates), "dropped by the collector"),
+    ]
+    print(format_table(rows))
     print(proof.conclusion)
     return 1 if proof.problems else 0
 
@@ -97,11 +109,7 @@ class CollectorFailed(Exception):
 
 @contextmanager
 def _collector(database: Path, api_key: str, outage_after: int) -> Iterator[str]:
-    """Run `brockman serve` on a free port of the loopback interface, and return its endpoint.
-
-    Raises:
-        CollectorFailed: If it does not start.
-    """
+    """Run `brockman serve` on a free port of the loopback interface; yield its endpoint."""
     command = [sys.executable, "-m", "brockman", "serve", "--port", "0", "--database", str(database)]
     package = os.path.dirname(os.path.dirname(os.path.abspath(brockman.__file__)))
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
@@ -139,17 +147,11 @@ def _collector(database: Path, api_key: str, outage_after: int) -> Iterator[str]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The client's side of the demonstration.
-
-    Attributes:
-        stats: Its counts.
-        seconds: From the first `record_trigger` to the end of the flush.
-        costs: The duration of each `record_trigger`, in nanoseconds.
-    """
+    """The client's side of the demonstration."""
 
     stats: Stats
-    seconds: float
-    costs: list[int]
+    seconds: float  # from the first `record_trigger` to the end of the flush
+    costs: list[int]  # the duration of each `record_trigger`, in nanoseconds
 
 
 def _record(endpoint: str, api_key: str, seed: int, count: int) -> Outcome:
@@ -164,24 +166,35 @@ def _record(endpoint: str, api_key: str, seed: int, count: int) -> Outcome:
 
         with Progress(look, total=count, unit=" delivered"):
             started = monotonic()
-            costs = record_all(client, partial(compose, seed), count)
+            costs = _record_all(client, seed, count)
             client.flush(_PATIENCE)
             return Outcome(client.stats(), monotonic() - started, costs)
 
 
-def record_all(client: FocusLabClient, compose: Callable[[int], Arguments], count: int) -> list[int]:
+def _record_all(client: FocusLabClient, seed: int, count: int) -> list[int]:
     """Record the triggers 1 to `count` from `THREADS` threads; return the duration of each call in nanoseconds.
 
     All threads stop if a trigger is dropped. After an exception, such as Ctrl-C, the client is closed, so that
     no thread waits for room in the buffer.
     """
     stop = threading.Event()
+
+    def record_share(first: int) -> list[int]:
+        costs = []
+        for number in range(first, count + 1, THREADS):
+            if stop.is_set():
+                break
+            arguments = compose(seed, number)
+            before = perf_counter_ns()
+            recorded = client.record_trigger(*arguments)
+            costs.append(perf_counter_ns() - before)
+            if not recorded:
+                stop.set()
+        return costs
+
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="demo")
     try:
-        shares = [
-            pool.submit(_record_share, client, compose, range(first, count + 1, THREADS), stop)
-            for first in range(1, THREADS + 1)
-        ]
+        shares = [pool.submit(record_share, first) for first in range(1, THREADS + 1)]
         return [cost for share in shares for cost in share.result()]
     except BaseException:
         stop.set()
@@ -189,39 +202,3 @@ def record_all(client: FocusLabClient, compose: Callable[[int], Arguments], coun
         raise
     finally:
         pool.shutdown()
-
-
-def _record_share(
-    client: FocusLabClient, compose: Callable[[int], Arguments], numbers: range, stop: threading.Event
-) -> list[int]:
-    costs = []
-    for number in numbers:
-        if stop.is_set():
-            break
-        arguments = compose(number)
-        before = perf_counter_ns()
-        recorded = client.record_trigger(*arguments)
-        costs.append(perf_counter_ns() - before)
-        if not recorded:
-            stop.set()
-    return costs
-
-
-def _rows(outcome: Outcome, proof: Proof) -> list[Row]:
-    stats, calls = outcome.stats, len(outcome.costs)
-    dropped = ", ".join(f"{count} {reason}" for reason, count in stats.dropped.items())
-    cost = f"{median(outcome.costs) / 1000:.1f}"
-    return [
-        ("recorded", str(stats.recorded), "by record_trigger"),
-        ("delivered", str(stats.delivered), f"in {stats.batches} requests"),
-        ("retried", str(stats.retries), "attempts beyond the first"),
-        ("rejected", str(stats.rejected), "by the collector"),
-        ("dropped", str(sum(stats.dropped.values())), dropped or "by the client"),
-        ("time", f"{outcome.seconds:.2f}", "seconds, from the first record_trigger to the end of flush"),
-        ("rate", f"{stats.delivered / outcome.seconds:.0f}", "triggers a second over that time, outage included"),
-        ("cost", cost, f"microseconds: median of {calls} calls of record_trigger,"),
-        ("", "", f"in {THREADS} threads that compete"),
-        ("rows", str(proof.rows), "in the collector's database, read after it has exited"),
-        ("distinct ids", str(proof.distinct_ids), "among them"),
-        ("duplicates", str(proof.duplicates), "dropped by the collector"),
-    ]

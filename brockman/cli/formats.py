@@ -32,11 +32,7 @@ Column = tuple[int, str] | None  # the position among the arguments and the key 
 
 
 def read_lines(lines: Iterable[Line], name: str) -> Iterator[Reading]:
-    """Parse lines; blank ones are skipped.
-
-    Args:
-        lines: The lines of a `Source`.
-        name: One of `FORMATS`, or "auto".
+    """Parse lines of a format in `FORMATS`, or "auto"; skip blank ones.
 
     Raises:
         ConfigurationError: If the format cannot be detected, or the header of a CSV file is wrong.
@@ -58,13 +54,12 @@ def read_lines(lines: Iterable[Line], name: str) -> Iterator[Reading]:
 
 
 def detect(line: Line) -> str | None:
-    """Return the name of the format that a line has, or None."""
     _, text = line
     if isinstance(text, BadLine):
         return None
     if text.lstrip().startswith("{"):
         return "ndjson"
-    if access_log.is_access_log(text):
+    if access_log.LINE.fullmatch(text):
         return "combined"
     try:
         return "csv" if is_header(next(csv.reader([text]), [])) else None
@@ -84,7 +79,6 @@ def _parse_each(parse: Callable[[str], Arguments | BadLine], lines: Iterable[Lin
 
 
 def parse_json(line: str) -> Arguments | BadLine:
-    """Return the trigger of a line of JSON."""
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
@@ -109,11 +103,7 @@ def parse_json(line: str) -> Arguments | BadLine:
 
 
 def read_csv(lines: Iterable[Line]) -> Iterator[Reading]:
-    """Parse the lines of a CSV file, the first of which is the header.
-
-    Raises:
-        ConfigurationError: If the header is wrong.
-    """
+    """Parse a CSV file; raise ConfigurationError if the first line is not a valid header."""
     feed = _Feed(lines)
     rows = csv.reader(feed, strict=True)
     columns: list[Column] | None = None
@@ -161,16 +151,10 @@ class _Feed:
 
 
 def is_header(row: Sequence[str]) -> bool:
-    """Return whether a row names the three required columns."""
     return {_POSITIONS.get(name.strip()) for name in row} >= {0, 1, 2}
 
 
 def parse_header(row: Sequence[str]) -> list[Column]:
-    """Return the columns.
-
-    Raises:
-        ConfigurationError: If one is missing, unknown or given twice.
-    """
     if not is_header(row):
         raise ConfigurationError(
             f"the CSV header is {excerpt(','.join(row))}; it should name {', '.join(_REQUIRED)}"
@@ -196,7 +180,6 @@ def _parse_column(name: str) -> Column:
 
 
 def parse_row(row: Sequence[str], columns: Sequence[Column]) -> Arguments | BadLine:
-    """Return the trigger of a row."""
     if len(row) != len(columns):
         return BadLine(f"{len(row)} cells, where the header has {len(columns)}")
     required = ["", "", ""]

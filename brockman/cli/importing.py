@@ -43,7 +43,6 @@ _SETTINGS: dict[str, Any] = {
 
 
 def add_parser(commands: Any) -> None:
-    """Add `import` to the commands."""
     parser = commands.add_parser(
         "import",
         help="send triggers from a file",
@@ -61,7 +60,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Send a file."""
     try:
         source = Source(options.file)
     except OSError as error:
@@ -108,7 +106,6 @@ class _Import(Sender):
         return self._source.position, text
 
     def summary(self) -> list[Row]:
-        """Return the rows of the table at the end."""
         stats, first = self.client.stats(), self._pending.first()
         return [
             ("lines read", str(self._source.count), ""),
@@ -122,7 +119,6 @@ class _Import(Sender):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every line was a trigger that the server accepted."""
         return not (self._bad_lines or self.client.stats().rejected or self._undelivered)
 
     def rejected_line(self) -> str:
@@ -151,11 +147,6 @@ class PendingLines:
     _TRIM_EVERY = 4096  # lines
 
     def __init__(self, count_settled: Callable[[], int]) -> None:
-        """Start empty.
-
-        Args:
-            count_settled: Returns how many triggers are settled so far.
-        """
         self._count_settled = count_settled
         self._lines: deque[int] = deque()
         self._trimmed = 0
@@ -171,7 +162,6 @@ class PendingLines:
             self._trim_at = len(self._lines) + self._TRIM_EVERY
 
     def remove_last(self) -> None:
-        """Remove the last line: its trigger was not recorded."""
         self._lines.pop()
 
     def last_settled(self) -> int:

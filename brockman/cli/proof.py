@@ -22,11 +22,11 @@ _PEOPLE = 2000
 _FIRST = ("Ada", "Björn", "Chidi", "Dolores", "Émile", "Fatima", "Grace", "Hiroshi", "Inés", "Jürgen", "Łucja")
 _LAST = ("Okafor", "Novák", "Silva", "García", "Tanaka", "Larsen", "Moreau", "Schmidt", "Иванова")
 _PLANS = ("free", "free", "free", "team", "business")
-_PRODUCTS = ("desk lamp", "notebook", "headphones", "backpack", "tea pot", "bicycle bell", "camera", "chess set")
+_PRODUCTS = ("desk lamp", "notebook", "headphones", "backpack", "tea pot", "bicycle pump", "camera", "chess set")
 _POSTS = ("Ten quiet keyboards", "How we moved house", "What is new in May", "Über Fehler", "四季の料理")
 _PAGES = ("home page", "pricing page", "careers page", "help page")
 _TAGS = ("news", "product", "howto", "people", "sale", "python")
-_WORDS = ("lamp", "blue notebook", "gift", "bell", "café", "noise cancelling", "size 42")
+_WORDS = ("lamp", "blue notebook", "gift", "pump", "café", "noise cancelling", "size 42")
 _ACTIONS = ("viewed", "searched", "added to cart", "bought", "signed up", "cancelled", "rated")
 _WEIGHTS = (60, 12, 10, 6, 3, 2, 7)
 
@@ -75,31 +75,19 @@ _MAX_LISTED = 10  # numbers in a problem
 
 @dataclass(frozen=True)
 class Proof:
-    """The result of comparing a database with what was recorded.
+    """The result of comparing a database with what was recorded."""
 
-    Attributes:
-        expected: How many triggers were recorded.
-        rows: How many the database has.
-        distinct_ids: How many different ids they have.
-        duplicates: How many the collector dropped because their id was stored already.
-        missing: Numbers of triggers without a row.
-        double: Numbers of triggers with several rows.
-        altered: Numbers of triggers whose row differs.
-        unexpected: How many rows are of no recorded trigger.
-    """
-
-    expected: int
-    rows: int
-    distinct_ids: int
-    duplicates: int
-    missing: list[int]
-    double: list[int]
-    altered: list[int]
-    unexpected: int
+    expected: int  # triggers recorded
+    rows: int  # in the database
+    distinct_ids: int  # among these
+    duplicates: int  # dropped by the collector, because their id was stored already
+    missing: list[int]  # numbers of triggers without a row
+    double: list[int]  # numbers of triggers with several rows
+    altered: list[int]  # numbers of triggers whose row differs
+    unexpected: int  # rows of no recorded trigger
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong, one text for each kind."""
         found = [
             f"{what}: {len(numbers)}, number {_name_some(numbers)}"
             for what, numbers in (("missing", self.missing), ("double", self.double), ("altered", self.altered))
@@ -126,23 +114,20 @@ def examine(database: Path, seed: int, count: int) -> Proof:
     """
     from brockman.collector.store import Store
 
-    with closing(Store(database)) as store:
-        return _compare(_read_all(store), store.counts().duplicates, seed, count)
-
-
-def _compare(triggers: Iterator[dict[str, Any]], duplicates: int, seed: int, count: int) -> Proof:
     ids, numbers, altered = set(), Counter[int](), []
     rows = unexpected = 0
-    for trigger in triggers:
-        rows += 1
-        ids.add(trigger.get("id"))
-        number = trigger.get("variables", {}).get(NUMBER)
-        if type(number) is not int or not 1 <= number <= count:
-            unexpected += 1
-            continue
-        numbers[number] += 1
-        if not _is_same(trigger, compose(seed, number)):
-            altered.append(number)
+    with closing(Store(database)) as store:
+        duplicates = store.counts().duplicates
+        for trigger in _read_all(store):
+            rows += 1
+            ids.add(trigger.get("id"))
+            number = trigger.get("variables", {}).get(NUMBER)
+            if type(number) is not int or not 1 <= number <= count:
+                unexpected += 1
+                continue
+            numbers[number] += 1
+            if not _is_same(trigger, compose(seed, number)):
+                altered.append(number)
     return Proof(
         expected=count,
         rows=rows,

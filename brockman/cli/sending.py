@@ -1,4 +1,4 @@
-"""What `brockman import` and `brockman spool --send` share: a client, its options, a run that Ctrl-C may end."""
+"""The client that `brockman import` and `brockman spool --send` send through, and its options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ _CLOSE_TIMEOUT = 1.0  # seconds; `shutdown_timeout` if that is less
 
 
 def add_options(parser: Any, *, timeout_help: str) -> None:
-    """Add --endpoint, --api-key and --timeout to a parser."""
     parser.add_argument("--endpoint", metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)")
     parser.add_argument(
         "--api-key", metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
@@ -34,37 +33,19 @@ def _seconds(text: str) -> float:
 
 
 class Sender(ABC):
-    """Sends with a client of its own, beside a progress bar.
-
-    Attributes:
-        client: The client; closed when `run` returns.
-        say: Prints a line on stderr.
-        seconds: The duration of `run`.
-    """
+    """Sends with a client of its own, beside a progress bar."""
 
     def __init__(self, options: argparse.Namespace, **settings: Any) -> None:
-        """Make the client.
-
-        Raises:
-            ConfigurationError: If a setting is wrong, or `enabled` is off.
-        """
         given = {name: getattr(options, name) for name in ("endpoint", "api_key")}
         settings.update({name: value for name, value in given.items() if value is not None})
         self.client = FocusLabClient(**settings, on_error=self._on_error)
         if not self.client.options.enabled:
             raise ConfigurationError("enabled is off (FL_ENABLED): nothing would be sent")
         self.say: Callable[[str], None] = print
-        self.seconds = 0.0
+        self.seconds = 0.0  # the duration of `run`
 
     def run(self, **bar: Any) -> int:
-        """Send, then close the client.
-
-        Args:
-            bar: Options of the `Progress`.
-
-        Returns:
-            128 plus the number of the signal that interrupted it, or 0.
-        """
+        """Send, then close the client; return 0, or 128 plus the number of the signal that interrupted it."""
         status, started = 0, monotonic()
         with Progress(self.look, **bar) as progress:
             self.say = progress.say

@@ -6,10 +6,7 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from brockman.collector.settings import Settings
+from typing import Any
 
 _REQUIRED = ("starlette", "uvicorn", "httptools")
 DESCRIPTION = """\
@@ -33,7 +30,6 @@ def has_collector(command: str) -> bool:
 
 
 def add_parser(commands: Any) -> None:
-    """Add `serve` to the commands."""
     parser = commands.add_parser(
         "serve",
         help="run a collector on this machine",
@@ -62,12 +58,16 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Run the collector until a signal stops it."""
     if not has_collector("serve"):
         return 2
     from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
     from brockman.collector.settings import Settings
+
+    def announce(endpoint: str) -> None:
+        print(f"listening on {endpoint}")
+        print(f"database     {os.path.abspath(settings.database)}")
+        print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 
     try:
         settings = Settings(
@@ -78,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             outage_after=options.outage_after,
             outage_for=options.outage_for,
         )
-        serve(settings, on_ready=lambda endpoint: _announce(endpoint, settings))
+        serve(settings, on_ready=announce)
     except InvalidSetting as error:
         print(f"brockman serve: {error}", file=sys.stderr)
         return 2
@@ -87,9 +87,3 @@ def run(options: argparse.Namespace) -> int:
         print(f"brockman serve: cannot listen on {options.host} port {options.port}: {reason}", file=sys.stderr)
         return 1
     return 0
-
-
-def _announce(endpoint: str, settings: Settings) -> None:
-    print(f"listening on {endpoint}")
-    print(f"database     {os.path.abspath(settings.database)}")
-    print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)

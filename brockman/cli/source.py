@@ -53,31 +53,18 @@ def printable(text: str) -> str:
 
 
 class Source:
-    """An open file. A context manager.
-
-    Attributes:
-        size: Its size in bytes; None if it is unknown, as for a pipe.
-        count: How many lines have been read.
-    """
+    """An open file, or standard input for `-`. A context manager."""
 
     def __init__(self, path: str) -> None:
-        """Open a file.
-
-        Args:
-            path: Path of the file; `-` is standard input.
-
-        Raises:
-            OSError: If it cannot be opened.
-        """
         self._stack = ExitStack()
         self._read = 0
-        self.count = 0
+        self.count = 0  # lines read
         if path == "-":
             self._raw = cast(io.BufferedReader, sys.stdin.buffer)
         else:
             self._raw = self._stack.enter_context(io.BufferedReader(io.FileIO(path), _BUFFER_BYTES))
         status = os.fstat(self._raw.fileno())
-        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None
+        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None  # unknown, as for a pipe
 
     def __enter__(self) -> Source:
         return self

@@ -32,7 +32,6 @@ _FOR_SENDING = ("endpoint", "api_key", "timeout")
 
 
 def add_parser(commands: Any) -> None:
-    """Add `spool` to the commands."""
     parser = commands.add_parser(
         "spool",
         help="show, list or send what waits on disk",
@@ -53,7 +52,6 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Show, list, send or remove."""
     given = [name for name in _FOR_SENDING if getattr(options, name) is not None]
     if given and not options.send:
         raise ConfigurationError(f"--{given[0].replace('_', '-')} goes with --send")

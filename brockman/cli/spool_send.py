@@ -15,7 +15,6 @@ _IDLE_ROUNDS = 3  # a round may meet a lock that an inspection holds for a momen
 
 
 def send(options: argparse.Namespace) -> int:
-    """Deliver, and print a summary."""
     with visit(options.dir, to_write=True) as visited:
         job = _Sending(options)
         waiting = sum(process.triggers for process in count(visited).processes if process.is_adoptable)
@@ -23,7 +22,8 @@ def send(options: argparse.Namespace) -> int:
         left = count(visited)
         print(format_table([*job.summary(), *_rows_of_left(left)]))
         print_skipped(left)
-    return status or (0 if job.is_clean and not _is_left(left) else 1)
+    is_left = any(process.triggers or process.refusal or process.foreign for process in left.processes)
+    return status or (0 if job.is_clean and not is_left else 1)
 
 
 class _Sending(Sender):
@@ -49,7 +49,6 @@ class _Sending(Sender):
         return stats.delivered + stats.rejected + damaged, text
 
     def summary(self) -> list[Row]:
-        """Return the rows about what was sent."""
         stats = self.client.stats()
         return [
             ("delivered", str(stats.delivered), "triggers accepted by the server"),
@@ -60,7 +59,6 @@ class _Sending(Sender):
 
     @property
     def is_clean(self) -> bool:
-        """Whether everything adopted was accepted."""
         stats = self.client.stats()
         return not (stats.rejected or stats.dropped)
 
@@ -72,7 +70,3 @@ def _rows_of_left(left: Inspection) -> list[Row]:
         ("left, in use", str(owned), "triggers of running processes, which deliver them"),
         ("left, no owner", str(free), "not delivered; run this again" if free else ""),
     ]
-
-
-def _is_left(left: Inspection) -> bool:
-    return any(process.triggers or process.refusal or process.foreign for process in left.processes)

@@ -27,11 +27,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def visit(path: str, *, to_write: bool = False) -> Visit:
-    """Open a spool for inspection.
-
-    Raises:
-        ConfigurationError: If it is not a spool, or this user may not open it; the text says what to do.
-    """
+    """Open a spool for inspection; raise ConfigurationError with a remedy if that is not possible."""
     full = os.path.abspath(path)
     try:
         visited = Visit(full)
@@ -44,7 +40,6 @@ def visit(path: str, *, to_write: bool = False) -> Visit:
 
 
 def _advice(path: str) -> str:
-    """Return what to do about a directory that cannot be opened."""
     try:
         owner = os.stat(path).st_uid
     except FileNotFoundError:
@@ -60,7 +55,6 @@ def _advice(path: str) -> str:
 
 
 def count(visited: Visit) -> Inspection:
-    """Count what waits, with a progress bar if it is much."""
     with _bar(visited, "counting"):
         return visited.inspect_spool()
 
@@ -73,7 +67,6 @@ def _bar(visited: Visit, text: str) -> AbstractContextManager[object]:
 
 
 def show(path: str) -> int:
-    """Print the table."""
     with visit(path) as visited:
         inspection = count(visited)
     processes = inspection.processes
@@ -130,7 +123,6 @@ def format_age(seconds: float) -> str:
 
 
 def list_triggers(path: str) -> int:
-    """Print every waiting trigger as a line of JSON."""
     out = sys.stdout.buffer
     # No bar for a pipe: it may lead back to the terminal, as `| less` does.
     with visit(path) as visited, _bar(visited, "listing") if _is_file(out) else nullcontext():
@@ -153,7 +145,6 @@ def _is_file(out: BinaryIO) -> bool:
 
 
 def drop_damaged(path: str) -> int:
-    """Remove the files in DIR/damaged."""
     with visit(path, to_write=True) as visited:
         try:
             files, size = visited.drop_damaged()

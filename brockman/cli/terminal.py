@@ -22,22 +22,15 @@ Row = tuple[str, str, str]
 
 
 class Progress:
-    """A bar on stderr, updated by a thread. A context manager; `say` is thread-safe.
+    """A bar on stderr, which a thread updates. A context manager; `say` is thread-safe.
 
-    Inside the block the log of brockman is printed through `say`.
+    `look` returns the position and the text after the bar. Inside the block the log of brockman is printed
+    through `say`.
     """
 
     def __init__(
         self, look: Callable[[], tuple[int, str]], *, total: int | None, unit: str, is_bytes: bool = False
     ) -> None:
-        """Make the bar.
-
-        Args:
-            look: Returns the position, and the text after the bar.
-            total: The position at the end; None if it is unknown.
-            unit: What is counted.
-            is_bytes: Whether to abbreviate thousands as k, M and so on.
-        """
         self._look = look
         self._bar = _make_bar(total, unit, is_bytes)
         self._lock = threading.Lock()
@@ -66,7 +59,6 @@ class Progress:
         self._log.setLevel(level)
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
         with self._lock:
             if self._bar is not None:
                 self._bar.clear()
@@ -88,8 +80,6 @@ class Progress:
 
 
 class _LineHandler(logging.Handler):
-    """Prints the messages of log records."""
-
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
         self._say = say
@@ -126,7 +116,6 @@ def _terminal_width() -> int:
 
 
 def format_table(rows: Sequence[Sequence[str]], right_aligned: Collection[int] = (1,)) -> str:
-    """Return one line for each row. All rows have the same number of columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join(
@@ -150,7 +139,6 @@ class Terminated(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """Return 128 plus the number of the signal."""
     return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
 
 
@@ -158,9 +146,8 @@ def exit_status(error: KeyboardInterrupt) -> int:
 def raise_on_signals(*, ignore_after: bool) -> Iterator[None]:
     """Raise `Terminated` for signals that would kill the process.
 
-    Args:
-        ignore_after: Ignore the signals after the block, because the process exits and Python would print a
-            traceback for them. Otherwise the handlers are restored.
+    With `ignore_after` they are ignored after the block, because the process exits and Python would print a
+    traceback for them. Otherwise the handlers are restored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
