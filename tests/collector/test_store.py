@@ -1,4 +1,4 @@
-"""What the store acknowledges is on disk, and files of others are not touched."""
+"""Acknowledged triggers are on disk, and files of other programs are not touched."""
 
 from __future__ import annotations
 
