@@ -27,13 +27,7 @@ from brockman.collector.store import Store
 
 
 def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] | None) -> Starlette:
-    """Return the application.
-
-    Args:
-        store: Not closed by the application.
-        settings: All but those about the address and the file.
-        allowed_hosts: Names without port that `Host` may have. None allows all.
-    """
+    """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     api = _Api(store, settings)
     middleware = []
     if allowed_hosts is not None:

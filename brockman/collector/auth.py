@@ -16,11 +16,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def check_key(request: Request, api_key: str | None) -> None:
-    """Compare the `X-FL-API-KEY` header with the collector's key; None accepts every request.
-
-    Raises:
-        HTTPException: 401 without a key, 403 with a wrong one.
-    """
+    """Compare the `X-FL-API-KEY` header with the collector's key; None accepts every request."""
     if api_key is None:
         return
     given = request.headers.get("x-fl-api-key")
@@ -36,15 +32,10 @@ class HostCheck:
 
     A web page can let its host name resolve to 127.0.0.1 (DNS rebinding) and then read from a collector on the
     loopback interface; the `Host` header still has that name. A client holds its triggers after a 403.
+    Allowed names are without port; an IPv6 address is in brackets.
     """
 
     def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
-        """Wrap an application.
-
-        Args:
-            app: Receives the requests that pass.
-            allowed_hosts: Names without port; an IPv6 address in brackets.
-        """
         self._app = app
         self._allowed = frozenset(name.lower() for name in allowed_hosts)
 

@@ -8,12 +8,8 @@ class InvalidSetting(ValueError):
 
 
 class StoreUnavailable(Exception):
-    """Raised when triggers cannot be stored or read at present. Nothing of the request is stored.
-
-    Attributes:
-        retry_after: Seconds after which the client should try again.
-    """
+    """Raised when triggers cannot be stored or read at present. Nothing of the request is stored."""
 
     def __init__(self, text: str, *, retry_after: int) -> None:
         super().__init__(text)
-        self.retry_after = retry_after
+        self.retry_after = retry_after  # seconds

@@ -32,15 +32,7 @@ class ParsedBody:
 
 
 def read_triggers(body: bytes, received_at: int) -> ParsedBody:
-    """Parse a request body and validate each trigger in it.
-
-    Args:
-        body: The body, decompressed.
-        received_at: Microseconds since 1970.
-
-    Raises:
-        HTTPException: If the whole request is rejected.
-    """
+    """Parse a decompressed body and validate each trigger in it; HTTPException rejects the whole request."""
     try:
         value = strict_json.parse(body)
     except ValueError as error:
@@ -53,7 +45,7 @@ def read_triggers(body: bytes, received_at: int) -> ParsedBody:
         raise HTTPException(413, f"the array has {len(triggers)} triggers; send at most {MAX_TRIGGERS}")
     for index, trigger in enumerate(triggers):
         try:
-            parsed.rows.append(make_row(trigger, received_at, _new_uuid))
+            parsed.rows.append(make_row(trigger, received_at, lambda: str(uuid.uuid4())))
         except InvalidTrigger as error:
             parsed.errors.append((index, str(error)))
     if len(parsed.errors) > MAX_ERRORS:
@@ -66,15 +58,7 @@ def read_triggers(body: bytes, received_at: int) -> ParsedBody:
     return parsed
 
 
-def _new_uuid() -> str:
-    return str(uuid.uuid4())
-
-
 def rejected_entries(errors: Sequence[tuple[int, str]]) -> list[dict[str, int | str]]:
-    """Return the `rejected` list of a 207. Texts are cut so that all of them fit into 60 KiB.
-
-    Args:
-        errors: At least one, at most `MAX_ERRORS`.
-    """
+    """Return the `rejected` list of a 207, for 1 to `MAX_ERRORS` errors. Texts are cut to fit into 60 KiB."""
     share = (_ERRORS_BYTES - _FRAME_BYTES) // len(errors) - _ENTRY_BYTES  # bytes for each text
     return [{"index": index, "error": text.encode()[:share].decode(errors="ignore")} for index, text in errors]

@@ -13,7 +13,10 @@ from brockman.collector.responses import error_response
 
 
 class SimulatedOutage:
-    """ASGI middleware that once, after a number of triggers, responds 503 to every POST for some seconds."""
+    """ASGI middleware that once, after a number of triggers, responds 503 to every POST for some seconds.
+
+    The first POST that finds `after` triggers stored starts the outage.
+    """
 
     def __init__(
         self,
@@ -24,15 +27,6 @@ class SimulatedOutage:
         seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Wrap an application.
-
-        Args:
-            app: Receives every request before and after the outage, and all but POST during it.
-            stored: Returns the number of triggers stored.
-            after: The first POST that finds this many stored starts the outage.
-            seconds: Duration.
-            clock: A monotonic clock.
-        """
         self._app = app
         self._stored = stored
         self._after = after

@@ -16,11 +16,7 @@ _LENGTH = re.compile(r"[0-9]{1,15}")  # int() would accept +5, 1_0 and non-ASCII
 
 
 def check_headers(request: Request, max_bytes: int) -> bool:
-    """Check the headers before the body is read, and return whether the body is compressed with gzip.
-
-    Raises:
-        HTTPException: 415, 400 or 413.
-    """
+    """Return whether the body is compressed with gzip; reject with 415, 400 or 413 before it is read."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise HTTPException(415, f"Content-Type is {media_type[:40]!a}; send application/json")
@@ -34,11 +30,7 @@ def check_headers(request: Request, max_bytes: int) -> bool:
 
 
 def declared_length(request: Request) -> int | None:
-    """Return the Content-Length, or None if there is none.
-
-    Raises:
-        HTTPException: 400 if it is not a number.
-    """
+    """Return the Content-Length, or None if there is none; reject with 400 if it is not a number."""
     text = request.headers.get("content-length")
     if text is None:
         return None
@@ -48,12 +40,7 @@ def declared_length(request: Request) -> int | None:
 
 
 async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
-    """Return the whole body as it was sent.
-
-    Args:
-        request: The request, with headers checked.
-        max_bytes: Limit for the bytes received.
-        timeout: Seconds for the whole body.
+    """Return the whole body as it was sent, received within `timeout` seconds.
 
     Raises:
         HTTPException: 413, 408, 503 if the collector shuts down, or 400 if the client disconnects.
@@ -84,11 +71,7 @@ async def _collect(request: Request, max_bytes: int) -> bytes:
 
 
 def inflate(body: bytes, max_bytes: int) -> bytes:
-    """Return a gzip body decompressed. Allocates at most `max_bytes + 1` for it.
-
-    Raises:
-        HTTPException: 413, or 400 if it is not exactly one gzip stream.
-    """
+    """Return a gzip body decompressed. Allocates at most `max_bytes + 1` for it; rejects with 413 or 400."""
     decompressor = zlib.decompressobj(wbits=31)  # gzip alone, with its checksum
     try:
         inflated = decompressor.decompress(body, max_bytes + 1)

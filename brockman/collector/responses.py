@@ -16,7 +16,6 @@ _ROUTING_ERRORS = {404: "not found; triggers are posted to /api/v1/trigger/", 40
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """Return a value as a JSON response."""
     return Response(strict_json.dump(content), status, headers, media_type="application/json")
 
 
@@ -41,7 +40,6 @@ def _can_skip_body(request: Request) -> bool:
 
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
-    """Handle a rejected request."""
     assert isinstance(error, HTTPException)
     return error_response(request, error)
 

@@ -59,11 +59,7 @@ class Counts:
 
 
 def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
-    """Parse the query string of a URL.
-
-    Raises:
-        HTTPException: 400, naming a parameter that is unknown, given twice, or malformed.
-    """
+    """Parse the query string of a URL; reject an unknown, repeated or malformed parameter with 400."""
     values: dict[str, str | int] = {}
     for name, text in parameters:
         if name not in _PARSERS:
@@ -173,11 +169,7 @@ class UnusableFile(Exception):
 
 
 def migrate(execute: Execute, execute_on_empty: Execute) -> None:
-    """Apply missing migrations, within a transaction of the caller, and check the tables.
-
-    Args:
-        execute: Runs a statement on the file.
-        execute_on_empty: Runs a statement on an empty database, to compare with.
+    """Apply missing migrations, within a transaction of the caller, and compare the tables with an empty database.
 
     Raises:
         UnusableFile: If another program made or changed the file.

@@ -31,10 +31,8 @@ def serve(
 ) -> None:
     """Run the collector until SIGTERM, SIGINT (in the main thread) or `stop`.
 
-    Args:
-        settings: Where to listen and what to store.
-        on_ready: Called once with the endpoint's URL, as soon as connections are accepted.
-        stop: Shuts the collector down once it is set: in a second or, with requests in progress, in three.
+    `on_ready` is called once with the endpoint's URL, as soon as connections are accepted. After `stop` is set,
+    shutdown takes a second or, with requests in progress, three.
 
     Raises:
         InvalidSetting: If a setting is wrong.
@@ -49,7 +47,7 @@ def serve(
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(Store(settings.database)) as store:
         app = create_app(store, settings, names)
-        _Server(_configure(app), on_ready, stop).run(sockets=[listener])
+        _Server(app, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -72,23 +70,6 @@ def _bind(family: socket.AddressFamily, address: Any) -> socket.socket:
     return listener
 
 
-def _configure(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        loop="asyncio",
-        lifespan="off",
-        access_log=False,  # its URLs would contain people's ids
-        log_config=None,
-        log_level="warning",
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
-    )
-
-
 def _endpoint(listener: socket.socket) -> str:
     """Return a URL that reaches the socket from this machine."""
     host, port = listener.getsockname()[:2]
@@ -101,8 +82,22 @@ class _Server(uvicorn.Server):
     """Calls `on_ready`, watches `stop`, and returns normally after a signal."""
 
     def __init__(
-        self, config: uvicorn.Config, on_ready: Callable[[str], None] | None, stop: threading.Event | None
+        self, app: Starlette, on_ready: Callable[[str], None] | None, stop: threading.Event | None
     ) -> None:
+        config = uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            access_log=False,  # its URLs would contain people's ids
+            log_config=None,
+            log_level="warning",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
+        )
         super().__init__(config)
         self._on_ready = on_ready
         self._stop = stop

@@ -8,38 +8,21 @@ from dataclasses import dataclass
 
 from brockman.collector.errors import InvalidSetting
 
-DEFAULT_PORT = 8765
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the collector is started with.
+    """Settings of the collector. Raises InvalidSetting if one of them is wrong."""
 
-    Attributes:
-        database: Path of the SQLite file; created if it does not exist.
-        host: Address to listen on. Any but loopback needs `api_key`.
-        port: 0 chooses a free one.
-        api_key: The required value of `X-FL-API-KEY`. None accepts any.
-        allowed_hosts: Names that the `Host` header may have besides those of the loopback interface. If empty, a
-            collector that does not listen on loopback accepts every name.
-        outage_after: Simulate an outage once this many triggers have been stored. None: never.
-        outage_for: Seconds that the outage lasts.
-        max_body_bytes: Limit for one request body, before and after decompression.
-        body_timeout: Seconds within which a request body must arrive.
-
-    Raises:
-        InvalidSetting: If one of them is wrong.
-    """
-
-    database: str | os.PathLike[str]
-    host: str = "127.0.0.1"
-    port: int = DEFAULT_PORT
-    api_key: str | None = None
+    database: str | os.PathLike[str]  # path of the SQLite file; created if it does not exist
+    host: str = "127.0.0.1"  # any but loopback needs `api_key`
+    port: int = 8765  # 0 chooses a free one
+    api_key: str | None = None  # the required value of `X-FL-API-KEY`; None accepts any
+    # Names that `Host` may have besides those of loopback. If empty, a collector elsewhere accepts every name.
     allowed_hosts: Collection[str] = ()
-    outage_after: int | None = None
-    outage_for: float = 1.0
-    max_body_bytes: int = 8 * 1024 * 1024
-    body_timeout: float = 30.0
+    outage_after: int | None = None  # simulate an outage once this many triggers have been stored; None: never
+    outage_for: float = 1.0  # seconds
+    max_body_bytes: int = 8 * 1024 * 1024  # of one request, before and after decompression
+    body_timeout: float = 30.0  # seconds within which a request body must arrive
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

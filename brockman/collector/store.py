@@ -39,30 +39,17 @@ _log = logging.getLogger("brockman.collector")
 
 
 class Store:
-    """A file of triggers. Thread-safe; every method blocks.
-
-    Attributes:
-        stored: How many new triggers this object has stored.
-    """
+    """A file of triggers. Thread-safe; every method blocks. SQLite adds two, `-wal` and `-shm`."""
 
     def __init__(
         self,
         database: str | os.PathLike[str],
         *,
-        busy_timeout: float = 2.0,
+        busy_timeout: float = 2.0,  # seconds to wait while another connection writes to the file
         max_page_bytes: int = 16 * 1024 * 1024,
     ) -> None:
-        """Open a file, or create it with mode 0600.
-
-        Args:
-            database: Path of the file. SQLite keeps two more next to it, `-wal` and `-shm`.
-            busy_timeout: Seconds to wait while another connection writes to the file.
-            max_page_bytes: A page ends after the trigger that exceeds this.
-
-        Raises:
-            InvalidSetting: If the file cannot be used.
-        """
-        self.stored = 0
+        """Open a file, or create it with mode 0600; raise InvalidSetting if it cannot be used."""
+        self.stored = 0  # new triggers that this object has stored
         self._max_page_bytes = max_page_bytes
         self._path = Path(os.path.abspath(database))
         self._busy_timeout = busy_timeout
@@ -79,9 +66,7 @@ class Store:
     def add(self, rows: Sequence[Row], *, rejected: int = 0) -> int:
         """Store the triggers of one request in one transaction; return the number of duplicates after the commit.
 
-        Args:
-            rows: Those whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
-            rejected: How many triggers of the request were invalid, for the counts.
+        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
 
         Raises:
             StoreUnavailable: If nothing was stored.
@@ -94,11 +79,7 @@ class Store:
         return len(rows) - new
 
     def page(self, query: Query) -> Page:
-        """Return the page of triggers for a query, limited by its `limit` and `max_page_bytes`.
-
-        Raises:
-            StoreUnavailable: If the file cannot be read.
-        """
+        """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
         counting, selecting, values = select(query)
         bodies: list[str] = []
         size, last = 0, None
@@ -112,11 +93,7 @@ class Store:
         return Page(bodies, total, None)
 
     def counts(self) -> Counts:
-        """Return the counts, in constant time.
-
-        Raises:
-            StoreUnavailable: If the file cannot be read.
-        """
+        """Return the counts, in constant time."""
         with self._reading() as connection:
             return Counts(*connection.execute(SELECT_COUNTS).fetchone())
 

@@ -18,11 +18,7 @@ except ImportError:  # no wheel for this interpreter
 
 
 def parse_with_json(body: bytes) -> Any:
-    """Return the value of a JSON text.
-
-    Raises:
-        ValueError: If it is not JSON, or nested too deeply.
-    """
+    """Return the value of a JSON text; raise ValueError if it is not JSON, or nested too deeply."""
     text = body.decode("utf-8")
     try:
         value = json.loads(text, parse_constant=_reject, parse_float=_finite, parse_int=_integer)
@@ -34,11 +30,7 @@ def parse_with_json(body: bytes) -> Any:
 
 
 def dump_with_json(value: Any) -> str:
-    """Return a value as JSON text.
-
-    Raises:
-        ValueError: If it is nested too deeply.
-    """
+    """Return a value as JSON text; raise ValueError if it is nested too deeply."""
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except RecursionError:
@@ -46,7 +38,6 @@ def dump_with_json(value: Any) -> str:
 
 
 def dump_with_orjson(value: Any) -> str:
-    """Return the same as `dump_with_json`."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:  # a parsed value has no other reason to fail

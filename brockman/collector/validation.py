@@ -45,17 +45,10 @@ class InvalidTrigger(Exception):
 
 
 def make_row(trigger: Any, received_at: int, new_id: Callable[[], str]) -> Row:
-    """Return the row to store for one trigger.
+    """Return the row to store for one trigger; InvalidTrigger has the text for the client.
 
-    A missing `id` or `recorded_at` is added, to the stored JSON too. In an optional field null means missing.
-
-    Args:
-        trigger: The parsed JSON. Changed in place if a field is added.
-        received_at: Microseconds since 1970.
-        new_id: Returns a UUID for a trigger without one.
-
-    Raises:
-        InvalidTrigger: With the text for the client.
+    A missing `id` or `recorded_at` is added in place, so it is in the stored JSON. In an optional field null means
+    missing.
     """
     if type(trigger) is not dict:
         raise InvalidTrigger("trigger", _type_name(trigger), "give an object")
