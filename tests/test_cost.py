@@ -155,7 +155,7 @@ def test_the_calls_and_instructions_of_a_spooled_trigger(make_quiet, tmp_path):
 
 
 def test_a_request_is_prepared_once_and_sets_few_timeouts(server):
-    """What is equal for all requests is prepared once, and a timeout that is set already is not set again.
+    """All that is equal for every request is prepared once, and a timeout that is set is not set again.
 
     Setting one is a system call, after which another thread may keep the interpreter's lock for 5 ms.
     """

@@ -39,7 +39,7 @@ TRIGGER = "actor_id, action, obj, identities=None, attributes=None, variables=No
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=str)
 def test_a_public_name_is_importable_from_where_it_is_promised(module, name):
-    """What the documentation imports can be imported."""
+    """The imports of the documentation work."""
     assert getattr(importlib.import_module(module), name) is not None
 
 

@@ -75,17 +75,17 @@ class Buffer(ABC):
 
     @property
     def is_idle(self) -> bool:
-        """Whether no trigger waits and none is in flight."""
+        """True while no trigger waits and none is in flight."""
         return self.read_consistently(lambda: not len(self) and not self.in_flight)
 
     @property
     def is_discarded(self) -> bool:
-        """Whether `discard` was called: a trigger put afterwards is never taken."""
+        """True once `discard` was called: a trigger put afterwards is never taken."""
         return self._discarded
 
     @property
     def is_due(self) -> bool:
-        """Whether the wake threshold is reached, or there was no room for a trigger."""
+        """True when the wake threshold is reached, or there was no room for a trigger."""
         return self._overflowed or self.holds(self._wake_count, self._wake_bytes)
 
     def set_wake_threshold(self, count: int, size: int) -> None:

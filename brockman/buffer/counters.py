@@ -40,7 +40,7 @@ class Callbacks:
 
     @property
     def takes_refusals(self) -> bool:
-        """Whether the user has set `on_error`."""
+        """True when the user has set `on_error`."""
         return self._on_error is not None
 
     def dropped(self, reason: str, body: bytes | None) -> None:

@@ -43,7 +43,7 @@ class SeqLock:
 
     @property
     def is_mine(self) -> bool:
-        """Whether the calling thread holds the lock: it runs a signal handler or a finalizer within a move."""
+        """True when the calling thread holds the lock: it runs a signal handler or a finalizer within a move."""
         return self._holder == threading.get_ident()
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""What all buffers share: counts that are read while triggers move."""
+"""Promises of every buffer: counts that are read while triggers move."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class HoldingTransport:
 
 @pytest.mark.parametrize("where", ["memory", "disk"])
 def test_a_flush_that_says_all_is_delivered_is_right(where: str, tmp_path: Path) -> None:
-    """What was recorded before a true `flush` is delivered, also if a batch is settled while it begins."""
+    """Everything recorded before a true `flush` is delivered, also if a batch is settled while it begins."""
     transport = HoldingTransport()
     spool = str(tmp_path / "spool") if where == "disk" else None
     client = FocusLabClient(KEY, transport=transport, max_batch_size=1, flush_interval=0.05, spool_dir=spool)

@@ -356,8 +356,8 @@ def test_a_cache_that_is_down_makes_no_page_fail(
             for _ in range(3):
                 assert Client().get("/page/").status_code == 200
                 publish()
-        told = [line for line in caplog.messages if "cannot write the counts" in line]
-        assert told == [f"brockman: cannot write the counts to the cache: {error}"]
+        lines = [line for line in caplog.messages if "cannot write the counts" in line]
+        assert lines == [f"brockman: cannot write the counts to the cache: {error}"]
 
 
 def test_stats_say_that_the_cache_is_down() -> None:

@@ -159,17 +159,17 @@ def test_threads_of_a_first_request_get_the_same_actor() -> None:
         request = RequestFactory().get("/")
         request.COOKIES = Meeting()
         tracker = RequestTracker(request)
-        told: list[str | None] = []
+        found: list[str | None] = []
 
-        def ask(tracker: RequestTracker = tracker, told: list[str | None] = told) -> None:
-            told.append(tracker.actor_id)
+        def ask(tracker: RequestTracker = tracker, found: list[str | None] = found) -> None:
+            found.append(tracker.actor_id)
 
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        assert told == [tracker.actor_id] * 2
+        assert found == [tracker.actor_id] * 2
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_exception_is_not_swallowed(project: RecordingServer, path: str) -> N
 
 
 def test_an_exception_passes_through_the_middleware() -> None:
-    """When the middleware is called directly."""
+    """The middleware, called directly, lets it through."""
 
     def view(request: HttpRequest) -> HttpResponse:
         raise ZeroDivisionError

@@ -136,7 +136,7 @@ def test_the_shop_loses_nothing_and_makes_nothing_up(
 
 
 def assert_joined(found: list[dict[str, Any]], actors: set[str]) -> None:
-    """Each visitor did all of it under one actor, which the cookie told."""
+    """Each visitor did all of it under one actor, which the cookie carries."""
     did: dict[str, list[str]] = defaultdict(list)
     for trigger in found:
         did[trigger["actor_id"]].append(trigger["action"])

@@ -112,7 +112,7 @@ def test_a_default_is_of_its_type():
 
 
 def test_the_defaults_are_the_documented_ones():
-    """What is promised when nothing is set."""
+    """Defaults are as promised."""
     options = Options(api_key=KEY)
     expected = {
         "endpoint": "https://api.focuslab.io/api/v1/",
@@ -211,7 +211,7 @@ def test_a_count_is_whole_and_at_least_one(name):
 
 
 def test_a_spool_has_room_for_a_segment_or_two():
-    """Less than 1 MiB for all processes is a slip, and is told so."""
+    """Less than 1 MiB for all processes is a slip, and the error says so."""
     message = error_of(max_spool_bytes=1024**2 - 1)
     assert "a whole number of at least 1_048_576 and at most 1_000_000_000_000_000" in message
     assert Options(api_key=KEY, max_spool_bytes=1024**2).max_spool_bytes == 1024**2
@@ -513,7 +513,7 @@ def test_settings_that_differ_in_anything_are_not_equal():
 
 
 def test_settings_do_not_change():
-    """What a client was made with stays as it was checked."""
+    """The options of a client stay as they were checked."""
     options = Options(api_key=KEY)
     for name in Options.names():
         with pytest.raises(dataclasses.FrozenInstanceError):

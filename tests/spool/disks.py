@@ -1,4 +1,4 @@
-"""What the tests of a failing disk share: small file systems, children of other users, threads that count."""
+"""Parts of the tests of a failing disk: small file systems, children of other users, threads that count."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _next_id = make_ids(os.urandom).__next__
 
 
 def triggers(count: int, variables: object = None) -> list[bytes]:
-    """Return so many different triggers, as `record_trigger` makes them."""
+    """Return `count` different triggers, as `record_trigger` makes them."""
     now = datetime.datetime.now(datetime.timezone.utc)
     return [
         encode_trigger(f"actor {number}", "viewed", "page", None, None, variables, _next_id(), now, 32768)

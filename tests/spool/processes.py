@@ -121,7 +121,7 @@ class Processes:
 
     @property
     def errors(self) -> str:
-        """What the processes have written to their standard error."""
+        """The standard error of the processes."""
         return self._errors.read_text(errors="replace")
 
     def stop(self) -> None:

@@ -25,7 +25,7 @@ from tests.spool import kill_points
 LONGEST_LIFE = 120  # seconds; a process that hangs ends by SIGALRM
 MAX_BATCH = 50
 KEY = "da9dcaa0364541498d4ae6b4865cf395"
-THREADS = 8  # at most; so many places has each process in the report
+THREADS = 8  # at most; each process has this many places in the report
 BROKEN = 0  # where the report says how often the counts of a process were wrong
 _FIRST = 8
 _BURST = 3
@@ -33,7 +33,7 @@ _BURST = 3
 
 @dataclass(frozen=True)
 class Task:
-    """What a process does. Its `number` is its own among all that use the report.
+    """The task of a process. Its `number` is its own among all that use the report.
 
     Attributes:
         work: "record", which goes on until it is killed, or "live", which has an end.
@@ -70,7 +70,7 @@ def open_report(path: str) -> memoryview:
 
 
 def record(client: FocusLabClient, report: memoryview, place: int, count: int) -> None:
-    """Record so many triggers, and report each that was taken before the next."""
+    """Record a number of triggers, and report each that was taken before the next."""
     for _ in range(count):
         number = report[place]
         if client.record_trigger(str(place), "viewed", "page", variables={"n": number}):

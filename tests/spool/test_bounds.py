@@ -62,7 +62,7 @@ def test_two_clients_share_one_bound(tmp_path: Path, server: RecordingServer, ma
 def test_a_process_that_finds_the_spool_full_keeps_to_the_policy(
     tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
-    """What another process has filled is full for this one too: True is never said of what would die with it."""
+    """A spool that another process has filled is full here too: no call returns True for a trigger in memory."""
     Endpoint(server, 503)
     holder = make_client(spool_dir=str(tmp_path / "spool"), max_spool_bytes=MAX, flush_interval=0.06)
     _fill(holder)
@@ -199,7 +199,7 @@ def test_raise_says_what_to_do(tmp_path: Path, server: RecordingServer, make_cli
 
 @pytest.mark.parametrize("overflow", ["drop_oldest", "block"])
 def test_a_trigger_that_never_fits_drops_no_other(overflow: str, make_spooled: MakeClient) -> None:
-    """What is larger than the whole spool is dropped at once, and nothing to make room for it."""
+    """A trigger larger than the whole spool is dropped at once, and no other to make room for it."""
     client = make_spooled(
         transport=MemoryTransport(lambda body: Answer(503)),
         overflow=overflow,

@@ -62,7 +62,7 @@ def orphan(quick_path: Path) -> Callable[[bytes], Path]:
 
 @pytest.fixture
 def content(quick_path: Path) -> bytes:
-    """What a segment of `BODIES` holds."""
+    """The content of a segment of `BODIES`."""
     found = (leave(quick_path / "content", BODIES) / "00000001").read_bytes()
     assert found == HEADER + b"".join(map(make_frame, BODIES))
     return found
@@ -91,7 +91,7 @@ def test_each_byte_of_an_adopted_segment_changed(orphan: Callable[[bytes], Path]
 
 
 def test_an_adopted_segment_cut_at_each_byte(orphan: Callable[[bytes], Path], content: bytes) -> None:
-    """What stands before the cut is delivered, what is torn by it counted."""
+    """Triggers before the cut are delivered, the one that it tears is counted."""
     for size in range(SIZE):
         parts = adopt_by_parts(orphan(content[:size]))
         whole = sum(size >= end for end in ENDS)

@@ -1,4 +1,4 @@
-"""What the system may answer to a spool: each error is said once, and memory takes over until it is gone."""
+"""Errors of the system: each is logged once, and triggers wait in memory until it is gone."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ atexit.register(lambda: print("took", time.monotonic() - started, flush=True))
     ids=["_exit", "SIGTERM", "SIGKILL", "abort", "execv"],
 )
 def test_an_end_without_exit_hooks(server, tmp_path, way, status):
-    """What was recorded a moment before is there for the next process."""
+    """A trigger recorded a moment before is there for the next process."""
     script = f"""
 import faulthandler, resource
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

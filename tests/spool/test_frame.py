@@ -45,7 +45,7 @@ def _is_among(some: list[bytes], all_of_them: list[bytes]) -> bool:
 def test_damage_costs_only_the_frames_that_it_touches(
     bodies: list[bytes], start: int, size: int, junk: bytes
 ) -> None:
-    """Whatever stands in the place of some bytes: each frame beside them is read, and nothing else."""
+    """Whatever replaces some bytes: each frame beside them is read, and nothing else."""
     frames = [make_frame(body) for body in bodies]
     data = b"".join(frames)
     start %= len(data) + 1

@@ -87,7 +87,7 @@ client.close(0)
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="there is no strace")
 def test_always_is_a_system_call(tmp_path: Path) -> None:
-    """What the kernel sees.
+    """The kernel sees it.
 
     As many calls of fdatasync as triggers, at least, before the process says that it is done.
     """
@@ -224,7 +224,7 @@ say(delivered=client.stats().delivered, dropped=client.stats().dropped, found=so
 
 
 def test_a_close_in_the_middle_of_a_sync(make_spooled: MakeClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`interval`: closing while segments are being synced raises nothing, and tells of no failing disk."""
+    """`interval`: closing while segments are being synced raises nothing, and reports no failing disk."""
     failed: list[object] = []
     before = threading.active_count()
     monkeypatch.setattr(threading, "excepthook", failed.append)

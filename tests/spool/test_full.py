@@ -29,7 +29,7 @@ os._exit(9)
 
 @pytest.mark.parametrize("overflow", ["drop_newest", "drop_oldest", "block", "raise"])
 def test_a_process_that_finds_the_spool_full_takes_nothing_that_its_death_would_lose(overflow, tmp_path):
-    """What is not on disk is not said to be taken: the overflow policy holds from the first trigger on."""
+    """No call returns True for a trigger that is not on disk: the overflow policy holds from the first one on."""
     spool = tmp_path / "spool"
     filled = subprocess.run([sys.executable, "-c", FILL, spool], capture_output=True, text=True, timeout=60)
     client = FocusLabClient(

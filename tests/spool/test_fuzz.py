@@ -143,9 +143,9 @@ class CorruptingTransport(MemoryTransport):
 
 @pytest.mark.parametrize("changes", [IN_PLACE, ALL], ids=["in place", "all"])
 def test_corrupted_files_of_a_living_process(quick_path: Path, changes: Sequence[Change]) -> None:
-    """Its own files are corrupted while it writes and delivers: it goes on, and what comes later is delivered.
+    """Its own files are corrupted while it writes and delivers: it continues, and later triggers are delivered.
 
-    Damage in place takes only what it touches. Where whole files go or are put in the place of others, what was in
+    Damage in place takes only what it touches. Where whole files go, or replace others, what was in
     them is lost and counted.
     """
     chance = random.Random(7)

@@ -72,7 +72,7 @@ def finish(processes: Processes, make_client: MakeClient, arrivals: Arrivals) ->
     client = make_client(spool_dir=str(processes.spool), endpoint=processes.endpoint(number))
     for hidden in processes.spool.glob(".*"):
         os.utime(hidden, (0, 0))
-    # More than once: so many folders are not adopted at once.
+    # More than once: not all of these directories are adopted at once.
     assert eventually(lambda: bool(client.flush(60)) and set(os.listdir(processes.spool)) <= {"damaged"}, 60)
     client.close()
     s = client.stats()

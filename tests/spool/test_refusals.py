@@ -1,4 +1,4 @@
-"""What the spool does not touch, what nobody else can read of it, and what is said about that."""
+"""Files that the spool does not touch, permissions of its own, and what the log says about both."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def _left(make_client: Make, spool: Path, count: int = 10) -> Path:
 
 
 def _replace_by_link(path: Path) -> Path:
-    """Put a link in the place of a file or folder; return where that is now, outside of the spool."""
+    """Replace a file or directory by a link; return where it is now, outside of the spool."""
     outside = (
         path.parents[1] / f"outside-{path.name}" if path.parent.name == "spool" else path.parents[2] / "outside"
     )
@@ -113,7 +113,7 @@ def _replace_by_link(path: Path) -> Path:
 def test_links_in_a_spool_are_not_followed(
     name: str, tmp_path: Path, server: RecordingServer, make_client: Make
 ) -> None:
-    """A link in the place of a process's folder, a segment or a lock.
+    """A link that replaces a process's directory, a segment or a lock.
 
     Nothing beyond it is sent, changed or removed.
     """

@@ -72,7 +72,7 @@ def waiting(path: Path, pid: int) -> int:
 
 
 def assert_all_arrived(program: Program, endpoint: Endpoint, kills: int, batch: int) -> None:
-    """What was recorded has arrived; twice only with the same id, and at most one batch for each kill."""
+    """Everything recorded arrives; twice only with the same id, and at most one batch for each kill."""
     recorded = program.recorded()
     received = Counter({trigger["id"]: trigger["object"] for trigger in endpoint.triggers}.values())
     assert recorded - received == Counter(), program.text()
@@ -137,7 +137,7 @@ def test_gunicorn_that_is_killed_as_a_whole(server: RecordingServer, tmp_path: P
 def test_the_first_worker_of_uwsgi_takes_over(
     server: RecordingServer, tmp_path: Path, switches: str, old: bool
 ) -> None:
-    """What the master recorded arrives once; no worker holds a file of the master's; nothing stays on disk.
+    """Triggers of the master arrive once; no worker holds a file of the master's; nothing stays on disk.
 
     Then a worker is killed, and what it left is delivered once by the others.
     """

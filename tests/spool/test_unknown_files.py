@@ -119,7 +119,7 @@ def test_what_is_not_a_segment_is_ignored_and_logged_once(
 def test_something_else_in_the_place_of_a_segment_that_is_read(
     make: Callable[..., FocusLabClient], tmp_path: Path, kind: str
 ) -> None:
-    """What lay there is lost and counted; what lies behind it is delivered."""
+    """The triggers there are lost and counted; those behind them are delivered."""
     bodies = triggers(60)
     folder = leave(tmp_path, bodies, segment_bytes=4096)  # some segments
     assert (folder / "00000003").exists()
@@ -194,7 +194,7 @@ def test_segments_with_nothing_in_them_are_removed(
 def test_a_lock_that_is_none(
     make: Callable[..., FocusLabClient], tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    """What can be locked is adopted; what cannot waits for a person, is said once, and keeps back nothing else."""
+    """Directories that can be locked are adopted; others wait for a person, logged once, and delay nothing."""
     bodies = triggers(4)
     broken, whole = leave(tmp_path, bodies[:2]), leave(tmp_path, bodies[2:])
     assert whole.exists()
@@ -252,7 +252,7 @@ def _swap(one: Path, other: Path) -> None:
 
 
 def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
-    """Leave some segments, of whose first so many triggers are settled."""
+    """Leave some segments; of the first, a number of triggers are settled."""
     gone = SpoolParts(path, segment_bytes=4096)
     gone.record(bodies)
     folder = path / gone.writer.process_dirs[-1].name
@@ -345,7 +345,7 @@ def test_an_acknowledgement_without_a_segment_is_removed(
 def test_another_file_in_the_place_of_the_one_that_is_written(
     make: Callable[..., FocusLabClient], tmp_path: Path
 ) -> None:
-    """What is recorded before and after is delivered; the other file waits for the next process."""
+    """Triggers recorded before and after are delivered; the other file waits for the next process."""
     bodies, others = triggers(6), triggers(3)
     folder = leave(tmp_path / "elsewhere", others)
     transport = MemoryTransport()
@@ -467,7 +467,7 @@ def test_on_drop_is_called_for_damage_with_no_lock_held(
 def test_files_removed_in_the_middle_of_a_delivery(
     make: Callable[..., FocusLabClient], tmp_path: Path, what: str, whose: str
 ) -> None:
-    """What was not read yet and is gone is counted as damaged; recording goes on, on disk again."""
+    """Triggers that are gone before they were read are counted as damaged; recording continues, on disk again."""
     bodies = triggers(100, variables={"text": "x" * 4000})  # some segments of 128 KiB
     spool = tmp_path / "spool"
     if whose == "adopted":
@@ -522,7 +522,7 @@ def test_a_copy_of_a_folder_costs_duplicates(make: Callable[..., FocusLabClient]
 def test_a_spool_that_was_searched_first_is_written_in_the_same_way(
     make: Callable[..., FocusLabClient], tmp_path: Path
 ) -> None:
-    """Whether files are mapped depends on the disk, not on who opened the folder."""
+    """Mapping depends on the disk, not on who opened the directory."""
     sizes = []
     for is_searched in (False, True):
         spool = tmp_path / str(is_searched)

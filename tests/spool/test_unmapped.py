@@ -58,7 +58,7 @@ def _maps() -> list[str]:
 
 
 def test_the_next_process_delivers_what_was_left(disk: Path, server: RecordingServer, make_client: Make) -> None:
-    """What waited when the client was closed is adopted; what was settled by then is not sent again."""
+    """Triggers that waited when the client was closed are adopted; settled ones are not sent again."""
     endpoint = Endpoint(server, 503)
     client = make_client(spool_dir=str(disk / "spool"), max_batch_size=10, transport=away())
     record(client, 30)

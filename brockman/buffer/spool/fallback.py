@@ -127,7 +127,7 @@ class DiskState:
 
     @property
     def takes_triggers(self) -> bool:
-        """Whether a caller may try the disk: no cooldown, not closed, no older trigger in the fallback."""
+        """True while a caller may try the disk: no cooldown, not closed, no older trigger in the fallback."""
         in_cooldown = self._notice.trouble is not None and monotonic() < self._retry_at
         return not (in_cooldown or self.is_closed or len(self._fallback))
 

@@ -53,7 +53,7 @@ class Process(NamedTuple):
 
     @property
     def is_adoptable(self) -> bool:
-        """Whether another process may deliver its triggers."""
+        """True when another process may deliver its triggers."""
         return not self.is_alive and self.refusal is None
 
 

@@ -49,7 +49,7 @@ class Reader:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no trigger waits and none is in flight."""
+        """True while no trigger waits and none is in flight."""
         return self.stored == self.taken and len(self.batch) == self.settled
 
     def segments(self) -> Iterator[Segment]:

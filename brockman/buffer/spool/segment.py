@@ -96,7 +96,7 @@ class Segment:
 
     @property
     def is_removed(self) -> bool:
-        """Whether the file that is being written was unlinked or replaced: then it ends with the process."""
+        """True when the file that is being written was unlinked or replaced: then it ends with the process."""
         if self.descriptor < 0 or self.process_dir is None:
             return False
         try:
