@@ -31,10 +31,10 @@ MUTANTS = {
         "for bodies, each in _runs(piece, result):",
         "for bodies, each in [(piece, ACCEPTED)]:",
     ),
-    "the verdicts of a 207 are shifted by one": (
-        "trigger/batch.py",
-        "verdicts.setdefault(index,",
-        "verdicts.setdefault((index + 1) % count,",
+    "the rejections of a 207 are shifted by one": (
+        "delivery/policy.py",
+        "errors.setdefault(index,",
+        "errors.setdefault((index + 1) % count,",
     ),
     "the newest is dropped without counting": (
         "buffer/memory.py",

@@ -18,7 +18,7 @@ from brockman.delivery.engine import Engine, Held
 from brockman.delivery.inline import InlineDelivery
 from brockman.delivery.policy import SendResult
 from brockman.delivery.report import Report
-from brockman.delivery.worker import Ending, Role, Worker
+from brockman.delivery.worker import Ending, Worker
 from brockman.exceptions import ConfigurationError, FocusLabError
 from brockman.options import Options
 from brockman.process import exit, registry
@@ -26,7 +26,7 @@ from brockman.process.clock import monotonic
 from brockman.process.fork import Origin, make_fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
-from brockman.process.sync import SupportsSet
+from brockman.process.sync import Role, SupportsSet
 from brockman.process.threads import serialize_calls
 from brockman.process.uwsgi import UWSGI, Spawn, thread_starter
 from brockman.stats import FlushResult, Stats, result_between

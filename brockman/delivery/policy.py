@@ -7,6 +7,7 @@ x00 of its class (RFC 9110, section 15).
 from __future__ import annotations
 
 import enum
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from email.utils import parsedate_to_datetime
 
 from brockman.exceptions import AnswerError, BadRequest, ConnectionFailed, FocusLabError, from_status
 from brockman.transport import Answer
-from brockman.trigger.batch import parse_verdicts
 
 RETRY_AFTER_CAP = 300.0  # seconds; a server that asks for more is asked again after this
 SETUP_DELAY = 30.0  # seconds before the first retry when the set-up is wrong: a person has to act
@@ -95,7 +95,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
     if outcome is Outcome.ACCEPTED:
         return ACCEPTED
     if outcome is Outcome.PARTIAL:
-        words = parse_verdicts(answer.body, count)
+        words = parse_rejections(answer.body, count)
         if words is None and count == 1:
             return ACCEPTED
         rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
@@ -204,3 +204,31 @@ def parse_date(value: str | None) -> float | None:
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
         return None
+
+
+def parse_rejections(answer: bytes, count: int) -> dict[int, str] | None:
+    """Return the indices of the triggers that a 207 rejects, each with the server's error text.
+
+    The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. An index out of range or repeated is
+    ignored, so that no server can falsify the counts.
+
+    Returns:
+        None when the answer has another form, or an index that is not a whole number: then it is unknown which
+        trigger was rejected.
+    """
+    try:
+        rejected = json.loads(answer)["rejected"]
+        errors: dict[int, str] = {}
+        if type(rejected) is not list:
+            return None
+        for entry in rejected:
+            index = entry["index"]
+            if type(index) is not int:
+                return None
+            if 0 <= index < count:
+                # Without lone surrogates, which a log in UTF-8 cannot write.
+                text = str(entry.get("error") or "").encode("utf-8", "replace").decode()
+                errors.setdefault(index, text[:300])
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return errors

@@ -13,7 +13,6 @@ import enum
 import logging
 import math
 import sys
-import threading
 from collections.abc import Callable, Collection, Generator, Sequence
 
 from brockman.buffer.base import Buffer
@@ -27,8 +26,7 @@ from brockman.options import Options
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.process.log import LINE_EVERY
-from brockman.process.sync import Condition, SupportsSet, Waiters, Wakeup
-from brockman.process.threads import in_event_loop
+from brockman.process.sync import Role, SupportsSet, Waiters, Wakeup
 
 _START_GRACE = 1.0  # seconds that a thread has to begin before another one is started
 _PAUSE_AFTER_ERROR = 1.0  # seconds until the worker continues after an unexpected error
@@ -45,47 +43,6 @@ class Ending(enum.Enum):
     NOT_BEGUN = "another thread delivers"
     UNUSED = "no client is left, and nothing waits"
     STOPPED = "stopped"
-
-
-class Role:
-    """Whoever holds it is the only one to take from the buffer and to settle: the worker's thread, or, where no
-    thread can be started, a caller of `flush`.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._holder = 0  # the ident of the thread; 0 for none
-        self._released = Condition()
-
-    def take(self) -> bool:
-        """Return whether the role was free, and is taken now."""
-        taken = self._lock.acquire(blocking=False)
-        if taken:
-            self._holder = threading.get_ident()
-        return taken
-
-    def release(self) -> None:
-        self._holder = 0  # before the release: idents are reused, and the next holder sets its own
-        self._lock.release()
-        self._released.notify()
-
-    @property
-    def is_mine(self) -> bool:
-        """True when the caller holds it, as a callback does, and must not wait for itself."""
-        return self._holder == threading.get_ident()
-
-    @property
-    def is_taken(self) -> bool:
-        return self._lock.locked()
-
-    def wait_until_free(self, timeout: float) -> None:
-        """Wait until nobody else holds it, or `timeout` seconds."""
-        if not self.is_mine:
-            self._released.wait(lambda: not self.is_taken, timeout)
-
-    def may_block(self) -> bool:
-        """Return whether the caller may wait for the holder of the role."""
-        return not (self.is_mine or in_event_loop())
 
 
 class Worker:

@@ -122,30 +122,30 @@ _DISK_ADVICE = {
 }
 
 
-class Notice:
+class SpoolLog:
     """The log of a spool. Any thread may `fail`, `work` and `note`; the worker writes.
 
     Attributes:
-        trouble: Why the disk takes no triggers; None while it does.
+        problem: Why the disk takes no triggers; None while it does.
     """
 
     def __init__(self, path: str) -> None:
-        self.trouble: str | None = None
+        self.problem: str | None = None
         self._path = path
         self._log = Log()
-        self.due_in, self.speak = self._log.due_in, self._log.write
+        self.due_in, self.write = self._log.due_in, self._log.write
 
     def fail(self, error: OSError) -> None:
         """Note that the disk takes no triggers."""
         advice = _DISK_ADVICE.get(error.errno or 0)
         reason = error.strerror or str(error)
-        self.trouble = f"{reason}; {advice}" if advice else reason
-        text = f"cannot write to {self._path} ({self.trouble}); buffering in memory"
+        self.problem = f"{reason}; {advice}" if advice else reason
+        text = f"cannot write to {self._path} ({self.problem}); buffering in memory"
         self._log.trouble("disk", logging.ERROR, text)
 
     def work(self) -> None:
         """Note that the disk takes triggers."""
-        self.trouble = None
+        self.problem = None
         self._log.over("disk", f"writing to {self._path} again")
 
     def note(self, text: str) -> None:

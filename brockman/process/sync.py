@@ -1,4 +1,4 @@
-"""How threads wait for each other without locks: any of these may be used in a signal handler or a finalizer."""
+"""How threads wait for each other: any of these may be used in a signal handler or a finalizer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from brockman.process.clock import monotonic
+from brockman.process.threads import in_event_loop
 
 
 class Wakeup:
@@ -119,3 +120,44 @@ class Condition:
                 self._wakeups.popleft().set()
         except IndexError:  # another thread notifies at the same time
             pass
+
+
+class Role:
+    """Whoever holds it is the only one to take from the buffer and to settle: the worker's thread, or, where no
+    thread can be started, a caller of `flush`.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder = 0  # the ident of the thread; 0 for none
+        self._released = Condition()
+
+    def take(self) -> bool:
+        """Return whether the role was free, and is taken now."""
+        taken = self._lock.acquire(blocking=False)
+        if taken:
+            self._holder = threading.get_ident()
+        return taken
+
+    def release(self) -> None:
+        self._holder = 0  # before the release: idents are reused, and the next holder sets its own
+        self._lock.release()
+        self._released.notify()
+
+    @property
+    def is_mine(self) -> bool:
+        """True when the caller holds it, as a callback does, and must not wait for itself."""
+        return self._holder == threading.get_ident()
+
+    @property
+    def is_taken(self) -> bool:
+        return self._lock.locked()
+
+    def wait_until_free(self, timeout: float) -> None:
+        """Wait until nobody else holds it, or `timeout` seconds."""
+        if not self.is_mine:
+            self._released.wait(lambda: not self.is_taken, timeout)
+
+    def may_block(self) -> bool:
+        """Return whether the caller may wait for the holder of the role."""
+        return not (self.is_mine or in_event_loop())

@@ -1,8 +1,7 @@
-"""Batches: join encoded triggers into a request body, halve them, read the verdicts of a 207. No I/O."""
+"""Batches: join encoded triggers into a request body, and halve them. No I/O."""
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -35,31 +34,3 @@ def halve(bodies: Sequence[bytes]) -> tuple[Sequence[bytes], Sequence[bytes]]:
     """Return the older and the newer half."""
     middle = (len(bodies) + 1) // 2
     return bodies[:middle], bodies[middle:]
-
-
-def parse_verdicts(answer: bytes, count: int) -> dict[int, str] | None:
-    """Return the indices of the triggers that a 207 rejects, each with the server's error text.
-
-    The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. An index out of range or repeated is
-    ignored, so that no server can falsify the counts.
-
-    Returns:
-        None when the answer has another form, or an index that is not a whole number: then it is unknown which
-        trigger was rejected.
-    """
-    try:
-        rejected = json.loads(answer)["rejected"]
-        verdicts: dict[int, str] = {}
-        if type(rejected) is not list:
-            return None
-        for entry in rejected:
-            index = entry["index"]
-            if type(index) is not int:
-                return None
-            if 0 <= index < count:
-                # Without lone surrogates, which a log in UTF-8 cannot write.
-                text = str(entry.get("error") or "").encode("utf-8", "replace").decode()
-                verdicts.setdefault(index, text[:300])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None
-    return verdicts

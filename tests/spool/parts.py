@@ -16,7 +16,7 @@ from brockman.buffer.spool.quota import Quota
 from brockman.buffer.spool.reader import Reader
 from brockman.buffer.spool.writer import Writer
 from brockman.process.clock import monotonic
-from brockman.process.log import Notice
+from brockman.process.log import SpoolLog
 from brockman.trigger.encode import encode_trigger
 from brockman.trigger.ids import make_ids
 
@@ -41,11 +41,11 @@ class SpoolParts:
         self.counters = Counters(Callbacks(lambda reason, body: self.notified.append((reason, body)), None))
         self.spool = SpoolDir(str(path))
         self.spool.open()
-        self.notice = Notice(str(path))
-        keep = Quarantine(self.spool, self.counters, self.notice).keep
+        self.log = SpoolLog(str(path))
+        keep = Quarantine(self.spool, self.counters, self.log).keep
         quota = Quota(self.spool, 1 << 30, monotonic)
         self.writer = Writer(self.counters, keep, self.spool, quota, segment_bytes=segment_bytes, fsync="never")
-        self.adopted = Adopted(self.spool, self.counters, keep, self.notice, nullcontext)
+        self.adopted = Adopted(self.spool, self.counters, keep, self.log, nullcontext)
         self.stored = 0
         self.delivered: list[bytes] = []
 

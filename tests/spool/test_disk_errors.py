@@ -325,7 +325,7 @@ def test_the_worker_sleeps_while_a_thread_waits_for_a_disk(make_spooled: MakeCli
 
     buffer.keep_up = counted
     with buffer._writer.changing:  # as a thread does that waits for the disk
-        buffer._notice.fail(OSError(errno.EIO, "it fails"))
+        buffer._log.fail(OSError(errno.EIO, "it fails"))
         client._pipeline.request_flush()
         threading.Event().wait(0.5)
     assert 0 < len(tries) < 20

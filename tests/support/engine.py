@@ -10,9 +10,10 @@ from brockman.buffer.counters import Callbacks, Counters
 from brockman.buffer.memory import MemoryBuffer
 from brockman.delivery.engine import Engine
 from brockman.delivery.report import Report
-from brockman.delivery.worker import DeliveryStopped, Role, Worker
+from brockman.delivery.worker import DeliveryStopped, Worker
 from brockman.options import Options
 from brockman.process.log import Log
+from brockman.process.sync import Role
 from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport, Reply
 

@@ -20,7 +20,7 @@ from brockman.buffer.spool.process_dir import (
 from brockman.buffer.spool.reader import Reader
 from brockman.buffer.spool.segment import NotASegment, Segment, is_segment
 from brockman.process.clock import monotonic
-from brockman.process.log import Notice
+from brockman.process.log import SpoolLog
 
 _MAX_ADOPTED = 64  # directories at a time; each keeps two to four files open
 _SHARE = 16  # of the files that the process may have open; the rest is the program's
@@ -34,7 +34,7 @@ class Adopted:
         spool: SpoolDir,
         counters: Counters,
         quarantine: Callable[[Segment, bytes], None],
-        notice: Notice,
+        log: SpoolLog,
         write: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Adopt nothing yet; `write` is held while counts change."""
@@ -43,7 +43,7 @@ class Adopted:
         self._spool = spool
         self._counters = counters
         self._quarantine = quarantine
-        self._notice = notice
+        self._log = log
         self._write_lock = write
         self._looking = threading.RLock()
         self._is_closed = False
@@ -90,7 +90,7 @@ class Adopted:
             names = process_dir_names(self._spool)
         except OSError as error:
             if not self._spool.is_closed:  # by another thread, meanwhile
-                self._notice.note(f"cannot be searched for the triggers of other processes: {error.strerror}")
+                self._log.note(f"cannot be searched for the triggers of other processes: {error.strerror}")
             return
         for name in names:
             if self._is_closed or len(self.readers) + len(self._stuck) >= _max_adopted():
@@ -98,10 +98,10 @@ class Adopted:
             try:
                 process_dir = adopt_process_dir(self._spool, name)
             except UnsafeDirectory as error:
-                self._notice.note(f"{name}: {error.strerror}; ignored")
+                self._log.note(f"{name}: {error.strerror}; ignored")
                 continue
             except OSError as error:
-                self._notice.note(f"{name} cannot be adopted: {error.strerror}")
+                self._log.note(f"{name} cannot be adopted: {error.strerror}")
                 continue
             if process_dir is not None:
                 self._adopt(process_dir)
@@ -113,7 +113,7 @@ class Adopted:
         try:
             link_segments(reader, process_dir, self._note_ignored)
         except OSError as error:  # too many open files, or a disk that fails: at the next look
-            self._notice.note(f"{process_dir.name} cannot be read: {error.strerror}")
+            self._log.note(f"{process_dir.name} cannot be read: {error.strerror}")
             reader.after_fork_in_child()
             return
         except BaseException:
@@ -137,7 +137,7 @@ class Adopted:
             self._damaged.append(reader)
 
     def _note_ignored(self, process_dir: ProcessDir, error: NotASegment) -> None:
-        self._notice.note(f"{process_dir.name}/{error.filename}: {error.strerror}; ignored")
+        self._log.note(f"{process_dir.name}/{error.filename}: {error.strerror}; ignored")
 
     def close_reader(self, reader: Reader) -> None:
         with self._counters.guard:

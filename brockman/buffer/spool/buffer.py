@@ -25,7 +25,7 @@ from brockman.buffer.spool.writer import Writer
 from brockman.exceptions import BufferFull
 from brockman.options import Options
 from brockman.process.clock import monotonic
-from brockman.process.log import Notice
+from brockman.process.log import SpoolLog
 from brockman.process.sync import Condition
 
 _PAUSE = 0.01  # seconds that a caller leaves to the worker, which moves about 1000 triggers meanwhile
@@ -61,14 +61,14 @@ class SpoolBuffer(Buffer):
         self._counters = counters
         self._fallback = fallback
         self._spool = SpoolDir(path)
-        self._notice = Notice(path)
+        self._log = SpoolLog(path)
         self._seqlock = SeqLock()  # held by take, settle, adopt, evict, release_files; by put only to evict
-        keep = Quarantine(self._spool, counters, self._notice).keep
+        keep = Quarantine(self._spool, counters, self._log).keep
         quota = Quota(self._spool, options.max_spool_bytes, monotonic)
         size = min(self.segment_bytes, options.max_spool_bytes // 8)
         self._writer = Writer(counters, keep, self._spool, quota, segment_bytes=size, fsync=fsync)
-        self._adopted = Adopted(self._spool, counters, keep, self._notice, self._seqlock.write)
-        self._disk = DiskState(self._writer, fallback, self._notice, wake)
+        self._adopted = Adopted(self._spool, counters, keep, self._log, self._seqlock.write)
+        self._disk = DiskState(self._writer, fallback, self._log, wake)
         self._source: Source = fallback  # of the triggers in flight
         self._own_first = False
         self._overflow = options.overflow
@@ -125,7 +125,7 @@ class SpoolBuffer(Buffer):
 
     @property
     def trouble(self) -> str | None:
-        return self._notice.trouble
+        return self._log.problem
 
     @property
     def is_due(self) -> bool:
@@ -235,7 +235,7 @@ class SpoolBuffer(Buffer):
             if isinstance(source, Reader):
                 source.notify_damaged()
         if failed is not None:
-            self._notice.note(f"files cannot be read at present: {failed.strerror}")
+            self._log.note(f"files cannot be read at present: {failed.strerror}")
             if not batch:
                 raise failed
         return [] if self._discarded else batch  # discarded meanwhile: what was taken stays for other processes
@@ -261,7 +261,7 @@ class SpoolBuffer(Buffer):
             try:
                 source.acknowledge()
             except OSError as error:
-                self._notice.note(f"settled triggers may be sent again, acknowledging failed: {error.strerror}")
+                self._log.note(f"settled triggers may be sent again, acknowledging failed: {error.strerror}")
             self._close_if_empty(source)
         source.notify_damaged()
         self._blocked.notify()
@@ -283,7 +283,7 @@ class SpoolBuffer(Buffer):
     def due_in(self) -> float | None:
         if self._discarded:
             return None
-        times = (self._next_adoption - monotonic(), self._disk.due_in(), self._notice.due_in())
+        times = (self._next_adoption - monotonic(), self._disk.due_in(), self._log.due_in())
         return max(0.0, min(time for time in times if time is not None))
 
     def keep_up(self) -> None:
@@ -301,7 +301,7 @@ class SpoolBuffer(Buffer):
                 self._writer.changing.release()
         else:
             self._disk.postpone()
-        self._notice.speak()
+        self._log.write()
 
     def _keep_up_disk(self) -> None:
         try:
@@ -336,7 +336,7 @@ class SpoolBuffer(Buffer):
                     self._counters.left_on_disk += waiting
                 released += waiting
             self._spool.close()
-        self._notice.speak()
+        self._log.write()
         return released
 
     def after_fork_in_child(self) -> None:

@@ -12,7 +12,7 @@ from brockman.buffer.memory import MemoryBuffer
 from brockman.buffer.moves import give_each, move
 from brockman.buffer.spool.writer import Writer
 from brockman.process.clock import monotonic
-from brockman.process.log import Notice
+from brockman.process.log import SpoolLog
 from brockman.trigger.batch import count_fitting
 
 _PATIENCE = 1.0  # seconds
@@ -117,23 +117,23 @@ class DiskState:
     cooldown = 1.0
     idle_cooldown = 4.0
 
-    def __init__(self, writer: Writer, fallback: FallbackBuffer, notice: Notice, wake: Callable[[], None]) -> None:
+    def __init__(self, writer: Writer, fallback: FallbackBuffer, log: SpoolLog, wake: Callable[[], None]) -> None:
         self.is_direct = self.is_overtaken = self.is_closed = False
         self._writer = writer
         self._fallback = fallback
-        self._notice = notice
+        self._log = log
         self._wake = wake
         self._retry_at = -math.inf
 
     @property
     def takes_triggers(self) -> bool:
         """True while a caller may try the disk: no cooldown, not closed, no older trigger in the fallback."""
-        in_cooldown = self._notice.trouble is not None and monotonic() < self._retry_at
+        in_cooldown = self._log.problem is not None and monotonic() < self._retry_at
         return not (in_cooldown or self.is_closed or len(self._fallback))
 
     def work(self) -> bool:
         """Have triggers go straight to the writer, unless the fallback has older ones; return whether they do."""
-        self._notice.work()
+        self._log.work()
         self.is_direct = not (self.is_closed or len(self._fallback))
         self.is_overtaken = self.is_overtaken and not self.is_direct
         return self.is_direct
@@ -146,7 +146,7 @@ class DiskState:
         """
         self.is_direct = self.is_overtaken = False
         self._retry_at = monotonic() + self.cooldown
-        self._notice.fail(error)
+        self._log.fail(error)
         self._writer.seal()
 
     def fail_sync(self, error: OSError) -> None:
@@ -158,7 +158,7 @@ class DiskState:
         """Return the seconds until `keep_up` is due; None when it is not."""
         if len(self._fallback):
             return self._retry_at - monotonic()
-        if self._notice.trouble is not None:
+        if self._log.problem is not None:
             return self._retry_at + self.idle_cooldown - monotonic()
         return None
 
@@ -175,9 +175,9 @@ class DiskState:
         has_room = self._writer.make_room(b"")
         if not has_room:
             if not len(self._fallback):  # the disk works, though the spool is full
-                self._notice.work()
+                self._log.work()
             return 0
-        self._notice.work()
+        self._log.work()
         moved, before = 0, len(self._fallback)
         most = 2 * before  # then delivery goes on
         while moved < most and (count := self._fallback.bring_back(self._writer.append_all)):
@@ -196,7 +196,7 @@ class DiskState:
         try:
             if not self.is_closed and not self._fallback.is_idle and self._writer.make_room(b""):
                 self._fallback.rescue(self._writer.append_all)
-                self._notice.work()
+                self._log.work()
         except OSError as error:
-            self._notice.fail(error)
+            self._log.fail(error)
         self.close()

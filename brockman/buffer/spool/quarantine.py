@@ -9,7 +9,7 @@ from contextlib import suppress
 from brockman.buffer.counters import Counters
 from brockman.buffer.spool.directory import SpoolDir, close_quietly, file_sizes, open_directory
 from brockman.buffer.spool.segment import Segment
-from brockman.process.log import Notice
+from brockman.process.log import SpoolLog
 
 DAMAGED = "damaged"
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -18,10 +18,10 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 class Quarantine:
     """Keeps the damage of one spool."""
 
-    def __init__(self, spool: SpoolDir, counters: Counters, notice: Notice) -> None:
+    def __init__(self, spool: SpoolDir, counters: Counters, log: SpoolLog) -> None:
         self._spool = spool
         self._counters = counters
-        self._notice = notice
+        self._log = log
 
     def keep(self, segment: Segment, content: bytes) -> None:
         """Append the bytes of a damaged place to a file of their own directory."""
@@ -34,7 +34,7 @@ class Quarantine:
             file = os.open(f"{owner.name if owner else ''}-{segment.name}", _APPEND, 0o600, dir_fd=directory)
             os.write(file, content)
         except OSError as error:
-            self._notice.note(f"damaged triggers could not be kept: {error.strerror}")
+            self._log.note(f"damaged triggers could not be kept: {error.strerror}")
         else:
             self._counters.details["damaged"] = f"kept in {self._spool.path}/{DAMAGED}"
         finally:
