@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from brockman.client import FocusLabClient
-from tests.support.client import KEY, law_holds, record
+from tests.support.client import KEY
 from tests.support.server import RecordingServer
 from tests.support.waiting import eventually
 
@@ -68,6 +68,3 @@ def make_client(server: RecordingServer) -> Iterator[Callable[..., FocusLabClien
     server.hang_up()
     for client in made:
         client.close(0.5)
-
-
-__all__ = ["KEY", "eventually", "law_holds", "record"]  # until all tests import them from tests.support

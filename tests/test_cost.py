@@ -20,7 +20,7 @@ from brockman.process.threads import HAS_GIL
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
 from brockman.trigger.encode import orjson
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.skipif(
     not HAS_GIL or orjson is None or sys.implementation.name != "cpython" or sys.gettrace() is not None,

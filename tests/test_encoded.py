@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from brockman.exceptions import InvalidTrigger
-from tests.conftest import law_holds
+from tests.support.client import law_holds
 
 
 def test_an_encoded_trigger_is_recorded(server, make_client) -> None:

@@ -13,7 +13,7 @@ import pytest
 from brockman.client import FocusLabClient
 from brockman.exceptions import InvalidTrigger
 from brockman.testing import Outbox, capture
-from tests.conftest import KEY, law_holds, record
+from tests.support.client import KEY, law_holds, record
 
 pytest_plugins = ["pytester"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import KEY
-from tests.servers.running import free_port
+from tests.support.client import KEY
+from tests.support.programs import free_port
 from tests.support.server import RecordingServer
 
 if find_spec("celery") is None or find_spec("redis") is None:
@@ -19,7 +19,7 @@ if find_spec("celery") is None or find_spec("redis") is None:
 @pytest.fixture
 def redis_port(server: RecordingServer, tmp_path: Path) -> Iterator[int]:
     """The port of a Redis that only this test uses."""
-    from tests.celery.workers import redis_server
+    from tests.support.redis_server import redis_server
 
     port = free_port()
     with redis_server(tmp_path / "redis", server, port):

@@ -13,8 +13,8 @@ from typing import Any
 
 import celery
 
-from tests.conftest import eventually
-from tests.servers.running import free_port, program
+from tests.support.programs import find_program, free_port
+from tests.support.waiting import eventually
 
 # The script itself: Debian's wrapper changes the user and serves only the system's node.
 _SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -27,7 +27,7 @@ class Node:
 
     def __init__(self, folder: Path) -> None:
         """Start nothing yet."""
-        server, mapper = program("rabbitmq-server"), program("epmd")
+        server, mapper = find_program("rabbitmq-server"), find_program("epmd")
         self._command = [str(_SCRIPT) if _SCRIPT.exists() else server]
         self._folder = folder
         self._port = free_port()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from brockman.celery.confirm import Batcher
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 BODIES = [b"%d" % number for number in range(20)]
 

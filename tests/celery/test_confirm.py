@@ -26,8 +26,8 @@ from tests.celery.workers import (
     redis_conf,
     worker,
 )
-from tests.conftest import eventually
 from tests.support.server import RecordingServer, Reply, Request, reset, silence
+from tests.support.waiting import eventually
 
 
 def object_of(request: Request) -> str:

@@ -25,9 +25,9 @@ from tests.celery.workers import (
     timed,
     worker,
 )
-from tests.conftest import eventually
-from tests.servers.running import free_port
+from tests.support.programs import free_port
 from tests.support.server import RecordingServer, Reply, silence
+from tests.support.waiting import eventually
 
 
 @pytest.mark.parametrize("mode", ["buffered", "confirmed"])

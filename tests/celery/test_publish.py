@@ -31,10 +31,10 @@ from tests.celery.workers import (
     publisher,
     reconnect,
     redis_conf,
-    redis_server,
     timed,
 )
-from tests.servers.running import free_port
+from tests.support.programs import free_port
+from tests.support.redis_server import redis_server
 from tests.support.server import RecordingServer
 
 Broker = Callable[[Path, RecordingServer], contextlib.AbstractContextManager[str]]

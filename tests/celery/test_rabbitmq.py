@@ -31,8 +31,8 @@ from tests.celery.workers import (
     timed,
     worker,
 )
-from tests.conftest import eventually
 from tests.support.server import RecordingServer, Reply, Request
+from tests.support.waiting import eventually
 
 POOL = ("-P", "prefork", "-c", "2")
 _seconds = threading.Event().wait

@@ -29,7 +29,7 @@ from tests.celery.workers import (
     redis_conf,
     trigger_of,
 )
-from tests.servers.running import free_port
+from tests.support.programs import free_port
 from tests.support.server import RecordingServer, Reply
 
 # A web process that calls the task, and what of the worker's side it has loaded then.

@@ -21,9 +21,10 @@ from tests.celery.workers import (
     redis_conf,
     worker,
 )
-from tests.conftest import eventually
-from tests.servers.running import RECORDING, assert_exact
+from tests.support.programs import assert_exact
+from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
 POOLS = {
     "prefork": ("-P", "prefork", "-c", "2"),

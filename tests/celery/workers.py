@@ -17,9 +17,9 @@ import celery
 import pytest
 import redis
 
-from tests.conftest import eventually
-from tests.servers.running import Running, program, running
+from tests.support.programs import Program, find_program
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 NAME = "brockman.record_trigger"
 PROMISE = 2.0  # seconds that a call may take when the broker is unreachable, with the default settings
@@ -125,7 +125,7 @@ def annotated(**attributes: Any) -> dict[str, Any]:
     return {"task_annotations": {NAME: attributes}}
 
 
-class Worker(Running):
+class Worker(Program):
     """A running worker."""
 
     @property
@@ -160,7 +160,7 @@ def worker(
     """
     folder.mkdir(exist_ok=True)
     (folder / "app.py").write_text(source)
-    command = [program("celery"), "-A", "app", "worker", *QUIET, *options]
+    command = [find_program("celery"), "-A", "app", "worker", *QUIET, *options]
     started = Worker(command, folder, server, CONF=json.dumps(conf), **environment)
     try:
         assert eventually(lambda: " ready." in started.text() or started.process.poll() is not None, 60)
@@ -168,15 +168,6 @@ def worker(
         yield started
     finally:
         started.kill()
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path, server: RecordingServer, port: int) -> Iterator[Running]:
-    """Run a Redis for the length of a block."""
-    folder.mkdir(exist_ok=True)
-    options = ["--bind", "127.0.0.1", "--port", str(port), "--save", ""]
-    with running([program("redis-server"), *options], folder, server, port) as started:
-        yield started
 
 
 @contextlib.contextmanager

@@ -26,9 +26,10 @@ from django.test.utils import override_settings
 
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.shared_stats import publish, publish_now_and_then
-from tests.conftest import eventually, record
-from tests.servers.running import drive, free_port, program, running
+from tests.support.client import record
+from tests.support.programs import drive, find_program, free_port, running
 from tests.support.server import RecordingServer, Reply
+from tests.support.waiting import eventually
 
 MANAGE = """
 import os, sys
@@ -498,7 +499,7 @@ def test_a_command_writes_its_counts_at_exit(server: RecordingServer, folder: Pa
 def test_the_last_counts_of_a_worker_are_the_final_ones(server: RecordingServer, folder: Path) -> None:
     """Under gunicorn with recycled workers, the sums are what was recorded and what the server received."""
     port = free_port()
-    command = [program("gunicorn"), "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "2"]
+    command = [find_program("gunicorn"), "--bind", f"127.0.0.1:{port}", "--workers", "2", "--threads", "2"]
     command += ["--max-requests", "40", "--max-requests-jitter", "10", "--no-control-socket", "site_:application"]
     with running(command, folder, server, port) as started:
         assert drive(port, 600) == 600, started.text()

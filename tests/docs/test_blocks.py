@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import KEY
 from tests.docs.blocks import BLOCKS, Block, find_blocks, run_python, run_shell, to_shell
+from tests.support.client import KEY
 from tests.support.server import RecordingServer
 
 FOLDER = Path(__file__).parent

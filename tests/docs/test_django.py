@@ -13,8 +13,8 @@ from django.test import RequestFactory
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import FocusLabMiddleware
 from brockman.testing import capture
-from tests.conftest import KEY
 from tests.docs.blocks import Block, named, only, run_python
+from tests.support.client import KEY
 from tests.support.server import RecordingServer
 
 

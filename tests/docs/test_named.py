@@ -13,8 +13,8 @@ import pytest
 
 from brockman import FocusLabClient
 from brockman.testing import capture
-from tests.conftest import KEY, record
 from tests.docs.blocks import ROOT, Block, named, only, run_python
+from tests.support.client import KEY, record
 from tests.support.server import RecordingServer, Reply
 
 

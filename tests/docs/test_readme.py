@@ -10,8 +10,8 @@ import pytest
 import brockman
 from brockman import FocusLabClient
 from brockman.testing import capture
-from tests.conftest import KEY, record
 from tests.docs.blocks import PAGES, README, ROOT, named, only, run_shell, to_shell
+from tests.support.client import KEY, record
 
 TEXT = README.read_text(encoding="utf-8")
 PACKAGE = Path(brockman.__file__).parent

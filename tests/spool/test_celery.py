@@ -15,6 +15,7 @@ import pytest
 from tests.spool.test_servers import empty_spool, works_and_fails
 from tests.support.client import KEY
 from tests.support.programs import free_port
+from tests.support.redis_server import redis_server
 from tests.support.server import RecordingServer, Reply
 from tests.support.waiting import eventually
 
@@ -22,7 +23,7 @@ if find_spec("celery") is None or find_spec("redis") is None:
     pytest.skip("Celery or redis is not installed", allow_module_level=True)
 
 
-from tests.celery.workers import done, is_empty, publish, publisher, redis_conf, redis_server, worker
+from tests.celery.workers import done, is_empty, publish, publisher, redis_conf, worker
 
 POOL = ("-P", "prefork", "-c", "2")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.running import missing
+from tests.support.programs import missing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
