@@ -97,7 +97,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
     if outcome is Outcome.PARTIAL:
         words = parse_rejections(answer.body, count)
         if words is None and count == 1:
-            return ACCEPTED
+            words = {}  # no smaller request would get a readable answer
         rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
         return SendResult(outcome, rejected=rejected)
     server_time = parse_date(answer.date)

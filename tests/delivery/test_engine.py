@@ -176,6 +176,15 @@ def test_one_warning_when_an_outage_begins_and_one_line_when_it_ends(caplog):
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
+def test_an_unreadable_207_to_single_triggers_teaches_nothing_about_arrays():
+    """They count as delivered, but a server that answers so has not shown that it takes single objects only."""
+    bench = Bench(lambda body: Answer(400) if is_array(body) else Answer(207, b"garbled"))
+    bench.deliver(2)
+    bench.deliver(2, start=10)
+    assert bench.counters.delivered == 4
+    assert bench.sent == [[0, 1], [0], [1], [10, 11], [10], [11]]
+
+
 def test_each_attempt_is_a_line_at_level_debug(caplog):
     """Count, bytes, status and time of every request: the log at DEBUG shows what went over the wire."""
     caplog.set_level(logging.DEBUG, "brockman")
