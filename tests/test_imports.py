@@ -56,6 +56,7 @@ LIBRARIES = {
 TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.client", "requests"),
     ("brockman.client", "typing_extensions"),
+    ("brockman.delivery.factory", "requests"),
     ("brockman.delivery.pipeline", "requests"),
     ("brockman.django.client", "requests"),
     ("brockman.django.client", "typing_extensions"),

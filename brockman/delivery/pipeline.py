@@ -6,20 +6,18 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Callable, Generator, Hashable, Sequence
-from functools import cache
+from collections.abc import Generator, Hashable, Sequence
 from random import SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from brockman.buffer.base import Buffer
 from brockman.buffer.counters import Callbacks, Counters, read_stats
-from brockman.buffer.memory import MemoryBuffer
 from brockman.delivery.engine import Engine, Held
+from brockman.delivery.factory import make_buffer, make_transport
 from brockman.delivery.inline import InlineDelivery
 from brockman.delivery.policy import SendResult
 from brockman.delivery.report import Report
 from brockman.delivery.worker import Ending, Worker
-from brockman.exceptions import ConfigurationError, FocusLabError
+from brockman.exceptions import FocusLabError
 from brockman.options import Options
 from brockman.process import exit, registry
 from brockman.process.clock import monotonic
@@ -31,75 +29,11 @@ from brockman.process.threads import serialize_calls
 from brockman.process.uwsgi import UWSGI, Spawn, thread_starter
 from brockman.stats import FlushResult, Stats, result_between
 from brockman.transport import Transport
-from brockman.transport.memory import MemoryTransport
 from brockman.trigger.coerce import class_name
 from brockman.trigger.ids import make_ids
 
 if TYPE_CHECKING:
     import requests
-
-    from brockman.buffer.spool.buffer import SpoolBuffer
-    from brockman.buffer.spool.fallback import FallbackBuffer
-
-
-def make_transport(options: Options, session: requests.Session | None) -> Transport:
-    """Return a transport that has opened no connection."""
-    if not options.enabled:
-        return MemoryTransport()  # never used
-    # Imported here: it takes longer than everything else. And not later: an import in the worker's thread would
-    # stall the requests that are served meanwhile.
-    from brockman.transport.http import HttpTransport
-
-    assert options.api_key is not None
-    return HttpTransport(
-        options.endpoint,
-        options.api_key,
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.read_timeout,
-        compress=options.gzip,
-        session=session,
-    )
-
-
-@cache
-def _on_disk() -> tuple[type[SpoolBuffer], type[FallbackBuffer]]:
-    """Import what few need, and only POSIX has. Once: in the last finalizers of a process no import works."""
-    from brockman.buffer.spool.buffer import SpoolBuffer
-    from brockman.buffer.spool.fallback import FallbackBuffer
-
-    return SpoolBuffer, FallbackBuffer
-
-
-def make_buffer(
-    options: Options,
-    counters: Counters,
-    *,
-    wake: Callable[[], None],
-    may_wait: Callable[[], bool],
-    spawn: Spawn,
-) -> Buffer:
-    """Return an empty buffer that has opened nothing.
-
-    Raises:
-        ConfigurationError: When `spool_dir` is set and the system has no file locks.
-    """
-    bounds: dict[str, Any] = {
-        "max_count": options.max_queue_size,
-        "max_bytes": options.max_queue_bytes,
-        "overflow": options.overflow,
-        "block_timeout": options.block_timeout,
-        "wake": wake,
-        "may_wait": may_wait,
-    }
-    if options.spool_dir is None:
-        return MemoryBuffer(counters, **bounds)
-    try:
-        spool_buffer, fallback = _on_disk()
-    except ImportError:
-        problem = f"spool_dir is {options.spool_dir!r}, but this system has no flock (fcntl); leave it out"
-        raise ConfigurationError(problem) from None
-    return spool_buffer(options, counters, fallback(counters, **bounds), wake=wake, may_wait=may_wait, spawn=spawn)
-
 
 _NOTIFY_SECONDS = 0.25  # beyond its deadline, that close spends on calls of `on_drop`
 
