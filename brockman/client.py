@@ -280,7 +280,7 @@ class FocusLabClient:
         Args:
             timeout: Seconds that the flush may take; None means no limit.
         """
-        return Flushing(self, timeout)
+        return Flushing(self.flush, self.aflush, timeout)
 
     def close(self, timeout: float | None = 5.0) -> FlushResult:
         """Flush, stop the worker thread, and close the connections.

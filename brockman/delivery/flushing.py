@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from brockman.client import FocusLabClient
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -15,22 +12,28 @@ AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 class Flushing:
     """A context manager and decorator that flushes a client at its end, also after an exception. Reusable."""
 
-    def __init__(self, client: FocusLabClient, timeout: float | None) -> None:
+    def __init__(
+        self,
+        flush: Callable[[float | None], object],
+        aflush: Callable[[float | None], Awaitable[object]],
+        timeout: float | None,
+    ) -> None:
         """Flush nothing yet; see `FocusLabClient.flushing`."""
-        self._client = client
+        self._flush = flush
+        self._aflush = aflush
         self._timeout = timeout
 
     def __enter__(self) -> Flushing:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._client.flush(self._timeout)
+        self._flush(self._timeout)
 
     async def __aenter__(self) -> Flushing:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self._client.aflush(self._timeout)
+        await self._aflush(self._timeout)
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
         """Return the function with a flush at its end."""
