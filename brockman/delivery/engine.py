@@ -212,7 +212,8 @@ class Engine:
         # Learned after it was counted: an exception that strikes in between doubles nothing.
         if result.is_decided:
             plan.is_part_accepted = True
-            self.limits.arrays_work = self.limits.arrays_work or len(piece) > 1
+            if len(piece) > 1:  # not for a single: another thread may send one meanwhile
+                self.limits.arrays_work = True
         if plan.settle(len(piece), alone=len(piece) == 1 and result.outcome is Outcome.ACCEPTED):
             self.limits.remember_singles_only()
 

@@ -49,11 +49,12 @@ class DjangoFocusLabClient(FocusLabClient):
     triggers when it is given.
     """
 
+    _configured: _Configured | None = None  # made at the first use; also read by the repr of a failed `__init__`
+
     def _configure(
         self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
     ) -> None:
         self._given = (keywords, transport, session)
-        self._configured: _Configured | None = None
 
     def _client(self) -> _Configured:
         """Return the client that has the settings. It is made at the first use, and when they have changed."""

@@ -348,6 +348,15 @@ def test_wrong_settings_close_no_transport(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(transport.triggers) == 1
 
 
+def test_a_traceback_can_show_a_client_that_could_not_be_made() -> None:
+    """Its repr raises nothing, and its frame shows no key."""
+    with pytest.raises(ConfigurationError) as caught:
+        DjangoFocusLabClient(KEY, transport=MemoryTransport(), session=object())  # type: ignore[arg-type]
+    frame = caught.traceback[-1].frame.f_locals
+    assert repr(frame["self"]) == "<DjangoFocusLabClient not in use yet>"
+    assert KEY not in repr(frame)
+
+
 def test_a_transport_and_a_session_exclude_each_other() -> None:
     """As for every client."""
     with pytest.raises(ConfigurationError, match="give one"):
