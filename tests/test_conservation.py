@@ -28,7 +28,7 @@ from tests.support.client import KEY
 MAX_ATTEMPTS = 3
 MOMENT = 0.006  # seconds for a flush; what is not done by then stays for the next
 OUTCOMES = (
-    *("ok", "lost", "refused", "reset", "stale", "portal", "verdicts", "garbled"),
+    *("ok", "lost", "refused", "reset", "stale", "portal", "rejections", "garbled"),
     *(400, 401, 404, 405, 413, 415, 422, 429, 301, 500, 501, 502, 503, 599),
 )
 
@@ -64,9 +64,9 @@ class Server:
             return ConnectionFailed("reset")
         if outcome == "portal":
             return Answer(200, b"<html>", "text/html")
-        if outcome == "verdicts":
+        if outcome == "rejections":
             return self._verdicts(ns)
-        if outcome == "garbled":  # accepted, but the verdicts cannot be read
+        if outcome == "garbled":  # accepted, but the rejections cannot be read
             self.stored.update(ns)
             self.ambiguous.update(ns)
             self.acknowledged += len(ns) == 1

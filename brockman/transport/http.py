@@ -239,7 +239,7 @@ def _read_body(raw: Any, *, must_end: bool) -> bytes:
 
     A read returns what has arrived; only the next one tells the end from a broken connection. A body that breaks
     off is returned as far as it came, since the status says what became of the triggers. With `must_end`, for a
-    207 with its verdicts, it raises.
+    207 with its results, it raises.
     """
     body = b""
     try:

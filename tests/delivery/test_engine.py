@@ -245,8 +245,8 @@ def test_a_single_trigger_that_is_too_large_is_rejected():
 
 def test_a_207_settles_each_trigger_on_its_own():
     """The listed ones are rejected with their own words, the others delivered, with one request."""
-    verdicts = {"rejected": [{"index": 3, "error": "no such plan"}, {"index": 0, "error": "blocked"}]}
-    bench = Bench([Answer(207, json.dumps(verdicts).encode())])
+    rejections = {"rejected": [{"index": 3, "error": "no such plan"}, {"index": 0, "error": "blocked"}]}
+    bench = Bench([Answer(207, json.dumps(rejections).encode())])
     bench.deliver(5)
     assert (bench.counters.delivered, bench.counters.rejected, len(bench.sent)) == (3, 2, 1)
     assert [(numbers, error.words) for error, numbers in bench.refused] == [
@@ -264,7 +264,7 @@ def test_a_207_settles_each_trigger_on_its_own():
         [],
     ],
 )
-def test_verdicts_on_triggers_that_were_not_sent_are_passed_over(rejected):
+def test_rejections_on_triggers_that_were_not_sent_are_passed_over(rejected):
     """No server can make the counts wrong."""
     bench = Bench([Answer(207, json.dumps({"rejected": rejected}).encode())])
     bench.deliver(3)
@@ -279,7 +279,7 @@ def test_a_trigger_rejected_twice_counts_once():
 
 
 def test_a_207_that_cannot_be_read_is_asked_for_again_in_halves():
-    """Verdicts cut off at 64 KiB are not guessed: the halves get readable ones."""
+    """Rejections cut off at 64 KiB are not guessed: the halves get readable ones."""
 
     def reply(body: bytes) -> Answer:
         if len(numbers(body)) > 2:
