@@ -45,11 +45,13 @@ class ConnectionFailed(FocusLabError):
     Attributes:
         stale: True for the reset of a kept-alive connection before the first byte of an answer: the server had
             closed it while it was idle, and may be well.
+        unanswered: True when it broke off after the connection was there, and before the first byte of an answer.
     """
 
-    def __init__(self, message: str, *, stale: bool = False) -> None:
+    def __init__(self, message: str, *, stale: bool = False, unanswered: bool = False) -> None:
         super().__init__(message)
         self.stale = stale
+        self.unanswered = unanswered
 
 
 class AnswerError(FocusLabError):

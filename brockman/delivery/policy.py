@@ -15,17 +15,22 @@ from datetime import timezone
 from email.utils import parsedate_to_datetime
 
 from brockman.exceptions import AnswerError, BadRequest, ConnectionFailed, FocusLabError, from_status
-from brockman.transport import Answer
+from brockman.transport.answer import Answer, printable
 
 RETRY_AFTER_CAP = 300.0  # seconds; a server that asks for more is asked again after this
 SETUP_DELAY = 30.0  # seconds before the first retry when the set-up is wrong: a person has to act
 SETUP_DELAY_CAP = 300.0
 _ADVICE = {
+    400: "check endpoint (FL_ENDPOINT)",
     401: "check api_key (FL_API_KEY)",
     403: "check api_key (FL_API_KEY)",
     404: "check endpoint (FL_ENDPOINT)",
+    405: "check endpoint (FL_ENDPOINT)",
     407: "check the proxy's user and password",
+    501: "check endpoint (FL_ENDPOINT)",
 }
+_OWN_SUCCESSES = (201, 202, 204)  # the API's own words; a proxy or a captive portal answers 200
+_ABOUT_ARRAYS = (405, 501)  # refuse an array; for a single object they are about the endpoint
 
 
 class Outcome(enum.Enum):
@@ -46,10 +51,10 @@ INCONCLUSIVE = (Outcome.UNAVAILABLE, Outcome.MISCONFIGURED)
 _BY_STATUS = {
     207: Outcome.PARTIAL,
     413: Outcome.TOO_LARGE,
-    501: Outcome.REFUSED,
+    501: Outcome.REFUSED,  # an array
     **dict.fromkeys((401, 403, 404), Outcome.MISCONFIGURED),
-    # Not in the API's table, and no trigger's fault: payment, a proxy's login, a retired endpoint, a portal.
-    **dict.fromkeys((402, 407, 410, 511), Outcome.MISCONFIGURED),
+    # Not in the API's table, and no trigger's fault: payment, a proxy, a retired endpoint, a portal.
+    **dict.fromkeys((402, 407, 410, 411, 511), Outcome.MISCONFIGURED),
     **dict.fromkeys((408, 425, 429, 502, 503, 504), Outcome.UNAVAILABLE),
     # A content delivery network's statuses for an origin that does not answer.
     **dict.fromkeys((521, 522, 523, 524, 529), Outcome.UNAVAILABLE),
@@ -67,6 +72,7 @@ class SendResult:
         rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
+        by_page: Whether a web page refuses the request: no verdict on a trigger, see `engine`.
     """
 
     outcome: Outcome
@@ -74,6 +80,7 @@ class SendResult:
     rejected: Mapping[int, FocusLabError] | None = None
     retry_after: float | None = None
     location: str | None = None
+    by_page: bool = False
 
     @property
     def is_decided(self) -> bool:
@@ -91,15 +98,17 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
     """
     if isinstance(answer, ConnectionFailed):
         return SendResult(Outcome.UNAVAILABLE, answer)
-    outcome = classify(answer.status, answer.content_type, answer.body)
+    outcome = classify(answer, count)
     if outcome is Outcome.ACCEPTED:
         return ACCEPTED
+    if outcome is Outcome.UNAVAILABLE and 200 <= answer.status < 300:
+        return SendResult(outcome, ConnectionFailed("the answer broke off"))
     if outcome is Outcome.PARTIAL:
-        words = parse_rejections(answer.body, count)
-        if words is None and count == 1:
-            words = {}  # no smaller request would get a readable answer
-        rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
-        return SendResult(outcome, rejected=rejected)
+        words = parse_rejections(answer.text or "", count)
+        if words is not None or count > 1:
+            rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
+            return SendResult(outcome, rejected=rejected)
+        outcome = Outcome.MISCONFIGURED  # no smaller request would get a readable answer
     server_time = parse_date(answer.date)
     asked = parse_retry_after(answer.retry_after, now if server_time is None else server_time)
     return SendResult(
@@ -107,27 +116,28 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         from_status(answer.status, answer.words),
         retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
         location=answer.location,
+        by_page=outcome is Outcome.REFUSED and answer.is_page,
     )
 
 
-def classify(status: int, content_type: str = "", body: bytes = b"") -> Outcome:
-    """Return what an answer means.
+def classify(answer: Answer, count: int) -> Outcome:
+    """Return what an answer means for a request with `count` triggers.
 
-    A success that carries an HTML page comes from a captive portal or a proxy, not from the API. A body that is
-    empty, or a word such as "created", is believed whatever its content type: frameworks label all answers
-    `text/html`.
+    201, 202 and 204 are believed whatever comes with them. Another success is one of the API if its body is empty,
+    JSON, or text without markup: frameworks label all answers `text/html`. A page comes from a captive portal or a
+    proxy.
     """
+    status = answer.status
     outcome = _BY_STATUS.get(status) or _BY_CLASS.get(status // 100, Outcome.MISCONFIGURED)
-    if outcome in (Outcome.ACCEPTED, Outcome.PARTIAL) and _is_html(content_type, body):
+    if status in _ABOUT_ARRAYS and count == 1:
         return Outcome.MISCONFIGURED
-    return outcome
-
-
-def _is_html(content_type: str, body: bytes) -> bool:
-    start = body[:512].lstrip().lower()
-    if content_type.lower().startswith(("text/html", "application/xhtml")):
-        return start.startswith(b"<")
-    return start.startswith((b"<!doctype html", b"<html"))
+    if status in _OWN_SUCCESSES or outcome not in (Outcome.ACCEPTED, Outcome.PARTIAL, Outcome.REFUSED):
+        return outcome
+    if not answer.is_complete and (not answer.text or outcome is Outcome.PARTIAL):
+        return Outcome.UNAVAILABLE  # it broke off before it said anything
+    if outcome is Outcome.REFUSED:
+        return outcome
+    return Outcome.MISCONFIGURED if answer.is_page or answer.text is None else outcome
 
 
 def describe(result: SendResult, endpoint: str, waiting: str) -> str:
@@ -142,10 +152,15 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     if 300 <= error.status < 400:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
     elif 200 <= error.status < 300:
-        advice = "an HTML page came back, as from a captive portal or proxy; check endpoint (FL_ENDPOINT)"
+        advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
+    elif result.by_page:
+        advice = (
+            "a web page is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
+        )
     else:
         advice = _ADVICE.get(error.status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
-    return f"{endpoint} answers {error.status}: {advice}; until then {waiting}"
+    words = f" ({error.words})" if error.words else ""
+    return f"{endpoint} answers {error.status}{words}: {advice}; until then {waiting}"
 
 
 def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:
@@ -206,7 +221,7 @@ def parse_date(value: str | None) -> float | None:
         return None
 
 
-def parse_rejections(answer: bytes, count: int) -> dict[int, str] | None:
+def parse_rejections(answer: str | bytes, count: int) -> dict[int, str] | None:
     """Return the indices of the triggers that a 207 rejects, each with the server's error text.
 
     The answer looks like `{"rejected": [{"index": 3, "error": "..."}]}`. An index out of range or repeated is
@@ -226,9 +241,7 @@ def parse_rejections(answer: bytes, count: int) -> dict[int, str] | None:
             if type(index) is not int:
                 return None
             if 0 <= index < count:
-                # Without lone surrogates, which a log in UTF-8 cannot write.
-                text = str(entry.get("error") or "").encode("utf-8", "replace").decode()
-                errors.setdefault(index, text[:300])
+                errors.setdefault(index, printable(str(entry.get("error") or "")))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return errors

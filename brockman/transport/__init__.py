@@ -2,34 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
+from brockman.transport.answer import Answer
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP response.
-
-    Attributes:
-        status: The HTTP status.
-        body: At most 64 KiB of the body, not decoded.
-        content_type: The header, or "".
-        retry_after: The header, or None.
-        date: The header, or None.
-        location: The header, or None.
-    """
-
-    status: int
-    body: bytes = b""
-    content_type: str = ""
-    retry_after: str | None = None
-    date: str | None = None
-    location: str | None = None
-
-    @property
-    def words(self) -> str:
-        """The first 300 characters of the body, for a log or an exception."""
-        return " ".join(self.body[:1200].decode("utf-8", "replace").split())[:300]
+__all__ = ["Answer", "Transport"]
 
 
 class Transport(Protocol):

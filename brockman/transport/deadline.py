@@ -45,6 +45,7 @@ class Attempt:
 
     Attributes:
         reused: Whether it uses a connection that was open before.
+        sending: Whether the request was begun to be sent.
         received: Whether any byte of an answer came back.
     """
 
@@ -59,7 +60,7 @@ class Attempt:
         self._until = monotonic() + seconds
         self._read_timeout = read_timeout
         self.reused = True  # until a connection is opened
-        self.received = False
+        self.sending = self.received = False
 
     def remaining(self) -> float:
         """Return the seconds left.
@@ -248,7 +249,9 @@ class _DeadlineConnection:
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
-            _set_timeout(self.sock, _current.get().remaining())
+            attempt = _current.get()
+            _set_timeout(self.sock, attempt.remaining())
+            attempt.sending = True
         super().send(data)  # type: ignore[misc]
 
 

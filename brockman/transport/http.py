@@ -13,6 +13,7 @@ import os
 import re
 import ssl
 import sys
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,16 +28,14 @@ from brockman.exceptions import ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
-from brockman.transport import Answer
+from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
 from brockman.transport.deadline import POOLS, begin_attempt, with_deadline
 
-MAX_ANSWER_BYTES = 64 * 1024
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
 # task's time limit, must reach the caller.
 _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _DISCONNECTED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the latter two over TLS
 _SAFE_PREFIXES = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # of texts of requests
-_MULTI_STATUS = 207
 _POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes connections with a warning
 _MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
 # Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
@@ -146,8 +145,9 @@ class HttpTransport:
             failure = self._api_key.hide_in(_describe(error))
             disconnected = any(isinstance(cause, _DISCONNECTED) for cause in _causes(error))
             stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected
+            unanswered = attempt.sending and not attempt.received
         # Raised outside the handler: requests' exceptions hold the request, and with it the key.
-        raise ConnectionFailed(failure, stale=stale)
+        raise ConnectionFailed(failure, stale=stale, unanswered=unanswered)
 
     def _request(self, body: bytes) -> requests.PreparedRequest:
         request = self._template.copy()
@@ -169,21 +169,27 @@ class HttpTransport:
             proxies=session.proxies,
         )
         try:
-            body = _read_body(response.raw, must_end=response.status_code == _MULTI_STATUS)
+            body, is_complete = _read_body(response.raw)
         finally:
             response.close()  # returns the connection to the pool if the body was read to its end
         if response.status_code < 200:
             session.close()  # the final answer is still to come: it must not be read as that to the next request
         headers = response.headers
         location = headers.get("Location")
-        return Answer(
+        answer = Answer(
             status=response.status_code,
-            body=body[:MAX_ANSWER_BYTES].replace(self._api_key.reveal().encode("latin-1"), b"<api key>"),
+            body=body[:MAX_ANSWER_BYTES],
             content_type=headers.get("Content-Type", ""),
             retry_after=headers.get("Retry-After"),
             date=headers.get("Date"),
             location=None if location is None else self._api_key.hide_in(location)[:300],
+            content_encoding=headers.get("Content-Encoding", ""),
+            is_complete=is_complete,
         )
+        if answer.text is None:
+            return answer
+        shown = self._api_key.hide_in(answer.text).encode("utf-8", "replace")
+        return replace(answer, body=shown, content_encoding="")
 
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""
@@ -234,26 +240,22 @@ def _new_session(url: str) -> requests.Session:
     return session
 
 
-def _read_body(raw: Any, *, must_end: bool) -> bytes:
-    """Return the body of an answer, or a little more than `MAX_ANSWER_BYTES` of it.
+def _read_body(raw: Any) -> tuple[bytes, bool]:
+    """Return the body of an answer, or a little more than `MAX_ANSWER_BYTES` of it, and whether that is all.
 
     A read returns what has arrived; only the next one tells the end from a broken connection. A body that breaks
-    off is returned as far as it came, since the status says what became of the triggers. With `must_end`, for a
-    207 with its results, it raises.
+    off is returned as far as it came: the status may say what became of the triggers.
     """
     body = b""
     try:
         while len(body) <= MAX_ANSWER_BYTES:
             chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
             if not chunk:
-                if getattr(raw, "length_remaining", None):  # before 2.0 urllib3 does not raise it itself
-                    raise http.client.IncompleteRead(body)
-                break
+                return body, not getattr(raw, "length_remaining", None)  # before 2.0 urllib3 does not raise
             body += chunk
     except _FAILURES:
-        if must_end:
-            raise
-    return body
+        pass
+    return body, False
 
 
 def _describe(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import time
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -10,7 +11,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from brockman.delivery.policy import Outcome, backoff, classify, parse_date, parse_retry_after, setup_delay
+from brockman.delivery.policy import (
+    Outcome,
+    classify,
+    describe,
+    judge,
+    parse_date,
+    parse_retry_after,
+)
+from brockman.transport import Answer
 
 # The outcome of every status. One that the API's table does not name is decided by whose fault it can be.
 OUTCOMES: dict[int, Outcome] = {
@@ -40,6 +49,7 @@ OUTCOMES: dict[int, Outcome] = {
     402: Outcome.MISCONFIGURED,
     407: Outcome.MISCONFIGURED,
     410: Outcome.MISCONFIGURED,
+    411: Outcome.MISCONFIGURED,
     511: Outcome.MISCONFIGURED,
     # not in the API's table: a content network reports that the origin is unreachable
     521: Outcome.UNAVAILABLE,
@@ -67,78 +77,87 @@ def _local_time(request, monkeypatch):
 @pytest.mark.parametrize("body", [b"", b'{"id": 1}'])
 def test_every_status_means_what_the_table_says(content_type, body):
     """From 100 to 599, with and without a body."""
-    assert {status: classify(status, content_type, body) for status in range(100, 600)} == OUTCOMES
+    answers = {status: classify(Answer(status, body, content_type), 2) for status in range(100, 600)}
+    assert answers == OUTCOMES
+
+
+@pytest.mark.parametrize("status", [405, 501])
+def test_a_refused_method_is_never_the_fault_of_a_single_trigger(status):
+    """405 and 501 to a single object are about the endpoint: it is held."""
+    assert classify(Answer(status, b'{"error": "no"}'), 1) is Outcome.MISCONFIGURED
 
 
 @pytest.mark.parametrize("status", [-1, 0, 7, 99, 600, 999])
 def test_an_invalid_status_is_misconfigured(status):
     """A status that no HTTP server sends drops nothing: the setup is wrong, and everything is held."""
-    assert classify(status) is Outcome.MISCONFIGURED
+    assert classify(Answer(status), 1) is Outcome.MISCONFIGURED
 
 
-@pytest.mark.parametrize(
-    ("content_type", "body"),
-    [
-        ("text/html", PORTAL),
-        ("text/html; charset=utf-8", PORTAL),
-        ("Text/HTML", b"<p>log in</p>"),
-        ("text/html", b"<!-- portal -->" + PORTAL),
-        ("", PORTAL),
-        ("application/json", PORTAL.upper()),
-        ("text/plain", b"\r\n\t <html lang='en'>"),
-        ("application/json", b" " * 400 + b"<html>"),
-    ],
-)
-def test_a_page_is_no_success(content_type, body):
-    """A captive portal that answers 200, or any 2xx, with its login page loses no trigger."""
-    assert {classify(status, content_type, body) for status in range(200, 300)} == {Outcome.MISCONFIGURED}
+def test_a_page_is_no_success():
+    """A captive portal that answers 2xx with its page loses no trigger; 201, 202, 204 are the API's words."""
+    outcomes = {status: classify(Answer(status, PORTAL), 1) for status in range(200, 300)}
+    assert {status for status, outcome in outcomes.items() if outcome is Outcome.ACCEPTED} == {201, 202, 204}
+    assert set(outcomes.values()) == {Outcome.ACCEPTED, Outcome.MISCONFIGURED}
 
 
 @pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "TEXT/HTML"])
 def test_an_empty_answer_is_a_success_whatever_its_type(content_type):
-    """Frameworks label an empty 201 as HTML."""
+    """Frameworks label an empty 200 as HTML."""
     for status in (200, 201, 204):
-        for body in (b"", b"\r\n", b"  \n"):
-            assert classify(status, content_type, body) is Outcome.ACCEPTED
+        for body in (b"", b"\r\n", b"  \n", b"created"):
+            assert classify(Answer(status, body, content_type), 1) is Outcome.ACCEPTED
 
 
-def test_a_trigger_that_quotes_html_is_still_a_success():
-    """Only an answer that begins like a page is taken for one."""
-    assert classify(201, "application/json", b'{"object": "<html>"}') is Outcome.ACCEPTED
+def test_an_answer_that_broke_off_before_it_told_is_no_answer():
+    """Of a 200 something must have come, of a 207 everything; 201, 202 and 204 need no body."""
+    for status, body, outcome in [
+        (200, b"", Outcome.UNAVAILABLE),
+        (200, b" \r\n", Outcome.UNAVAILABLE),
+        (200, b"<ht", Outcome.MISCONFIGURED),
+        (200, b'{"id', Outcome.ACCEPTED),
+        (207, b'{"rejected": [', Outcome.UNAVAILABLE),
+        (400, b"", Outcome.UNAVAILABLE),
+        (400, b"no such", Outcome.REFUSED),
+        (201, b"", Outcome.ACCEPTED),
+        (202, b"<", Outcome.ACCEPTED),
+        (204, b"", Outcome.ACCEPTED),
+        (503, b"", Outcome.UNAVAILABLE),
+    ]:
+        assert classify(Answer(status, body, is_complete=False), 1) is outcome, (status, body)
+
+
+def test_a_207_that_cannot_be_read_settles_nothing():
+    """Neither several triggers nor one: which of them were accepted is unknown."""
+    for body in (b"garbled", b"[]", b"\xff\x00\x01", b"", PORTAL):
+        for count in (1, 4):
+            result = judge(Answer(207, body), count, NOW)
+            assert not result.is_decided
+            assert result.outcome in (Outcome.PARTIAL, Outcome.MISCONFIGURED)
+        assert judge(Answer(207, body), 1, NOW).outcome is Outcome.MISCONFIGURED
+
+
+def test_a_compressed_207_is_read():
+    """A proxy may compress unasked: the one of four that is refused is found."""
+    body = gzip.compress(b'{"rejected": [{"index": 2, "error": "no such plan"}]}')
+    result = judge(Answer(207, body, content_encoding="gzip"), 4, NOW)
+    assert {index: error.words for index, error in result.rejected.items()} == {2: "no such plan"}
 
 
 def test_a_page_with_an_error_status_means_the_error():
-    """Frameworks send a page with an error: the status counts."""
+    """Frameworks send a page with an error: the status counts, but a refusal by page is marked."""
     for status in range(300, 600):
-        assert classify(status, "text/html", PORTAL) is OUTCOMES[status]
+        result = judge(Answer(status, PORTAL, "text/html"), 2, NOW)
+        assert result.outcome is OUTCOMES[status]
+        assert result.by_page is (OUTCOMES[status] is Outcome.REFUSED)
 
 
-@settings(deadline=None, database=None)
-@given(st.integers(1, 10**30), st.floats(1e-3, 1e308), st.floats(1e-3, 1e308), st.floats(0, 1, exclude_max=True))
-@example(1, 0.5, 60.0, 0.999)
-@example(10**400, 0.5, 60.0, 0.5)
-@example(2**63, 1e308, 1e308, 0.999)
-def test_a_delay_is_drawn_from_zero_to_the_bound(failures, base, cap, drawn):
-    """It is the draw times min(cap, base * 2 ** (failures - 1)), however long the outage."""
-    doublings = min(failures - 1, 60)  # 2 ** 60 seconds outlast the sun
-    assert backoff(failures, base, cap, lambda: drawn) == drawn * min(cap, base * 2.0**doublings)
-
-
-def test_the_defaults_double_from_half_a_second_to_a_minute():
-    """0.5, 1, 2, 4, ... 32, then 60 seconds are the upper bounds."""
-    bounds = [backoff(failures, 0.5, 60.0, lambda: 1.0) for failures in range(1, 11)]
-    assert bounds == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
-
-
-def test_the_jitter_is_full():
-    """The shortest delay is 0: clients that failed together do not retry together."""
-    assert backoff(7, 0.5, 60.0, lambda: 0.0) == 0.0
-
-
-def test_a_wrong_setup_is_retried_slowly():
-    """From 30 seconds, doubling to 5 minutes, and no more, however often."""
-    assert [setup_delay(failures) for failures in range(1, 8)] == [30, 60, 120, 240, 300, 300, 300]
-    assert setup_delay(10**400) == 300
+@pytest.mark.parametrize(("status", "setting"), [(403, "FL_API_KEY"), (401, "FL_API_KEY"), (404, "FL_ENDPOINT")])
+def test_the_log_line_of_a_wrong_set_up_has_the_servers_words(status, setting):
+    """They name the cause when the advice is wrong, such as a host that Django does not allow."""
+    result = judge(Answer(status, b"<html><h1>Host 'x' is not allowed</h1>"), 1, NOW)
+    line = describe(result, "https://x/", "triggers are held")
+    assert "Host 'x' is not allowed" in line
+    assert setting in line
 
 
 @pytest.mark.parametrize(
