@@ -48,6 +48,7 @@ class Server:
         self.ambiguous: set[int] = set()
         self.poison: set[int] = set()
         self.faults: Counter[int] = Counter()  # how often a single object met a 500, in one delivery
+        self.largest = 0  # bytes of a request that was accepted
 
     def __call__(self, body: bytes) -> Answer | ConnectionFailed:
         content = json.loads(body)
@@ -65,17 +66,18 @@ class Server:
         if outcome == "portal":
             return Answer(200, b"<html>", "text/html")
         if outcome == "rejections":
+            self.largest = max(self.largest, len(body))
             return self._verdicts(ns)
         if outcome == "garbled":  # accepted, but the rejections cannot be read
             self.stored.update(ns)
             self.ambiguous.update(ns)
-            self.acknowledged += len(ns) == 1
             return Answer(207, b'{"rejected": [')
         if outcome == "ok":
             self.stored.update(ns)
             self.acknowledged += len(ns)
+            self.largest = max(self.largest, len(body))
             return Answer(201)
-        return self._refuse(int(outcome), ns, is_array)
+        return self._refuse(int(outcome), ns, is_array, len(body))
 
     def _verdicts(self, ns: list[int]) -> Answer:
         rejected = [{"index": i, "error": "odd"} for i, n in enumerate(ns) if n % 2 or n in self.poison]
@@ -84,12 +86,13 @@ class Server:
         self.stored.update(n for i, n in enumerate(ns) if not any(r["index"] == i for r in rejected))
         return Answer(207, json.dumps({"rejected": rejected}).encode())
 
-    def _refuse(self, status: int, ns: list[int], is_array: bool) -> Answer:
-        outcome = classify(status)
+    def _refuse(self, status: int, ns: list[int], is_array: bool, size: int) -> Answer:
+        outcome = classify(Answer(status), len(ns))
         if not is_array:
-            if outcome in (Outcome.REFUSED, Outcome.TOO_LARGE):
+            is_too_large = outcome is Outcome.TOO_LARGE and size > self.largest
+            if outcome is Outcome.REFUSED or is_too_large:
                 self.refused += ns
-            elif outcome is Outcome.SERVER_ERROR:
+            elif outcome in (Outcome.SERVER_ERROR, Outcome.TOO_LARGE):  # a smaller one than what was accepted
                 self.faults[ns[0]] += 1
                 self.refused += ns if self.faults[ns[0]] == MAX_ATTEMPTS else []
         return Answer(status)

@@ -28,8 +28,8 @@ MUTANTS = {
     ),
     "a 207 counts as all delivered": (
         "delivery/engine.py",
-        "for bodies, each in _runs(piece, result):",
-        "for bodies, each in [(piece, ACCEPTED)]:",
+        "for bodies, each in _runs(piece.bodies, result):",
+        "for bodies, each in [(piece.bodies, ACCEPTED)]:",
     ),
     "the rejections of a 207 are shifted by one": (
         "delivery/policy.py",
@@ -80,8 +80,8 @@ MUTANTS = {
     "halving sends a trigger twice": ("trigger/batch.py", "bodies[middle:]", "bodies[middle - 1 :]"),
     "a portal's page counts as success": (
         "delivery/policy.py",
-        "and _is_html(content_type, body)",
-        "and False",
+        "if answer.is_page or answer.text is None",
+        "if False",
     ),
     "close loses what waits": (
         "buffer/memory.py",

@@ -121,6 +121,10 @@ class Buffer(ABC):
         """Count the oldest of those in flight as delivered or rejected; after `discard` only return False."""
 
     @abstractmethod
+    def put_back(self) -> None:
+        """Return the triggers in flight to the front of those that wait."""
+
+    @abstractmethod
     def discard(self, reason: str) -> list[bytes]:
         """Accept nothing more, drop the triggers that would end with the process, and return them.
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from brockman.buffer.base import Buffer
@@ -209,6 +210,18 @@ class MemoryBuffer(Buffer):
                 else:
                     self._counters.rejected += count
         return True
+
+    def put_back(self) -> None:
+        with self._seqlock.write():
+            if not self._discarded:
+                self._return_to_front(self._in_flight)
+
+    def _return_to_front(self, place: deque[bytes]) -> None:
+        size = sum(map(len, place))
+        with suppress(IndexError):  # it ran out
+            self._waiting.extendleft(iter(place.pop, None))  # one C call, as in `move`
+        with self._guard:
+            self._bytes += size
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
         give_each(self._in_flight, put)

@@ -6,23 +6,26 @@ settled and waits while triggers are held. Callbacks run between two steps, so n
 
 from __future__ import annotations
 
-from collections import Counter, deque
+import enum
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging import DEBUG
 
 from brockman.delivery import policy
 from brockman.delivery.endpoint import EndpointLimits
+from brockman.delivery.plan import Piece, Plan
 from brockman.delivery.policy import ACCEPTED, INCONCLUSIVE, Outcome, SendResult
 from brockman.exceptions import ConnectionFailed
 from brockman.options import Options
 from brockman.process.clock import wall
 from brockman.process.log import is_debug, say
 from brockman.transport import Answer, Transport
-from brockman.trigger.batch import encode_batch, encoded_size, halve
+from brockman.trigger.batch import count_fitting, encode_batch, encoded_size
 
 _BACKLOG_SHARE = 4  # when one in this many of `max_queue_size` wait, batches grow
 _BACKLOG_FACTOR = 10  # to this many times `max_batch_size`, as far as the bytes allow
+_FIRST_SUSPECTS, _MOST_SUSPECTS = 8, 512  # triggers that a page may refuse before a wait; doubled by each wait
 
 TimeLeft = Callable[[], "float | None"]
 
@@ -56,7 +59,7 @@ class Held:
     Attributes:
         result: Why; None when no time was left for an attempt.
         seconds: How long to wait.
-        is_final: Whether there is no next step.
+        is_final: Whether there is no next step: the triggers may be delivered again, with others behind them.
         resent: Requests that were sent again at once since the last event.
     """
 
@@ -66,29 +69,14 @@ class Held:
     resent: int
 
 
-class _Plan:
-    """The rest of a batch, in pieces that are sent one by one, and what is known of its arrays."""
+class _Step(enum.Enum):
+    """The step that follows an answer."""
 
-    def __init__(self, bodies: Sequence[bytes]) -> None:
-        self.pieces: deque[Sequence[bytes]] = deque([bodies] if bodies else ())
-        self.is_part_accepted = False  # then a 500 is the fault of what was sent
-        self._accepted_alone: list[bool] = []  # of each settled trigger
-        self._refused_arrays: list[tuple[int, int]] = []
-
-    def split(self, *, singles: bool = False) -> None:
-        piece = self.pieces.popleft()
-        self.pieces.extendleft(reversed([[body] for body in piece] if singles else halve(piece)))
-
-    def note_refused_array(self) -> None:
-        start = len(self._accepted_alone)
-        self._refused_arrays.append((start, start + len(self.pieces[0])))
-
-    def settle(self, count: int, *, alone: bool) -> bool:
-        """Return whether all triggers of an array that was refused are settled now, each accepted alone."""
-        self._accepted_alone += [alone] * count
-        ended = [array for array in self._refused_arrays if array[1] <= len(self._accepted_alone)]
-        self._refused_arrays = [array for array in self._refused_arrays if array not in ended]
-        return any(all(self._accepted_alone[start:stop]) for start, stop in ended)
+    GO_ON = "send the next piece"
+    HOLD = "wait, and send it again"
+    HOLD_FOR_OTHERS = "wait, and deliver it with other triggers: one of them has to be accepted"
+    SETTLE = "settle the first piece"
+    SPLIT = "send the first piece in halves"
 
 
 class Engine:
@@ -105,24 +93,27 @@ class Engine:
         self._transport = transport
         self._clock = clock
         self._rand = rand
+        self._failures: Counter[bool] = Counter()  # in a row: by whether the set-up is wrong
+        self._unanswered = 0  # requests in a row that broke off while they were sent
+        self._has_accepted = False  # since the last failure, or verdict by page: vouches for the next one
+        self._suspect: bytes | None = None  # the oldest trigger that a page refused, when nothing could vouch
+        self._max_suspects = _FIRST_SUSPECTS
 
     def max_count(self, waiting: int) -> int:
         """Return how many triggers the next batch may have when this many wait.
 
         A backlog goes in longer batches: over a network with a delay, throughput is the triggers in a request
-        times the round trips in a second.
+        times the round trips in a second. So does what waits behind triggers that a page has refused: the server
+        has to accept one of them.
         """
         most = self._options.max_batch_size
-        if waiting * _BACKLOG_SHARE > self._options.max_queue_size and self.limits.takes_long:
-            return most * _BACKLOG_FACTOR
-        return most
+        is_backlog = waiting * _BACKLOG_SHARE > self._options.max_queue_size and self.limits.takes_long
+        return most * _BACKLOG_FACTOR if is_backlog or self._suspect is not None else most
 
     def deliver(
         self, bodies: Sequence[bytes], time_left: TimeLeft = lambda: None, *, once: bool = False
     ) -> Iterator[Settled | Held]:
         """Send triggers until each is settled, and yield what happens. Each step blocks for one attempt.
-
-        For a single trigger it neither reads nor changes what was learned of the endpoint.
 
         Args:
             bodies: The triggers, oldest first.
@@ -131,41 +122,53 @@ class Engine:
             once: One attempt for each trigger: the first `Held` is final, and a trigger that meets a 500 alone is
                 settled with `SERVER_ERROR`.
         """
-        plan = _Plan(bodies)
-        failures: Counter[bool] = Counter()  # in a row: by whether the set-up is wrong
+        plan = Plan(bodies, self._suspect)
         server_errors = resent = 0
         while plan.pieces:
-            piece = plan.pieces[0]
-            if len(piece) > 1 and (self.limits.singles_only or encoded_size(piece) > self.limits.max_bytes):
-                plan.split(singles=self.limits.singles_only)
+            piece = plan.next_piece()
+            if piece.result is not None:
+                yield from self._settle(plan, piece.result, resent)
+                resent = 0
                 continue
-            answer, resends = self._send(encode_batch(piece), len(piece), time_left)
+            if len(piece.bodies) > 1 and self._cut_to_limits(plan):
+                continue
+            answer, resends = self._send(piece.bodies, time_left)
             resent += resends
-            if answer is None:
+            result = None if answer is None else policy.judge(answer, len(piece.bodies), wall())
+            if plan.known_result and (result is None or self._is_last_attempt(result, time_left, once=once)):
+                yield from self._settle_suspects(plan, resent)
+                resent = 0
+                continue
+            if result is None:
                 yield Held(None, 0.0, True, resent)
                 return
-            result = policy.judge(answer, len(piece), wall())
-            server_errors += result.outcome is Outcome.SERVER_ERROR
-            if result.outcome in INCONCLUSIVE or (not once and self._may_pass(result, plan, server_errors)):
-                is_setup = result.outcome is Outcome.MISCONFIGURED
-                failures[is_setup] += 1
-                yield Held(result, self._delay(result, failures[is_setup]), once, resent)
-                if once:
+            server_errors += piece is plan.front and result.outcome in (Outcome.SERVER_ERROR, Outcome.TOO_LARGE)
+            step = self._next_step(plan, piece, result, None if once else server_errors)
+            if step in (_Step.HOLD, _Step.HOLD_FOR_OTHERS):
+                is_final = once or step is _Step.HOLD_FOR_OTHERS
+                yield self._hold(plan, result, time_left, is_final=is_final, resent=resent)
+                if is_final:
                     return
                 resent = 0
-                continue
-            failures.clear()
-            server_errors = 0
-            if len(piece) == 1 or result.is_decided:
+            elif step is _Step.SETTLE:
                 yield from self._settle(plan, result, resent)
-                resent = 0
-            else:
+                server_errors = resent = 0
+            elif step is _Step.SPLIT:
                 self._learn_from_refusal(plan, result)
-                plan.split()
+                plan.halve()
+                server_errors = 0
 
-    def _send(self, body: bytes, count: int, time_left: TimeLeft) -> tuple[Answer | ConnectionFailed | None, int]:
+    def _cut_to_limits(self, plan: Plan) -> bool:
+        """Return whether the first piece was larger than the endpoint takes, and is split now."""
+        bodies = plan.front.bodies
+        count = 1 if self.limits.singles_only else count_fitting(bodies, self.limits.max_bytes)
+        if count < len(bodies):
+            plan.cut(plan.front, count)
+        return count < len(bodies)
+
+    def _send(self, bodies: Sequence[bytes], time_left: TimeLeft) -> tuple[Answer | ConnectionFailed | None, int]:
         """Return the answer, or why there is none (None: no time was left), and how often it was sent again."""
-        resends = 0
+        body, count, resends = encode_batch(bodies), len(bodies), 0
         while True:
             left = time_left()
             if left is not None and left <= 0:
@@ -187,9 +190,46 @@ class Engine:
             milliseconds = 1000 * (self._clock() - started)
             say(DEBUG, f"sent {count} triggers, {len(body)} bytes: {result} in {milliseconds:.0f} ms")
 
-    def _may_pass(self, result: SendResult, plan: _Plan, server_errors: int) -> bool:
-        """Return whether a 500 is worth another attempt; otherwise it is the fault of what was sent."""
-        count = len(plan.pieces[0])
+    def _next_step(self, plan: Plan, piece: Piece, result: SendResult, server_errors: int | None) -> _Step:
+        """Return the step that follows a result. `server_errors` counts those in a row; None means one attempt."""
+        is_single = len(piece.bodies) == 1
+        if result.outcome in INCONCLUSIVE:
+            return _Step.HOLD
+        if piece is not plan.front:
+            if result.is_decided or (result.outcome is Outcome.REFUSED and not result.by_page):
+                plan.note(piece, result)
+                return _Step.GO_ON
+            return self._suspect_trigger(plan, piece, result)
+        is_vouched = plan.is_vouched or (plan.is_lone and self._has_accepted)
+        if result.by_page and is_single and not is_vouched:
+            return self._suspect_trigger(plan, piece, result)
+        if server_errors is not None and self._may_pass(result, plan, server_errors):
+            return _Step.HOLD
+        return _Step.SETTLE if is_single or result.is_decided else _Step.SPLIT
+
+    def _suspect_trigger(self, plan: Plan, piece: Piece, result: SendResult) -> _Step:
+        """Ask for the server's opinion on another trigger, as long as there are some."""
+        piece.is_suspect = True
+        piece.refusal = result if result.by_page else None
+        if plan.has_candidate and plan.suspects < self._max_suspects:
+            return _Step.GO_ON
+        self._suspect = plan.front.bodies[0]
+        self._max_suspects = min(2 * self._max_suspects, _MOST_SUSPECTS)
+        return _Step.HOLD_FOR_OTHERS
+
+    def _may_pass(self, result: SendResult, plan: Plan, server_errors: int) -> bool:
+        """Return whether a 500 is worth another attempt; otherwise it is the fault of what was sent.
+
+        So is a 413 to a trigger: when larger requests have passed, its size is not the reason.
+        """
+        bodies = plan.front.bodies
+        count = len(bodies)
+        if result.outcome is Outcome.TOO_LARGE:
+            return (
+                count == 1
+                and len(bodies[0]) <= self.limits.size.largest_passed
+                and server_errors < self._options.max_attempts
+            )
         if result.outcome is not Outcome.SERVER_ERROR or (count > 1 and self._may_refuse_arrays(count)):
             return False
         return server_errors < self._options.max_attempts and not (count > 1 and plan.is_part_accepted)
@@ -198,33 +238,71 @@ class Engine:
         """Return whether a 500 to an array may mean that the endpoint takes none, or none this long."""
         return not self.limits.arrays_work or count > self._options.max_batch_size
 
-    def _delay(self, result: SendResult, failures: int) -> float:
+    def _hold(self, plan: Plan, result: SendResult, time_left: TimeLeft, *, is_final: bool, resent: int) -> Held:
+        if result.by_page:  # nothing has vouched for it
+            result = replace(result, outcome=Outcome.MISCONFIGURED, retry_after=None)
+        self._note_unanswered(plan, result, is_cut_short=time_left() is not None)
+        is_setup = result.outcome is Outcome.MISCONFIGURED
+        self._failures[is_setup] += 1
+        self._has_accepted = False
+        plan.note_wait()
         options = self._options
-        return policy.delay(result, failures, options.backoff_base, options.backoff_cap, self._rand)
+        seconds = policy.delay(
+            result, self._failures[is_setup], options.backoff_base, options.backoff_cap, self._rand
+        )
+        return Held(result, seconds, is_final, resent)
 
-    def _settle(self, plan: _Plan, result: SendResult, resent: int) -> Iterator[Settled]:
-        piece = plan.pieces.popleft()
+    def _note_unanswered(self, plan: Plan, result: SendResult, *, is_cut_short: bool) -> None:
+        """Send half next time if requests break off while they are sent: a firewall, or a slow link.
+
+        One failure is enough for a probe, and after the first half; otherwise it takes two.
+        """
+        broke_off = isinstance(result.error, ConnectionFailed) and result.error.unanswered and not is_cut_short
+        self._unanswered = self._unanswered + 1 if broke_off else 0
+        bodies, size = plan.front.bodies, self.limits.size
+        if broke_off and len(bodies) > 1 and (self._unanswered > 1 or size.is_probe(encoded_size(bodies))):
+            size.refused(encoded_size(bodies))
+
+    def _is_last_attempt(self, result: SendResult, time_left: TimeLeft, *, once: bool) -> bool:
+        return result.outcome in INCONCLUSIVE and (once or time_left() is not None)
+
+    def _settle_suspects(self, plan: Plan, resent: int) -> Iterator[Settled]:
+        """Settle suspects, and the trigger that vouches for them, when there is no time to send them once more."""
+        while plan.pieces and (result := plan.known_result) is not None:
+            yield from self._settle(plan, result, resent)
+            resent = 0
+
+    def _settle(self, plan: Plan, result: SendResult, resent: int) -> Iterator[Settled]:
+        piece = plan.front
         settled = 0
-        for bodies, each in _runs(piece, result):
+        for bodies, each in _runs(piece.bodies, result):
             settled += len(bodies)
-            yield Settled(bodies, each, result.is_decided and settled == len(piece), resent)
+            yield Settled(bodies, each, result.is_decided and settled == len(piece.bodies), resent)
             resent = 0
         # Learned after it was counted: an exception that strikes in between doubles nothing.
+        self._failures.clear()
+        self._unanswered = 0
+        self._suspect, self._max_suspects = None, _FIRST_SUSPECTS
         if result.is_decided:
-            plan.is_part_accepted = True
-            if len(piece) > 1:  # not for a single: another thread may send one meanwhile
-                self.limits.arrays_work = True
-        if plan.settle(len(piece), alone=len(piece) == 1 and result.outcome is Outcome.ACCEPTED):
+            self._has_accepted = self._has_accepted or not plan.is_vouched
+            self.limits.size.passed(encoded_size(piece.bodies))
+            if len(piece.bodies) > 1:
+                self.limits.remember_array()
+        elif result.by_page:
+            self._has_accepted = False
+        if plan.settle(result):
             self.limits.remember_singles_only()
 
-    def _learn_from_refusal(self, plan: _Plan, result: SendResult) -> None:
-        piece = plan.pieces[0]
+    def _learn_from_refusal(self, plan: Plan, result: SendResult) -> None:
+        bodies = plan.front.bodies
+        if not result.by_page:
+            self._failures.clear()
         if result.outcome is Outcome.TOO_LARGE:
-            self.limits.remember_size(encoded_size(piece))
+            self.limits.size.refused(encoded_size(bodies))
         elif result.outcome is not Outcome.PARTIAL:  # that one was unreadable: half of it is shorter
-            if len(piece) > self._options.max_batch_size:
+            if len(bodies) > self._options.max_batch_size:
                 self.limits.remember_short_arrays()
-            if result.outcome is Outcome.REFUSED or self._may_refuse_arrays(len(piece)):
+            if result.outcome is Outcome.REFUSED or self._may_refuse_arrays(len(bodies)):
                 plan.note_refused_array()
 
 

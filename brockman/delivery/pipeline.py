@@ -165,7 +165,7 @@ class Pipeline:
             ConnectionFailed: When no answer came back.
             AnswerError: When the answer is not a success.
         """
-        for event in self._engine.deliver([body], once=True):
+        for event in self.make_engine().deliver([body], once=True):
             if event.result is not None and event.result.error is not None:
                 raise event.result.error
 

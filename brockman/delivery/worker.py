@@ -285,6 +285,8 @@ class Worker:
         self._report.write()
         self.sleep(event.seconds, server_requested=result.retry_after is not None)
         self._counters.retries += 1
+        if event.is_final:
+            self._buffer.put_back()  # and taken again with what waits behind them
 
     def sleep(self, seconds: float, *, server_requested: bool) -> None:
         """Wait before the next attempt.

@@ -1,4 +1,4 @@
-"""The limits of an endpoint: remembered for an hour, by a clock that is passed in."""
+"""The limits of an endpoint: they grow back by probing, on a clock that is passed in."""
 
 from __future__ import annotations
 
@@ -55,40 +55,73 @@ def test_the_hour_starts_again_when_arrays_are_rejected_again(limits, clock):
     assert limits.singles_only is False
 
 
-def test_a_smaller_limit_is_remembered_for_an_hour(limits, clock):
-    """The limit is half the size of the body that was too large, for an hour."""
-    limits.remember_size(900)
-    assert limits.max_bytes == 450
-    clock.now += 3599
-    assert limits.max_bytes == 450
+def test_arrays_are_tried_again_within_seconds_where_they_worked_before(limits, clock):
+    """The pause doubles up to five minutes while they are refused, and is a second again after one that passes."""
+    limits.remember_array()
+    for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]:
+        limits.remember_singles_only()
+        clock.now += pause - 0.5
+        assert limits.singles_only is True
+        clock.now += 0.5
+        assert limits.singles_only is False
+    limits.remember_array()
+    limits.remember_singles_only()
     clock.now += 1
+    assert limits.singles_only is False
+
+
+def test_long_arrays_are_tried_again_after_five_minutes(limits, clock):
+    """They are worth a try once any array has passed, and not for a while after one was refused."""
+    assert limits.takes_long is False
+    limits.remember_array()
+    assert limits.takes_long is True
+    limits.remember_short_arrays()
+    clock.now += 299
+    assert limits.takes_long is False
+    clock.now += 1
+    assert limits.takes_long is True
+
+
+def test_a_smaller_limit_grows_back_within_seconds_of_success(limits, clock):
+    """Half of what was refused; a second later twice as much is tried, and doubled at each success."""
+    limits.size.refused(900)
+    limits.size.refused(450)
+    assert limits.max_bytes == 225
+    clock.now += 1
+    for size in [450, 900, 1000]:
+        assert limits.max_bytes == size
+        limits.size.passed(size)
     assert limits.max_bytes == 1000
 
 
-def test_the_limit_only_falls(limits):
-    """The rejection of a larger body that is noted later does not raise the limit."""
-    limits.remember_size(200)
-    limits.remember_size(900)
-    assert limits.max_bytes == 100
+def test_only_a_request_as_large_as_a_probe_raises_the_limit(limits, clock):
+    """Small requests that pass say nothing about larger ones."""
+    limits.size.refused(800)
+    clock.now += 1
+    limits.size.passed(300)
+    limits.size.refused(401)
+    assert limits.max_bytes == 400
+
+
+def test_a_limit_that_stays_costs_a_probe_in_five_minutes(limits, clock):
+    """Each refused probe doubles the time until the next one."""
+    limits.size.refused(1000)
+    for pause in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]:
+        assert limits.max_bytes == 500
+        clock.now += pause
+        assert limits.max_bytes == 1000
+        limits.size.refused(1000)
 
 
 def test_the_limit_never_exceeds_the_option(limits):
-    """`max_batch_bytes` stays the upper bound, however large the body that was rejected."""
-    limits.remember_size(1_000_000)
+    """`max_batch_bytes` stays the upper bound, however large a body that passed."""
+    limits.size.passed(1_000_000)
     assert limits.max_bytes == 1000
-
-
-def test_an_expired_limit_does_not_return(limits, clock):
-    """After an hour a new limit starts from the option, not from the old limit."""
-    limits.remember_size(20)
-    clock.now += FORGET_AFTER
-    limits.remember_size(900)
-    assert limits.max_bytes == 450
 
 
 def test_the_limits_are_independent(limits):
     """A limit in bytes changes nothing about arrays, nor the other way round."""
-    limits.remember_size(500)
+    limits.size.refused(500)
     assert limits.singles_only is False
     limits.remember_singles_only()
     assert limits.max_bytes == 250

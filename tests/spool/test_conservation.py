@@ -62,6 +62,7 @@ class SpooledConservation(Conservation):
         self.begin()
 
     def begin(self) -> None:
+        self.server.largest = 0  # a process knows what it has sent itself
         self.pipeline = Pipeline(self.options, MemoryTransport(self.server), spawn=no_thread)
         self.pipeline.inline.retry_at = math.inf  # as there
         self.pipeline.buffer.adopt(60)

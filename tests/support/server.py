@@ -140,7 +140,10 @@ class RecordingServer:
             name, _, value = line.partition(":")
             raw_headers.append((name, value.strip()))
         headers = {name.lower(): value for name, value in raw_headers}
-        body = reader.read(int(headers.get("content-length", "0")))
+        length = int(headers.get("content-length", "0"))
+        body = reader.read(length)
+        if len(body) < length:
+            return None
         return Request(first[0], first[1], headers, raw_headers, body, time.monotonic(), number)
 
     @property

@@ -267,6 +267,12 @@ class SpoolBuffer(Buffer):
         self._blocked.notify()
         return True
 
+    def put_back(self) -> None:
+        """Do as `Buffer.put_back`, for the next `take` from this process or another one."""
+        with self._seqlock.write():
+            if not self._discarded:
+                self._source.put_back()
+
     def _close_if_empty(self, source: Source) -> None:
         """Close an adopted reader that is empty."""
         if isinstance(source, Reader) and source is not self._writer and source.is_empty:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from brockman.buffer.memory import MemoryBuffer
@@ -53,13 +52,13 @@ class FallbackBuffer(MemoryBuffer):
         if not self._seqlock.is_mine:
             with self._seqlock.write():
                 self._discarded = True  # a batch that is sent meanwhile is not settled here any more
-                self._put_back(self._moving)
-                self._put_back(self._in_flight)
+                self._return_to_front(self._moving)
+                self._return_to_front(self._in_flight)
                 while self._store_slice(store):
                     pass
 
     def _store_slice(self, store: Store) -> int:
-        self._put_back(self._moving)
+        self._return_to_front(self._moving)
         for most in (_SLICE, 1):  # the room that is left may be enough for one
             move(self._waiting, self._moving, count_fitting(self._peek(most), _SLICE_BYTES))
             count, size = len(self._moving), sum(map(len, self._moving))
@@ -69,28 +68,20 @@ class FallbackBuffer(MemoryBuffer):
                 if not count or store(self._moving):
                     return count
             finally:
-                self._put_back(self._moving)
+                self._return_to_front(self._moving)
         return 0
-
-    def _put_back(self, place: deque[bytes]) -> None:
-        """Make the triggers of a place the oldest that wait."""
-        size = sum(map(len, place))
-        with suppress(IndexError):  # it ran out
-            self._waiting.extendleft(iter(place.pop, None))  # one C call, as in `move`
-        with self._guard:
-            self._bytes += size
 
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Do as `MemoryBuffer.take`; return nothing while another thread stores the oldest on a slow disk."""
         with self._seqlock.if_free(_PATIENCE) as is_free:
             if not is_free:  # otherwise they would be stored and sent
                 return []
-            self._put_back(self._moving)
+            self._return_to_front(self._moving)
             return super().take(max_count, max_bytes)
 
     def discard(self, reason: str) -> list[bytes]:
         with self._seqlock.write():
-            self._put_back(self._moving)
+            self._return_to_front(self._moving)
         return super().discard(reason)
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:

@@ -31,6 +31,8 @@ class Reader:
         self.is_stuck = False  # whether a file could not be removed
         self.damaged = 0  # triggers found damaged since `notify_damaged`
         self._stops: list[int] = []  # where in the segment at the head each trigger of the batch ends
+        self._start = 0  # where in it the batch begins
+        self._is_whole = True  # whether nothing in the batch was damaged
         self._counters = counters
         self._quarantine = quarantine
 
@@ -87,6 +89,7 @@ class Reader:
                     bodies.append(span.body)
                     stops.append(span.stop)
             count, size = len(bodies), result.stop - segment.read_to
+            self._start, self._is_whole = segment.read_to, count == len(result.spans)
             with self._counters.guard:
                 self._take(segment, bodies, stops, count, size, result.stop)
             if bodies:
@@ -114,6 +117,20 @@ class Reader:
         self.taken_bytes += size
         self.batch, self._stops, self.settled = bodies, stops, 0
         segment.read_to = read_to
+
+    def put_back(self) -> None:
+        """Return the triggers in flight to those that wait, unless there was damage between them."""
+        segment, count, settled = self.head, self.in_flight, self.settled
+        start = self._stops[settled - 1] if settled else self._start
+        size = segment.read_to - start
+        if not count or not self._is_whole:
+            return
+        with self._counters.guard:
+            segment.seen -= count  # from here no call
+            self.taken -= count
+            self.taken_bytes -= size
+            self.batch, self._stops, self.settled = [], [], 0
+            segment.read_to = start
 
     @staticmethod
     def _read(segment: Segment, max_count: int, max_bytes: int) -> ReadResult:
