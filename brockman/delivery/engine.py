@@ -25,6 +25,7 @@ from brockman.trigger.batch import count_fitting, encode_batch, encoded_size
 
 _BACKLOG_SHARE = 4  # when one in this many of `max_queue_size` wait, batches grow
 _BACKLOG_FACTOR = 10  # to this many times `max_batch_size`, as far as the bytes allow
+_CONFIRMATIONS = 2  # in a row: of two servers behind a balancer, one may be broken
 _FIRST_SUSPECTS, _MOST_SUSPECTS = 8, 512  # triggers that a page may refuse before a wait; doubled by each wait
 
 TimeLeft = Callable[[], "float | None"]
@@ -98,6 +99,7 @@ class Engine:
         self._has_accepted = False  # since the last failure, or verdict by page: vouches for the next one
         self._suspect: bytes | None = None  # the oldest trigger that a page refused, when nothing could vouch
         self._max_suspects = _FIRST_SUSPECTS
+        self._known: dict[bytes, SendResult] = {}  # of triggers that were sent ahead of their turn
 
     def max_count(self, waiting: int) -> int:
         """Return how many triggers the next batch may have when this many wait.
@@ -122,7 +124,7 @@ class Engine:
             once: One attempt for each trigger: the first `Held` is final, and a trigger that meets a 500 alone is
                 settled with `SERVER_ERROR`.
         """
-        plan = Plan(bodies, self._suspect)
+        plan = Plan(bodies, self._suspect, self._known)
         server_errors = resent = 0
         while plan.pieces:
             piece = plan.next_piece()
@@ -197,20 +199,24 @@ class Engine:
             return _Step.HOLD
         if piece is not plan.front:
             if result.is_decided or (result.outcome is Outcome.REFUSED and not result.by_page):
+                self._known[piece.bodies[0]] = result
                 plan.note(piece, result)
                 return _Step.GO_ON
             return self._suspect_trigger(plan, piece, result)
-        is_vouched = plan.is_vouched or (plan.is_lone and self._has_accepted)
-        if result.by_page and is_single and not is_vouched:
-            return self._suspect_trigger(plan, piece, result)
+        if result.by_page and is_single:
+            is_last = not plan.has_candidate and (plan.is_fresh or (plan.is_lone and self._has_accepted))
+            if not plan.is_vouched and not is_last:
+                return self._suspect_trigger(plan, piece, result)
+            piece.confirmations += 1
+            if piece.confirmations < _CONFIRMATIONS:
+                return _Step.GO_ON
         if server_errors is not None and self._may_pass(result, plan, server_errors):
             return _Step.HOLD
         return _Step.SETTLE if is_single or result.is_decided else _Step.SPLIT
 
     def _suspect_trigger(self, plan: Plan, piece: Piece, result: SendResult) -> _Step:
         """Ask for the server's opinion on another trigger, as long as there are some."""
-        piece.is_suspect = True
-        piece.refusal = result if result.by_page else None
+        plan.suspect(piece, result)
         if plan.has_candidate and plan.suspects < self._max_suspects:
             return _Step.GO_ON
         self._suspect = plan.front.bodies[0]
@@ -283,6 +289,8 @@ class Engine:
         self._failures.clear()
         self._unanswered = 0
         self._suspect, self._max_suspects = None, _FIRST_SUSPECTS
+        if self._known:
+            self._known.pop(piece.bodies[0], None)
         if result.is_decided:
             self._has_accepted = self._has_accepted or not plan.is_vouched
             self.limits.size.passed(encoded_size(piece.bodies))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from brockman.delivery.policy import Outcome, SendResult
 from brockman.trigger.batch import halve
@@ -18,12 +19,14 @@ class Piece:
         result: What became of them, when they were sent ahead of their turn.
         is_suspect: Whether a web page has refused the trigger, or the server failed on it, since the last wait.
         refusal: How the page refused it.
+        confirmations: How often in a row a page refused it since another trigger was accepted.
     """
 
     bodies: Sequence[bytes]
     result: SendResult | None = None
     is_suspect: bool = False
     refusal: SendResult | None = None
+    confirmations: int = 0
 
 
 class Plan:
@@ -33,15 +36,27 @@ class Plan:
     sent it. Then the triggers behind it are sent ahead of their turn, one by one, until the server accepts one.
 
     Attributes:
-        is_vouched: Whether a trigger was accepted behind suspects: who refuses them now is the server.
+        is_vouched: Whether a trigger behind the first one was accepted since the last verdict by page, or wait.
+        is_fresh: Whether one was accepted since the last wait, and no page came instead since then.
         is_part_accepted: Whether any trigger of the batch was accepted: then a 500 is the fault of what was sent.
     """
 
-    def __init__(self, bodies: Sequence[bytes], suspect: bytes | None) -> None:
-        """Plan one request, or two, when the first trigger is the suspect of before."""
-        parts = [bodies[:1], bodies[1:]] if bodies and bodies[0] == suspect else [bodies]
-        self.pieces = deque(Piece(part) for part in parts if part)
-        self.is_vouched = self.is_part_accepted = False
+    def __init__(self, bodies: Sequence[bytes], suspect: bytes | None, known: Mapping[bytes, SendResult]) -> None:
+        """Plan one request, and one for the suspect of before.
+
+        Args:
+            bodies: The triggers, oldest first.
+            suspect: A trigger that a page refused before; None when there is none.
+            known: Results of triggers that were sent ahead of their turn before.
+        """
+        self.pieces: deque[Piece] = deque()
+        start = 0
+        for index, body in enumerate(bodies if suspect or known else ()):
+            if body == suspect or body in known:
+                self.pieces += [Piece(bodies[start:index]), Piece([body], known.get(body))]
+                start = index + 1
+        self.pieces = deque(piece for piece in (*self.pieces, Piece(bodies[start:])) if piece.bodies)
+        self.is_vouched = self.is_fresh = self.is_part_accepted = False
         self._accepted_alone: list[bool] = []  # of each settled trigger
         self._refused_arrays: list[tuple[int, int]] = []
 
@@ -62,8 +77,8 @@ class Plan:
 
     @property
     def has_candidate(self) -> bool:
-        """True while a trigger is left that may vouch for the suspects."""
-        return any(not piece.is_suspect and piece.result is None for piece in self.pieces)
+        """True while there is a trigger behind the first piece that may vouch for it."""
+        return any(not piece.is_suspect and piece.result is None for piece in islice(self.pieces, 1, None))
 
     def halve(self) -> None:
         """Split the first piece in halves."""
@@ -89,7 +104,15 @@ class Plan:
     def note(self, piece: Piece, result: SendResult) -> None:
         """Keep the result of a trigger that was sent ahead of its turn."""
         piece.result = result
-        self.is_vouched = self.is_vouched or result.is_decided
+        if result.is_decided:
+            self.is_vouched = self.is_fresh = True
+
+    def suspect(self, piece: Piece, result: SendResult) -> None:
+        """Note that a page has refused a trigger, or that the server failed on it."""
+        piece.is_suspect = True
+        piece.refusal = result if result.by_page else None
+        if piece is not self.front:
+            self.is_fresh = False
 
     @property
     def known_result(self) -> SendResult | None:
@@ -99,9 +122,9 @@ class Plan:
     def note_wait(self) -> None:
         """Begin again from the first trigger: the server may answer otherwise after a wait."""
         self._refused_arrays.clear()
-        if not self.is_vouched:
-            for piece in self.pieces:
-                piece.is_suspect = False
+        self.is_vouched = self.is_fresh = False
+        for piece in self.pieces:
+            piece.is_suspect, piece.confirmations = False, 0
 
     def note_refused_array(self) -> None:
         """Note that the server refuses the first piece, because of a trigger in it or because it is an array."""
@@ -111,7 +134,7 @@ class Plan:
     def settle(self, result: SendResult) -> bool:
         """Remove the first piece; return whether all triggers of an array that was refused were accepted alone."""
         piece = self.pieces.popleft()
-        if piece.result is not None and result.is_decided:
+        if result.by_page or piece.result is not None:
             self.is_vouched = False
         self.is_part_accepted = self.is_part_accepted or result.is_decided
         alone = len(piece.bodies) == 1 and result.outcome is Outcome.ACCEPTED

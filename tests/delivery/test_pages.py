@@ -134,3 +134,19 @@ def test_an_outage_between_suspects_loses_nothing():
         bench.deliver(9)
         assert (bench.counters.delivered, bench.counters.rejected) == (7, 2), at
         assert sorted(accepted) == [0, 1, 2, 5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+def test_a_balancer_with_one_broken_server_loses_nothing(broken):
+    """Every second request is answered by a page: all triggers are delivered, none is rejected."""
+    turns = itertools.count()
+    bench = Bench(lambda body: Answer(400, PAGE) if next(turns) % 2 == broken else OK)
+    bench.deliver(50)
+    assert (bench.counters.delivered, bench.counters.rejected) == (50, 0)
+
+
+def test_refusals_by_page_with_one_accepted_trigger_behind_them_are_believed():
+    """Two of three are refused by page, and nothing else waits: all are settled, the third as delivered."""
+    bench = Bench(refuses({0, 1}))
+    bench.deliver(3)
+    assert (bench.counters.delivered, bench.counters.rejected, bench.waits) == (1, 2, [])
