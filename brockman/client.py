@@ -349,7 +349,7 @@ class FocusLabClient:
     def _current(self) -> Pipeline:
         """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
         pipeline = self._pipeline
-        if pipeline.fork_flag[0] or (self._refusal is not None and not pipeline.is_inherited):
+        if pipeline.is_registered or (self._refusal is not None and not pipeline.is_inherited):
             return pipeline
         if self._refusal is not None:
             self._pipeline = pipeline.replacement()

@@ -21,7 +21,7 @@ from brockman.exceptions import FocusLabError
 from brockman.options import Options
 from brockman.process import exit, registry
 from brockman.process.clock import monotonic
-from brockman.process.fork import Origin, make_fork_flag
+from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
 from brockman.process.sync import Role, SupportsSet
@@ -66,7 +66,7 @@ class Pipeline:
         """
         self.options = options
         self.key = key
-        self.fork_flag = make_fork_flag()
+        self.fork_flag = fork_flag()
         self.exiting = False  # whether no exit hook follows, so that nothing may wait
         self.leases: set[Lease] = set()
         self.next_id = serialize_calls(make_ids(os.urandom).__next__)
@@ -116,6 +116,11 @@ class Pipeline:
     def is_inherited(self) -> bool:
         return self._origin.is_inherited
 
+    @property
+    def is_registered(self) -> bool:
+        """True until it is unregistered; False in a forked child."""
+        return bool(self.fork_flag[HERE])
+
     # --- recording ---
 
     def drop(self, reason: str, body: bytes | None = None, detail: str = "") -> None:
@@ -134,9 +139,9 @@ class Pipeline:
         return False
 
     def _wake(self) -> None:
-        if not self.fork_flag[0] and self.is_inherited:  # forked in the middle of a put: the parent delivers that
+        if not self.is_registered and self.is_inherited:  # forked in the middle of a put: the parent delivers that
             return
-        if not self.fork_flag[0] and self.buffer.is_discarded:  # closed since the caller looked
+        if not self.is_registered and self.buffer.is_discarded:  # closed since the caller looked
             self.counters.notify_drops("closed", self.buffer.discard("closed"), math.inf)
         elif self.exiting and not self._role.is_mine:
             self._deliver_inline()
@@ -296,7 +301,7 @@ class Pipeline:
     def after_fork_in_child(self) -> None:
         """Leave everything to the parent, and its connections. Takes no lock, logs nothing."""
         self._is_detached = True
-        self.fork_flag[0] = 0
+        self.fork_flag = CLEARED
         self.buffer.after_fork_in_child()
         after_fork = getattr(self.transport, "after_fork", None)
         if after_fork is not None:

@@ -34,28 +34,34 @@ class Origin:
         return self._pid != os.getpid()
 
 
+# The items of a fork flag. USUAL is also 0 while a log line is written, as recording then looks at the thread.
+USUAL, HERE = 0, 1
+CLEARED = bytes(2)
+
+
 class _PidFlag:
     """A fork flag for systems without MADV_WIPEONFORK."""
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._items = [1, 1]
 
     def __getitem__(self, index: int) -> int:
-        return int(self._pid == os.getpid())
+        return self._items[index] if self._pid == os.getpid() else 0
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._pid = os.getpid() if value else 0
+        self._items[index] = value
 
 
 def make_fork_flag() -> Any:
-    """Return a flag whose item 0 is 1 until it is set to 0; the kernel clears it in every forked child.
+    """Return a flag whose items, `USUAL` and `HERE`, are 1; the kernel clears both in every forked child.
 
     Reading it costs less than `os.getpid`; `python -m tests.benchmarks.record` prints both.
     """
     with suppress(AttributeError, OSError, ValueError):
         page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         page.madvise(_MADV_WIPEONFORK)
-        page[0] = 1
+        page[USUAL] = page[HERE] = 1
         return page
     return _PidFlag()
 
@@ -90,6 +96,14 @@ class PerProcess(Generic[Value]):
         here = os.getpid()
         popped = [self._values.pop(pid, None) for pid in list(self._values) if pid != here]
         return [value for value in popped if value is not None]
+
+
+_flags: PerProcess[Any] = PerProcess(make_fork_flag)
+
+
+def fork_flag() -> Any:
+    """Return the flag of this process."""
+    return _flags.get()
 
 
 def run_after_fork_hooks() -> None:

@@ -128,7 +128,7 @@ def acquire(key: Hashable, lease: Lease, make: Callable[[], Pipeline]) -> Pipeli
 def release(lease: Lease) -> bool:
     """Release the lease of a client that closes; return whether it was the last, so that the caller closes."""
     pipeline = lease.pipeline
-    if pipeline is None or not pipeline.fork_flag[0]:
+    if pipeline is None or not pipeline.is_registered:
         return False
     with current().lock:
         pipeline.leases.discard(lease)
@@ -142,7 +142,7 @@ def release(lease: Lease) -> bool:
 def release_collected(lease: Lease) -> None:
     """Release the lease of a client that was garbage-collected."""
     pipeline = lease.pipeline
-    if pipeline is None or not pipeline.fork_flag[0]:
+    if pipeline is None or not pipeline.is_registered:
         return
     with current().lock:
         pipeline.leases.discard(lease)
@@ -163,13 +163,13 @@ def close_if_idle(pipeline: Pipeline) -> bool:
 def unregister(pipeline: Pipeline) -> None:
     """Remove a pipeline: its clients acquire another one at their next call, or none if they are closed."""
     process = existing()
-    if process is not None and pipeline.fork_flag[0]:
+    if process is not None and pipeline.is_registered:
         with process.lock:
             if process.pipelines.get(pipeline.key) is pipeline:
                 del process.pipelines[pipeline.key]
             # Last: if a Ctrl-C strikes before it, the next call completes the removal. A pipeline registered
             # without its flag would be acquired again and again, and silently lose what is recorded in it.
-            pipeline.fork_flag[0] = 0
+            pipeline.fork_flag = fork.CLEARED
 
 
 def finished(pipeline: Pipeline) -> None:

@@ -222,7 +222,7 @@ def test_a_fork_while_a_client_is_being_closed(server, tmp_path):
 client = spooled(**dead)
 record(client, "parent")
 closing = start(client.close, 2)
-wait_for(lambda: not client._pipeline.fork_flag[0])
+wait_for(lambda: not client._pipeline.is_registered)
 
 def child():
     assert not held(), held()
