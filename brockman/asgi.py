@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from brockman.delivery import aio
-from brockman.process import exit, registry
+from brockman.process import exit, log_thread, registry
 from brockman.process.clock import monotonic
 from brockman.process.log import say
 
@@ -104,3 +104,4 @@ async def _deliver(timeout: float | None) -> None:
     await asyncio.to_thread(exit.run_after_exit_hooks)
     if pending:
         say(logging.WARNING, f"{pending} triggers are not delivered at the shutdown of the ASGI application")
+    await asyncio.to_thread(log_thread.wait_until_written, 1.0)  # a server may end without an exit hook

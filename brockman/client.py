@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
-from brockman.process import registry, sigterm
+from brockman.process import log_thread, registry, sigterm
 from brockman.process.clock import monotonic
 from brockman.process.registry import Lease
 from brockman.process.uwsgi import UWSGI
@@ -138,10 +138,10 @@ class FocusLabClient:
             InvalidTrigger: For a mistake in the arguments, unless `on_invalid="drop"`.
             BufferFull: When the buffer is full and `overflow="raise"`.
         """
-        if self._refusal is not None:
-            return self._refuse()
         pipeline = self._pipeline
-        if not pipeline.fork_flag[0]:
+        if self._refusal is not None or not pipeline.fork_flag[0]:
+            if self._refuses():
+                return False
             pipeline = self._current()
         try:
             if self._before_record is not None:
@@ -186,8 +186,7 @@ class FocusLabClient:
         Returns:
             None when the trigger was dropped, and counted in `stats().dropped`.
         """
-        if self._refusal is not None:
-            self._refuse()
+        if self._refuses():
             return None
         try:
             return self._encode((actor_id, action, obj, identities, attributes, variables), trigger_id)
@@ -207,8 +206,8 @@ class FocusLabClient:
         """
         if body is None:
             return False
-        if self._refusal is not None:
-            return self._refuse()
+        if self._refuses():
+            return False
         if not isinstance(body, bytes):  # a text in a batch could not be sent, nor anything after it
             kind = type(body).__name__
             self._drop_invalid(InvalidTrigger(f"body: a {kind} should be the bytes of `encode_trigger`"))
@@ -227,7 +226,7 @@ class FocusLabClient:
         """Send one trigger now, around the buffer, in a single attempt. Takes what `record_trigger` takes.
 
         Blocks until the answer is there, for at most `connect_timeout + read_timeout` seconds and the time of the
-        DNS look-up. Does nothing when `enabled` is off, or `before_record` returns None.
+        DNS look-up. Does nothing when `enabled` is off, when `before_record` returns None, or for `own_log`.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
@@ -236,7 +235,7 @@ class FocusLabClient:
             ClientClosed: After `close`.
             ConfigurationError: In Django, when a setting is wrong.
         """
-        if self._refusal == "disabled":
+        if self._refusal == "disabled" or log_thread.is_writing():
             return
         if self._refusal is not None:
             raise self._problem or ClientClosed("the client is closed; make a new one")
@@ -359,9 +358,10 @@ class FocusLabClient:
             pipeline.buffer.transfer_to_child(self._pipeline.buffer.put)
         return self._pipeline
 
-    def _refuse(self) -> bool:
-        """Count a trigger as dropped; return False."""
-        return self._current().refuse(self._refusal or "closed")
+    def _refuses(self) -> bool:
+        """Return whether no trigger is taken now, after counting it as dropped."""
+        reason = self._refusal or ("own_log" if log_thread.is_writing() else None)
+        return reason is not None and not self._current().refuse(reason)
 
     def _drop_invalid(self, error: InvalidTrigger) -> None:
         if self.options.on_invalid == "raise":

@@ -7,11 +7,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from brockman.client import FocusLabClient
+from brockman.process import log_thread
 from tests.support.client import KEY
 from tests.support.server import RecordingServer
 from tests.support.waiting import eventually
@@ -25,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def _no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
+    log_thread.wait_until_written(10)
     if set(threading.enumerate()) - before:
         gc.collect()  # the thread of a client without references ends
     assert eventually(lambda: not (set(threading.enumerate()) - before), 10), (
@@ -37,6 +39,23 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("FL_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+class _WrittenLog:
+    """pytest's `caplog`, which waits before each access until brockman's lines are written."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        self._caplog = caplog
+
+    def __getattr__(self, name: str) -> Any:
+        log_thread.wait_until_written(10)
+        return getattr(self._caplog, name)
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log of this process; brockman writes its lines in a thread."""
+    return cast(pytest.LogCaptureFixture, _WrittenLog(caplog))
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ class Callbacks:
 
 REASONS = (
     *("overflow", "invalid", "filtered", "hook_failed", "closed", "disabled", "misconfigured", "untracked"),
-    *("damaged", "shutdown"),
+    *("damaged", "shutdown", "own_log"),
 )
 
 

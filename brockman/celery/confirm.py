@@ -166,7 +166,7 @@ class Confirming:
     def _send(self, bodies: Sequence[bytes]) -> Sequence[SendResult | None]:
         """Return the result of each; None when the client is closed, and has counted it."""
         if self._client._refusal is not None:
-            return [None for _ in bodies if not self._client._refuse()]
+            return [None for _ in bodies if self._client._refuses()]
         return self._client._current().send_each(self._engine, bodies)
 
     def _settle(self, task: RecordTask, body: bytes, result: SendResult | None, faults: int) -> bool:

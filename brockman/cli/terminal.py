@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from brockman.process import log_thread
+
 _INTERVAL = 0.1  # seconds between two updates of the bar
 
 Row = tuple[str, str, str]
@@ -54,6 +56,7 @@ class Progress:
             self._thread.join()
             self._show()
             self._bar.close()
+        log_thread.wait_until_written(1.0)
         self._log.removeHandler(self._handler)
         level, self._log.propagate = self._log_before
         self._log.setLevel(level)

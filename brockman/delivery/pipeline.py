@@ -19,7 +19,7 @@ from brockman.delivery.report import Report
 from brockman.delivery.worker import Ending, Worker
 from brockman.exceptions import FocusLabError
 from brockman.options import Options
-from brockman.process import exit, registry
+from brockman.process import exit, log_thread, registry
 from brockman.process.clock import monotonic
 from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
 from brockman.process.log import Log, say
@@ -132,7 +132,7 @@ class Pipeline:
             self._wake()
 
     def refuse(self, reason: str) -> bool:
-        """Count a trigger of a client that is closed or disabled; return False."""
+        """Count a trigger of a client that is closed or disabled, or of a handler of our log; return False."""
         self.counters.drop(reason)
         if reason == "closed":
             self._report.refused()
@@ -155,6 +155,7 @@ class Pipeline:
         """
         exit.wait_within_exit_budget(self.shutdown_timeout, self.flush)
         self.close(0.0)
+        log_thread.finish(0.0)  # what the worker has logged
 
     # --- sending around the buffer ---
 

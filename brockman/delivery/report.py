@@ -8,7 +8,9 @@ from brockman.buffer.counters import Callbacks, Counters
 from brockman.process.log import Log, say
 
 DELIVERY = "delivery"  # a subject of the log: losses and outages share its line a minute
-_NOT_SUMMED_UP = ("closed", "disabled", "misconfigured", "untracked", "shutdown")  # logged elsewhere, or asked for
+_NOT_SUMMED_UP = (  # logged elsewhere, asked for, or made by the log itself
+    *("closed", "disabled", "misconfigured", "untracked", "shutdown", "own_log"),
+)
 
 
 class Report:

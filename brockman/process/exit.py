@@ -8,10 +8,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from brockman.process import registry
+from brockman.process import log_thread, registry
 from brockman.process.clock import monotonic
 from brockman.process.uwsgi import UWSGI
 
+_LOG_SECONDS = 0.5  # beyond `shutdown_timeout`, that all exit hooks wait for the log
+_LEAST_LOG_SECONDS = 0.1  # that each of them waits
 after_exit_hooks: list[Callable[[], object]] = []  # called when a process has delivered all that it will
 
 
@@ -40,6 +42,8 @@ def close_all() -> None:
     finally:
         process.exit_started = outer
         process.exit_seconds_used = monotonic() - started
+    if not process.exiting:
+        _wait_for_log(log_thread.wait_until_written)
 
 
 def close_last() -> None:
@@ -51,6 +55,19 @@ def close_last() -> None:
             pipeline.exiting = True
         close_all()
         run_after_exit_hooks()
+    _wait_for_log(log_thread.finish)
+
+
+def _wait_for_log(wait: Callable[[float], object]) -> None:
+    """Call `wait` with what is left of the longest `shutdown_timeout`, and a little more: a handler may block."""
+    process = registry.existing()
+    if process is None:
+        wait(_LOG_SECONDS)
+        return
+    limit = max((pipeline.shutdown_timeout for pipeline in list(process.closed_at_exit.values())), default=0.0)
+    started = monotonic()
+    wait(max(_LEAST_LOG_SECONDS, limit + _LOG_SECONDS - process.exit_seconds_used))
+    process.exit_seconds_used += monotonic() - started
 
 
 def run_after_exit_hooks() -> None:
@@ -107,7 +124,7 @@ def register_exit_hooks() -> None:
     A forked child registers again. `atexit` runs the last registered hook first: `close_all` runs before the hooks
     registered earlier than the first client, and `close_last`, registered on import, after those registered later.
     """
-    UWSGI.install_hooks(after_request, registry.after_uwsgi_fork, close_last)
+    UWSGI.install_hooks(after_request, registry.after_uwsgi_fork, close_last, _warn)
     atexit.unregister(close_all)  # inherited
     atexit.register(close_all)
     util, process = sys.modules.get("multiprocessing.util"), sys.modules.get("multiprocessing.process")
@@ -130,6 +147,14 @@ def register_exit_hooks() -> None:
 def _register_finalizer(close: Callable[[], None]) -> None:
     finalize: Any = sys.modules["multiprocessing.util"]
     finalize.Finalize(None, close, exitpriority=-100)  # the lowest priority runs last
+
+
+def _warn(text: str) -> None:
+    import logging  # here, to keep `import brockman.client` fast
+
+    from brockman.process.log import say
+
+    say(logging.WARNING, text)
 
 
 atexit.register(close_last)

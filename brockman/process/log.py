@@ -9,7 +9,9 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
+from brockman.process import log_thread
 from brockman.process.clock import monotonic
 
 LINE_EVERY = 60.0  # seconds
@@ -18,16 +20,26 @@ _log = logging.getLogger("brockman")
 
 
 def say(level: int, text: str) -> None:
-    """Write a line. A filter or handler that raises harms nothing."""
+    """Have a line written by the log's thread. Waits for no handler, and for no lock of `logging`."""
+    if _is_enabled(level):
+        log_thread.put(partial(_write, level, text))
+
+
+def _write(level: int, text: str) -> None:
     try:
         _log.log(level, "brockman: %s", text)
-    except Exception:
+    except Exception:  # of a filter or handler
         return
 
 
 def is_debug() -> bool:
     """Return whether lines of level DEBUG are written."""
-    return _log.isEnabledFor(logging.DEBUG)
+    return _is_enabled(logging.DEBUG)
+
+
+def _is_enabled(level: int) -> bool:
+    # Not `isEnabledFor`: it fills a cache, under the lock that `dictConfig` holds while it calls handlers.
+    return not _log.disabled and _log.manager.disable < level >= _log.getEffectiveLevel()
 
 
 @dataclass
@@ -39,7 +51,7 @@ class _Trouble:
 
 
 class Log:
-    """Lines by subject, at most one a minute of each. Any thread may call; only `write` and `event` write.
+    """Lines by subject, at most one a minute of each. Any thread may call; only `write` and `event` log.
 
     Trouble is logged when it begins and, at the same level, when it ends.
     """

@@ -18,10 +18,11 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
+PREFIX = "brockman-"  # of the names of our threads
 HAS_GIL: bool = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def spawn_daemon(target: Callable[[], None]) -> None:
+def spawn_daemon(target: Callable[[], None], name: str = PREFIX + "worker") -> None:
     """Start a daemon thread, which never keeps the process alive. One call into C, which does not wait for it.
 
     If an exception strikes inside `Thread.start`, CPython 3.13 discards a thread that runs already, and raises
@@ -30,16 +31,16 @@ def spawn_daemon(target: Callable[[], None]) -> None:
     Raises:
         RuntimeError: When no thread can be started.
     """
-    _thread.start_new_thread(_launch, (target,))
+    _thread.start_new_thread(_launch, (target, name))
 
 
-def _launch(target: Callable[[], None]) -> None:
+def _launch(target: Callable[[], None], name: str) -> None:
     # Signals are left to the main thread: uWSGI ends a worker in the thread that receives one, and would hang in
     # this one. With gevent this is a greenlet in the main thread, whose signals must not be blocked.
     if sys.platform == "linux" and threading.get_native_id() != os.getpid():
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        threading.Thread(target=target, name="brockman-worker", daemon=True).start()
+        threading.Thread(target=target, name=name, daemon=True).start()
     except RuntimeError:  # no second thread can be started, as at exit: use this one
         target()
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from brockman.process.threads import in_sub_interpreter, spawn_daemon
 
-Spawn = Callable[[Callable[[], None]], None]
+Spawn = Callable[..., None]  # takes what the thread runs, and its name
 
 _NO_THREADS = (
     "{}, so triggers are sent when a batch is full, when flush_interval has passed and another trigger is recorded"
@@ -60,7 +60,11 @@ class Uwsgi:
         )
 
     def install_hooks(
-        self, after_request: Callable[[bool], None], after_fork: Callable[[], None], at_exit: Callable[[], None]
+        self,
+        after_request: Callable[[bool], None],
+        after_fork: Callable[[], None],
+        at_exit: Callable[[], None],
+        warn: Callable[[str], None],
     ) -> None:
         """Set the hooks that uWSGI calls instead of Python's, and log what is special here. Idempotent.
 
@@ -68,6 +72,7 @@ class Uwsgi:
             after_request: Called after each request; True means that it must deliver now, as no exit hook follows.
             after_fork: Called in each worker of a master that has loaded the application.
             at_exit: Called at the end of a process that runs no exit hook of Python.
+            warn: Logs a warning.
         """
         if self._has_hooks:
             return
@@ -87,9 +92,9 @@ class Uwsgi:
         if uwsgi is not None and uwsgi.opt.get("skip-atexit-teardown"):
             _chain(uwsgi, "atexit", at_exit)
         if skips_exit:
-            _warn(_NO_EXIT)
+            warn(_NO_EXIT)
         if problem is not None:
-            _warn(problem)
+            warn(problem)
 
 
 UWSGI = Uwsgi()
@@ -100,7 +105,7 @@ def thread_starter() -> Spawn:
     return spawn_daemon if no_threads_reason() is None and not _is_master() else _refuse
 
 
-def _refuse(target: Callable[[], None]) -> None:
+def _refuse(target: Callable[[], None], name: str = "") -> None:
     raise RuntimeError("no thread would run in this process")
 
 
@@ -134,11 +139,3 @@ def _chain(uwsgi: Any, name: str, call: Callable[[], None]) -> None:
             previous()
 
     setattr(uwsgi, name, hook)
-
-
-def _warn(text: str) -> None:
-    import logging  # here, to keep `import brockman.client` fast
-
-    from brockman.process.log import say
-
-    say(logging.WARNING, text)
