@@ -226,7 +226,7 @@ class FocusLabClient:
         """Send one trigger now, around the buffer, in a single attempt. Takes what `record_trigger` takes.
 
         Blocks until the answer is there, for at most `connect_timeout + read_timeout` seconds and the time of the
-        DNS look-up. Does nothing when `enabled` is off, when `before_record` returns None, or for `own_log`.
+        DNS look-up. Does nothing if `enabled` is off, `before_record` returns None, or a handler of our log calls.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.

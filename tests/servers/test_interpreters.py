@@ -72,6 +72,35 @@ def test_a_client_in_a_sub_interpreter_delivers_without_a_thread(server, tmp_pat
     assert "Traceback" not in text
 
 
+HANDLED = f"""
+{RECORDING}
+import logging, logging.config
+client = FocusLabClient(flush_interval=600)
+class Tracking(logging.Handler):
+    def emit(self, entry):
+        record(client, "echo")
+    def flush(self):
+        record(client, "flushed")
+        client.flush(30)
+log = logging.getLogger("brockman")
+log.addHandler(Tracking())
+log.setLevel(logging.DEBUG)
+record(client, "inside")
+assert client.flush(30)
+logging.config.dictConfig({{"version": 1}})
+print("dropped:", client.stats().dropped, flush=True)
+"""
+
+
+def test_the_caller_writes_the_log_where_there_is_no_thread(server, tmp_path):
+    """A handler may record and flush there too, and what it records for a line of brockman is dropped."""
+    script = f"{INTERPRETERS}\nmade = create('legacy')\nrun(made, sys.argv[1])\ninterpreters.destroy(made)"
+    with running([sys.executable, "-c", script, HANDLED], tmp_path, server) as program:
+        assert program.wait(20) == 0, program.text()
+        assert_exact(program, server, 2)
+    assert "dropped: {'own_log': 2}\n" in program.text()
+
+
 @pytest.mark.skipif(
     sys.version_info < (3, 12), reason="before Python 3.12 nobody destroys an interpreter that is left"
 )
