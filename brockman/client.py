@@ -68,12 +68,13 @@ class FocusLabClient:
             ConfigurationError: For a wrong setting, with its name, its value (never the key's) and what would be
                 right; for `handle_sigterm` outside the main thread; for a transport together with a session.
         """
-        from brockman.options.secret import as_secret  # not at the top: importing this module stays cheap
+        from brockman.options.secret import hide_all  # not at the top: importing this module stays cheap
 
-        api_key = as_secret(api_key)
+        keywords = hide_all(api_key=api_key, endpoint=endpoint, **options)
+        del api_key, endpoint, options  # each may be meant as the key, and a traceback may show the locals
         if transport is not None and session is not None:
             raise ConfigurationError("transport and session are both given; give one: a session is for HTTP only")
-        self._configure({"api_key": api_key, "endpoint": endpoint, **options}, transport, session)
+        self._configure(keywords, transport, session)
 
     def _configure(
         self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None

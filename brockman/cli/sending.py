@@ -11,6 +11,7 @@ from brockman.cli.source import excerpt, printable
 from brockman.cli.terminal import Progress, exit_status, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
+from brockman.options.secret import hide
 from brockman.process.clock import monotonic
 
 MAX_SECONDS = 1_000_000.0  # the limit of `block_timeout`, more than eleven days
@@ -20,7 +21,7 @@ _CLOSE_TIMEOUT = 1.0  # seconds; `shutdown_timeout` if that is less
 def add_options(parser: Any, *, timeout_help: str) -> None:
     parser.add_argument("--endpoint", metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)")
     parser.add_argument(
-        "--api-key", metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
+        "--api-key", type=hide, metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
     )
     parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=timeout_help)
 

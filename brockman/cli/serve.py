@@ -69,12 +69,13 @@ def run(options: argparse.Namespace) -> int:
         print(f"database     {os.path.abspath(settings.database)}")
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 
+    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
     try:
         settings = Settings(
             host=options.host,
             port=options.port,
             database=options.database,
-            api_key=options.api_key or os.environ.get("FL_API_KEY") or None,
+            api_key=None if api_key is None else api_key.strip(),
             outage_after=options.outage_after,
             outage_for=options.outage_for,
         )

@@ -6,18 +6,18 @@ No I/O: the environment is passed in.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from brockman.exceptions import ConfigurationError
-from brockman.options.secret import as_secret
+from brockman.options.secret import hide, hide_all, reveal
 
 PREFIX = "FL_"  # of environment variables and Django settings
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off")
+_LONGEST_SHOWN = 200  # characters of a value, in a message
 
 Check = Callable[[Any], Any]  # returns the value to store, or raises ValueError(what would be right)
 AnySettings = TypeVar("AnySettings", bound="Settings")
@@ -64,16 +64,35 @@ def function(value: Any) -> Any:
     return value
 
 
-def setting(default: Any, check: Check, unit: str, doc: str, *, secret: bool = False) -> Any:
+def show(value: Any) -> str:
+    """Return a repr for a message: on one line, shortened, without control characters."""
+    try:
+        text = repr(value)
+    except Exception:  # foreign code, or an int of thousands of digits
+        return f"a value of type {type(value).__name__}"
+    if len(text) > _LONGEST_SHOWN:
+        text = f"{text[:_LONGEST_SHOWN]}..."
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def setting(default: Any, check: Check, unit: str, doc: str, *, shown: Callable[[Any], str] = show) -> Any:
     """Return a field of `Settings`; `unit` is that of a number, else the kind of value.
 
-    Messages do not show the value of a `secret` one.
+    `shown` returns what a message says of a wrong value.
     """
-    return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "secret": secret})
+    return field(default=default, metadata={"check": check, "unit": unit, "doc": doc, "shown": shown})
+
+
+class _Hiding(type):
+    """Hides the values from which an instance is made: a traceback shows the locals of `__init__`."""
+
+    def __call__(cls, *args: Any, **values: Any) -> Any:
+        values = hide_all(**values)
+        return super().__call__(*args, **values)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(metaclass=_Hiding):
     """Base of the tables of settings: each field is made by `setting`, and checked when an instance is made."""
 
     def __post_init__(self) -> None:
@@ -87,14 +106,14 @@ class Settings:
         Raises:
             ConfigurationError: With the setting, its value unless that is secret, and what would be right.
         """
-        metadata = cls.__dataclass_fields__[name].metadata
+        value, metadata = hide(value), cls.__dataclass_fields__[name].metadata
         try:
-            return metadata["check"](value)
+            return metadata["check"](reveal(value))
         except ValueError as error:
             problem = f"it should be {error}"
         except Exception as error:  # a value that runs foreign code
             problem = f"reading it raised {type(error).__name__}"
-        raise ConfigurationError(f"{name} is {_shown(value, secret=metadata['secret'])}; {problem}")
+        raise ConfigurationError(f"{name} is {metadata['shown'](reveal(value))}; {problem}")
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -111,8 +130,9 @@ class Settings:
         Raises:
             ConfigurationError: For an unknown keyword or a wrong value.
         """
+        keywords = hide_all(**keywords)
         values = cls._read_sources(sources)
-        del sources  # keeps the environment out of the locals that a traceback may show
+        del sources  # the environment has the key too
         known = cls.names()
         for name in keywords:
             if name not in known:
@@ -120,7 +140,7 @@ class Settings:
 
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean {near[0]!r}?" if near else "the options are: " + ", ".join(known)
-                raise ConfigurationError(f"unknown option {name!r}; {hint}")
+                raise ConfigurationError(f"unknown option {show(name)}; {hint}")
         for name, value in keywords.items():
             if value is not None or name not in ("api_key", "endpoint"):
                 values[name] = value
@@ -131,19 +151,13 @@ class Settings:
         values: dict[str, Any] = {}
         for spec in fields(cls):
             for source in sources:
-                value = source.get(PREFIX + spec.name.upper())
-                value = as_secret(value) if spec.metadata["secret"] else value
-                if value not in (None, "") and not (spec.metadata["check"] is function and isinstance(value, str)):
+                value = hide(source.get(PREFIX + spec.name.upper()))
+                if _is_set(value, spec.metadata["check"]):
                     values[spec.name] = value
                     break
         return values
 
 
-def _shown(value: Any, *, secret: bool) -> str:
-    if secret:
-        return "not usable"
-    try:
-        # Without a password in a URL.
-        return re.sub("//[^/]*@", "//...@", repr(value)[:200])
-    except Exception:  # foreign code, or an int of thousands of digits
-        return f"a value of type {type(value).__name__}"
+def _is_set(value: Any, check: Check) -> bool:
+    """Return whether a hidden value of a source counts: an empty text does not, nor the name of a function."""
+    return value is not None and not (isinstance(reveal(value), str) and (check is function or not reveal(value)))

@@ -1,41 +1,58 @@
-"""The API key, which no repr, log line, traceback's locals or pickle shows."""
+"""Values that nothing shows: the API key, and every setting until it is checked."""
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
+
+AnyHidden = TypeVar("AnyHidden", bound="Hidden")
 
 
-class Secret:
-    """The API key. Only `reveal` returns it, and only the transport calls that."""
+class Hidden:
+    """A value that no repr, log line, traceback's locals or pickle shows. Only `reveal` returns it."""
 
     __slots__ = ("_value",)
 
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def reveal(self) -> Any:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "<hidden>"
+
+    __str__ = __repr__
+
+    def __copy__(self: AnyHidden) -> AnyHidden:
+        return self
+
+    def __deepcopy__(self: AnyHidden, memo: object) -> AnyHidden:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} is never pickled; make the client in the process that uses it")
+
+
+class Secret(Hidden):
+    """The API key. Only the transport calls `reveal`."""
+
+    __slots__ = ()
+
     def __init__(self, value: str) -> None:
-        """Check and keep a header value.
+        """Check and keep a header value, without the white space around it.
 
         Raises:
             ValueError: With what would be right, without quoting the value.
         """
-        problem = None
-        if not issubclass(type(value), str):  # `isinstance` would also believe an overridden `__class__`
-            problem = f"a str, not {type(value).__name__}"
-        elif not value:
-            problem = "a str that is not empty"
-        elif value != value.strip():
-            problem = "without white space or line breaks around it"
-        elif not value.isprintable():
-            problem = "without line breaks or control characters"
-        else:
-            try:
-                value.encode("latin-1")
-            except UnicodeEncodeError as error:
-                problem = f"made of Latin-1 characters, unlike the one at index {error.start}"
+        problem = _find_problem(value)
         if problem is not None:
-            raise ValueError(problem)  # outside the handler: the codec's error quotes the whole key
-        self._value = value
+            del value  # a traceback may show the locals
+            raise ValueError(problem)
+        super().__init__(str.strip(value))
 
     def reveal(self) -> str:
-        return self._value
+        value: str = self._value
+        return value
 
     def hide_in(self, text: str) -> str:
         return text.replace(self._value, "<api key>")
@@ -51,19 +68,34 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
-    def __copy__(self) -> Secret:
-        return self
 
-    def __deepcopy__(self, memo: object) -> Secret:
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("the API key is never pickled; make the client in the process that uses it")
-
-
-def as_secret(value: Any) -> Any:
-    """Return a key as a `Secret`, so that no traceback's locals show it; return an invalid key unchanged."""
+def _find_problem(value: Any) -> str | None:
+    """Return what a key should be, without quoting the value; None when it is one."""
+    if not issubclass(type(value), str):  # `isinstance` would also believe an overridden `__class__`
+        return f"a str, not {type(value).__name__}"
+    text = str.strip(value)
+    if not text:
+        return "a str that is not empty"
+    if "://" in text:
+        return "a key, not a URL; are api_key and endpoint in the wrong order?"
+    if not text.isprintable():
+        return "without line breaks or control characters"
     try:
-        return Secret(value)
-    except ValueError:
-        return value
+        text.encode("latin-1")
+    except UnicodeEncodeError as error:
+        return f"made of Latin-1 characters, unlike the one at index {error.start}"
+    return None
+
+
+def hide(value: Any) -> Any:
+    """Return a value that no traceback's locals show; None and hidden ones unchanged."""
+    return value if value is None or isinstance(value, Hidden) else Hidden(value)
+
+
+def hide_all(**values: Any) -> dict[str, Any]:
+    return {name: hide(value) for name, value in values.items()}
+
+
+def reveal(value: Any) -> Any:
+    """Return what `hide` was given; a `Secret` unchanged."""
+    return value.reveal() if type(value) is Hidden else value

@@ -10,10 +10,10 @@ from typing import Any, Literal, Protocol, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from brockman.exceptions import ConfigurationError
-from brockman.options.fields import Settings, choice, flag, function, number, setting
+from brockman.options.endpoint import DEFAULT_ENDPOINT, check_endpoint, show_endpoint
+from brockman.options.fields import Settings, choice, flag, function, number, setting, show
 from brockman.options.secret import Secret
 
-DEFAULT_ENDPOINT = "https://api.focuslab.io/api/v1/"
 _LONGEST = 1e6  # seconds; beyond 24 days, the milliseconds of some system calls exceed 31 bits
 
 Overflow = Literal["drop_newest", "drop_oldest", "block", "raise"]
@@ -22,20 +22,6 @@ SpoolFsync = Literal["never", "interval", "always"]
 OnDrop = Callable[[str, bytes | None], object]
 OnError = Callable[[Exception, tuple[bytes, ...]], object]
 BeforeRecord = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-
-def _endpoint(value: Any) -> str:
-    expected = "a URL such as https://api.focuslab.io/api/v1/, without user, query or fragment"
-    if not isinstance(value, str) or not value.isprintable() or " " in value:
-        raise ValueError(expected)
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable or "@" in parts.netloc or "?" in value or "#" in value:
-        raise ValueError(expected)
-    return value if value.endswith("/") else value + "/"
 
 
 def is_loopback(host: str) -> bool:
@@ -49,6 +35,10 @@ def _api_key(value: Any) -> Secret | None:
     if value is None or isinstance(value, Secret):
         return value
     return Secret(value)
+
+
+def _show_key(value: Any) -> str:
+    return "not usable"
 
 
 def _folder(value: Any) -> str | None:
@@ -71,9 +61,15 @@ class Options(Settings):
     """The settings of a client. Seconds are floats, sizes end in `_bytes`, counts begin with `max_`."""
 
     api_key: Secret | None = setting(
-        None, _api_key, "text", "The key of your FocusLab project. Required unless `enabled` is off.", secret=True
+        None,
+        _api_key,
+        "text",
+        "The key of your FocusLab project. Required unless `enabled` is off.",
+        shown=_show_key,
     )
-    endpoint: str = setting(DEFAULT_ENDPOINT, _endpoint, "URL", "The URL of the API; `trigger/` is added.")
+    endpoint: str = setting(
+        DEFAULT_ENDPOINT, check_endpoint, "URL", "The URL of the API; `trigger/` is added.", shown=show_endpoint
+    )
     enabled: bool = setting(True, flag, "flag", "Off: every trigger is dropped as `disabled`; nothing is sent.")
     flush_interval: float = setting(1.0, _SECONDS, "seconds", "The longest a trigger waits before an attempt.")
     max_batch_size: int = setting(500, _COUNT, "triggers", "A batch of this length is sent at once.")
@@ -159,7 +155,7 @@ class Options(Settings):
         host = parts.hostname or ""
         if parts.scheme == "http" and not is_loopback(host) and not self.allow_insecure:
             raise ConfigurationError(
-                f"endpoint is {self.endpoint!r}: the API key would travel in clear to {host};"
+                f"endpoint is {show(self.endpoint)}: the API key would travel in clear to {host};"
                 " use https://, or set allow_insecure=True"
             )
 

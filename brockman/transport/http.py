@@ -24,7 +24,8 @@ from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 
 import brockman
-from brockman.exceptions import ConnectionFailed
+from brockman.exceptions import ConfigurationError, ConnectionFailed
+from brockman.options.fields import show
 from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
@@ -124,7 +125,7 @@ class HttpTransport:
         }
         # Prepared once, because it parses the URL and checks every header; and now, because the first `prepare` of
         # a process imports modules, which may fail in a forked child or late at exit.
-        self._template = requests.Request("POST", self._url, headers=headers).prepare()
+        self._template = _prepare(self._url, headers)
         self._template.headers["X-FL-API-KEY"] = api_key.reveal()  # after `prepare`, which may raise
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
@@ -222,6 +223,14 @@ class HttpTransport:
         """Return urllib3's connection pools. Takes no lock."""
         managers = [(adapter.poolmanager, *adapter.proxy_manager.values()) for adapter in self._adapters()]
         return [pool for manager in sum(managers, ()) for pool in list(manager.pools._container.values())]
+
+
+def _prepare(url: str, headers: dict[str, str]) -> requests.PreparedRequest:
+    try:
+        return requests.Request("POST", url, headers=headers).prepare()
+    except requests.exceptions.InvalidURL:
+        pass
+    raise ConfigurationError(f"endpoint is {show(url.removesuffix('trigger/'))}; it should have a valid host name")
 
 
 def _decoded(value: str | bytes) -> str:

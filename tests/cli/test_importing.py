@@ -158,6 +158,9 @@ def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: 
         ("http://127.0.0.1:1/", tmp_path / "none.log", "none.log' cannot be read: No such file or directory"),
         ("http://127.0.0.1:1/", tmp_path, "cannot be read: Is a directory"),
         ("ftp://example.com/", log_line(1), "endpoint is 'ftp://example.com/'; it should be a URL"),
+        ("https://*.example.com/", log_line(1), "endpoint is 'https://*.example.com/'; it should be a URL"),
+        ("https://\u2603.example/", log_line(1), "endpoint is 'https://\u2603.example/'; it should have a valid"),
+        ("https://h/?token=geheim", log_line(1), "endpoint is 'https://h/?token=...'; it should be a URL"),
         ("http://example.com/", log_line(1), "the API key would travel in clear"),
     ]:
         ended = run_import(endpoint, content)

@@ -72,6 +72,7 @@ WRONG: list[tuple[dict[str, Any], str, str, str]] = [
     ({"FL_MAY_TRACK": "shop.absent"}, "E002", "FL_MAY_TRACK is 'shop.absent'", "Correct FL_MAY_TRACK"),
     ({"FL_COOKIE_SAMESITE": "lax"}, "E002", "one of 'Lax', 'Strict', 'None'", "Correct FL_COOKIE_SAMESITE"),
     ({"FL_CELERY_MODE": "fast"}, "E002", "celery_mode is 'fast'", "Correct FL_CELERY_MODE"),
+    ({"FL_ENDPOINT": "https://*.x/"}, "E002", "endpoint is 'https://*.x/'; it should be", "Correct FL_ENDPOINT"),
     ({"FL_ENDPOINT": PLAIN}, "E003", "would travel in clear to focus.example", "https:// in FL_ENDPOINT"),
     ({"FL_STATS_CACHE": "nope"}, "E004", "no cache 'nope'", "default, none, files"),
     ({"FL_MAY_TRACK": may_track_async}, "E005", "FL_MAY_TRACK is asynchronous", "plain function"),
@@ -206,8 +207,11 @@ def test_all_mistakes_are_reported() -> None:
 
 def test_no_message_shows_the_key() -> None:
     """Nor a wrong key."""
-    (message,) = found(FL_API_KEY="geheim\n")
+    (message,) = found(FL_API_KEY="geheim\ngeheim")
     assert "geheim" not in f"{message.msg} {message.hint}"
+    (message,) = found(FL_ENDPOINT="geheim")
+    assert "geheim" not in f"{message.msg} {message.hint}"
+    assert found(FL_API_KEY="geheim\n") == []
 
 
 def test_celery_settings_without_celery_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import threading
 import traceback
 import uuid
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ from brockman.transport.memory import MemoryTransport
 from tests.options.test_table import DEFAULTS, SPECS, sample, shown
 from tests.support.client import KEY, law_holds, record
 from tests.support.server import RecordingServer
+from tests.support.shown import shown_by
 from tests.support.waiting import eventually
 
 DROPPED: list[tuple[str, bytes | None]] = []
@@ -383,3 +385,40 @@ def test_no_frame_shows_the_key_and_no_repr_raises() -> None:
             client.record_trigger(1, "viewed", "page")
         trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     assert UNSEEN not in "".join(trace.format())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [UNSEEN, f"{UNSEEN}\n", f"{UNSEEN}\n{UNSEEN}", UNSEEN.encode(), int(UNSEEN, 16), Path(UNSEEN), [UNSEEN]],
+    ids=ascii,
+)
+@pytest.mark.parametrize("name", ["FL_API_KEY", "FL_ENDPOINT"])
+def test_no_error_shows_a_key_of_the_project(
+    key: Any, name: str, project: RecordingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the error, its frames and causes, the client's attributes, nor the log where nothing raises."""
+    client = DjangoFocusLabClient()
+    with override_settings(**{"FL_FLUSH_INTERVAL": "soon", name: key}):
+        assert not client.record_trigger(1, "viewed", "page")
+        with override_settings(DEBUG=True), pytest.raises(ConfigurationError) as caught:
+            client.record_trigger(1, "viewed", "page")
+    text = shown_by(caught.value, but=__file__) + caplog.text + repr(vars(client))
+    assert UNSEEN not in text
+    assert str(int(UNSEEN, 16)) not in text
+
+
+def test_a_key_with_a_line_break_is_sent_without_it(project: RecordingServer) -> None:
+    """As a file has it that the settings read."""
+    with override_settings(FL_API_KEY=f"{KEY}\n"), DjangoFocusLabClient() as client:
+        client.send_trigger(1, "viewed", "page")
+    assert project.requests[0].headers["x-fl-api-key"] == KEY
+
+
+@pytest.mark.parametrize("endpoint", ["https://*.example.com/", "https://.x/", "https://%s/", "https://☃.x/"])
+def test_an_endpoint_that_cannot_be_used_makes_no_page_fail(
+    endpoint: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a wrong setting: the trigger is dropped as misconfigured, and the log names setting and value."""
+    with override_settings(FL_ENDPOINT=endpoint):
+        assert not DjangoFocusLabClient().record_trigger(1, "viewed", "page")
+    assert f"endpoint is '{endpoint}'; it should " in caplog.text

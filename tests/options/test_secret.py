@@ -8,7 +8,7 @@ import logging
 import pickle
 import pprint
 import string
-import traceback
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,25 +16,17 @@ from hypothesis import strategies as st
 
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
+from brockman.options import Options
 from brockman.options.secret import Secret
+from brockman.transport.memory import MemoryTransport
 from tests.support.client import KEY
+from tests.support.shown import shown_by
 
 UNSEEN = "9f86d081884c7d659a2feaa0c55ad015"  # a key that stands in no traceback of this file
 
 
-def shown_by(error: BaseException) -> str:
-    """Return everything that a log may show of an error and of those behind it."""
-    seen, texts = [], []
-    while error is not None and error not in seen:
-        seen.append(error)
-        texts += [str(error), repr(error), repr(error.args), repr(vars(error))]
-        texts += traceback.format_exception(type(error), error, error.__traceback__)
-        error = error.__cause__ or error.__context__
-    return "\n".join(texts)
-
-
 def test_only_reveal_returns_it():
-    """`reveal` returns the key as it was given."""
+    """`reveal` returns the key."""
     assert Secret(KEY).reveal() == KEY
 
 
@@ -65,7 +57,7 @@ def test_it_is_never_pickled():
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with pytest.raises(TypeError, match="never pickled") as caught:
             pickle.dumps(Secret(KEY), protocol)
-        assert KEY not in shown_by(caught.value)
+        assert KEY not in shown_by(caught.value, but=__file__)
 
 
 def test_copies_are_the_same_key():
@@ -92,8 +84,6 @@ def test_it_is_replaced_in_a_text():
 WRONG = [
     "",
     " ",
-    f" {KEY}",
-    f"{KEY}\n",
     f"{KEY}\r\nX-Evil: 1",
     f"{KEY}\x00{KEY}",
     f"{KEY}\x7f",
@@ -112,7 +102,7 @@ def test_a_wrong_key_is_an_error_that_does_not_quote_it(wrong):
     """A text that cannot be a header value is an error that says what is wrong, and shows nothing of the text."""
     with pytest.raises(ValueError, match=r"^(a|with|made) ?\w* ") as caught:
         Secret(wrong)
-    shown = shown_by(caught.value)
+    shown = shown_by(caught.value, but=__file__)
     assert KEY not in shown
     assert str(int(KEY, 16)) not in shown
 
@@ -126,30 +116,90 @@ def test_every_accepted_key_is_a_header_value(text):
     try:
         value = Secret(text).reveal()
     except ValueError:
-        assert not text or not set(text) <= set(string.ascii_letters + string.digits + string.punctuation)
+        visible = set(string.ascii_letters + string.digits + string.punctuation)
+        assert not text.strip() or "://" in text or not set(text) <= visible
         return
-    assert value == text
+    assert value == text.strip()
     assert value.encode("latin-1").decode("latin-1") == value
     assert len(value.splitlines()) == 1
     assert value.strip() == value != ""
 
 
-@pytest.mark.parametrize("where", ["keyword", "environment"])
-def test_no_frame_of_ours_shows_the_key(where, monkeypatch):
-    """Error trackers send the locals of a traceback, a client that could not be made among them, to others."""
-    monkeypatch.setenv("FL_API_KEY", UNSEEN if where == "environment" else "another")
-    arguments = {"api_key": Secret(UNSEEN)} if where == "keyword" else {}
-    with pytest.raises(ConfigurationError) as caught:
-        FocusLabClient(**arguments, flush_interval="soon")
-    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    text = "".join(trace.format())
-    assert "FocusLabClient not in use yet" in text
+WHITE = ("\n", "\r\n", " ", "\t", "\n\n", "\u00a0", "\u2028")
+
+
+@pytest.mark.parametrize("white", WHITE, ids=ascii)
+def test_white_space_around_a_key_is_left_out(white, server, monkeypatch):
+    """A file or a Kubernetes secret ends in a line break: the server gets the key alone."""
+    monkeypatch.setenv("FL_API_KEY", white + KEY + white)
+    for arguments in ((), (white + KEY + white,)):
+        with FocusLabClient(*arguments, endpoint=server.endpoint) as client:
+            client.send_trigger("7", "viewed", "page")
+    assert [request.headers["x-fl-api-key"] for request in server.requests] == [KEY, KEY]
+
+
+UNUSABLE = [
+    UNSEEN.encode(),
+    f"{UNSEEN}\n".encode(),
+    bytearray(UNSEEN.encode()),
+    int(UNSEEN, 16),
+    Path(UNSEEN),
+    [UNSEEN],
+    {"key": UNSEEN},
+    f"{UNSEEN}\n{UNSEEN}",
+    f"{UNSEEN}\x00",
+    f"{UNSEEN}\u20ac",
+    f"{UNSEEN}\ud800",
+]
+ENDPOINT = "https://focus.example/"
+# Each makes a client from what was meant as its key, and fails.
+MISTAKES = {
+    "keyword": lambda key: FocusLabClient(api_key=key, flush_interval="soon"),
+    "position": lambda key: FocusLabClient(key, flush_interval="soon"),
+    "beside a misspelt option": lambda key: FocusLabClient(key, flush_intervall=1),
+    "misspelt": lambda key: FocusLabClient(apikey=key),
+    "beside a wrong endpoint": lambda key: FocusLabClient(key, "http://focus.example/"),
+    "beside a session and a transport": lambda key: FocusLabClient(
+        key, session=object(), transport=MemoryTransport()
+    ),
+    "beside a wrong session": lambda key: FocusLabClient(key, session=object()),
+    "as endpoint": lambda key: FocusLabClient("any", key),
+    "as endpoint, by keyword": lambda key: FocusLabClient("any", endpoint=key),
+    "swapped": lambda key: FocusLabClient(ENDPOINT, key),
+    "as both": lambda key: FocusLabClient(key, key),
+    "of a table": lambda key: Options(api_key=key, flush_interval="soon"),
+    "as endpoint of a table": lambda key: Options(api_key="any", endpoint=key),
+}
+
+
+@pytest.mark.parametrize("key", [UNSEEN, f"{UNSEEN}\n", *UNUSABLE], ids=ascii)
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_no_error_shows_what_was_meant_as_a_key(mistake, key):
+    """Error trackers send the locals of each frame to others: no text, frame or cause of an error has the key."""
+    with pytest.raises((ConfigurationError, AttributeError, OSError)) as caught:
+        MISTAKES[mistake](key)
+    text = shown_by(caught.value, but=__file__)
     assert UNSEEN not in text
+    assert str(int(UNSEEN, 16)) not in text
 
 
-def test_a_key_that_is_given_as_text_is_hidden_at_once():
-    """No frame below the caller's has it."""
+@pytest.mark.parametrize("key", [UNSEEN, f"{UNSEEN}\n", f"{UNSEEN}\n{UNSEEN}", f"{UNSEEN}\u20ac"], ids=ascii)
+def test_no_error_shows_a_key_of_the_environment(key, monkeypatch):
+    """`FL_API_KEY` is hidden as the keyword is, and what else the environment has."""
+    monkeypatch.setenv("FL_API_KEY", key)
+    monkeypatch.setenv("FL_FLUSH_INTERVAL", "soon")
     with pytest.raises(ConfigurationError) as caught:
-        FocusLabClient(UNSEEN, flush_interval="soon")
-    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
-    assert UNSEEN not in "".join(trace.format())
+        FocusLabClient()
+    assert "FocusLabClient not in use yet" in shown_by(caught.value, but=__file__)
+    assert UNSEEN not in shown_by(caught.value, but=__file__)
+    monkeypatch.delenv("FL_FLUSH_INTERVAL")
+    monkeypatch.setenv("FL_ENDPOINT", key)
+    with pytest.raises(ConfigurationError) as caught:
+        FocusLabClient("any")
+    assert UNSEEN not in shown_by(caught.value, but=__file__)
+
+
+def test_swapped_arguments_are_named():
+    """A URL is no key: the error says what may have happened."""
+    with pytest.raises(ConfigurationError, match="are api_key and endpoint in the wrong order"):
+        FocusLabClient(ENDPOINT, KEY)

@@ -26,6 +26,7 @@ from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
 from tests.support.client import KEY, record
 from tests.support.server import RecordingServer, Reply, cut, drip, reset, silence
+from tests.support.shown import shown_by
 from tests.support.waiting import eventually
 
 
@@ -455,3 +456,27 @@ def test_bodies_larger_than_the_sockets_buffers_arrive(server, transport):
     body = b'{"x":"' + b"y" * 8_000_000 + b'"}'
     assert transport.send(body).status == 201
     assert server.requests[0].body == body
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["\u2603.example", "mu\u0308nchen.example", "xn--\xfc.example", f"{'é' * 63}.example", "*.é"],
+    ids=ascii,
+)
+def test_a_host_that_cannot_be_encoded_is_a_wrong_setting(host):
+    """Requests' own InvalidURL would be a page of 500 in Django; the error names the setting and the value."""
+    with pytest.raises(ConfigurationError) as caught:
+        FocusLabClient(api_key=KEY, endpoint=f"https://{host}/")
+    assert str(caught.value).startswith("endpoint is 'https://")
+    assert host[-7:] in str(caught.value)
+    assert "it should " in str(caught.value)
+    assert KEY not in shown_by(caught.value, but=__file__)
+
+
+@pytest.mark.parametrize(
+    "host", ["संगठन.भारत", "ไทย.example", "my_service", "example.com.", "xn--a", "[fe80::1%25lo]"]
+)
+def test_an_odd_host_that_can_be_used_makes_a_client(host):
+    """Names of other scripts, underscores, a trailing dot, and zones."""
+    with FocusLabClient(api_key=KEY, endpoint=f"https://{host}/") as client:
+        assert client.options.endpoint == f"https://{host}/"
