@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import weakref
 from datetime import datetime, timezone
 from functools import partial
@@ -59,7 +58,7 @@ class FocusLabClient:
         Args:
             api_key: The key of your project; None means `FL_API_KEY` from the environment.
             endpoint: The URL of the API; None means `FL_ENDPOINT` from the environment, or FocusLab's.
-            transport: Sends instead of HTTP, such as `brockman.transport.memory.MemoryTransport()`.
+            transport: Sends instead of HTTP, such as `brockman.transport.memory.MemoryTransport()`; needs no key.
             session: A `requests.Session` to send with, for its adapters, certificates, proxies and headers.
             **options: Settings of `brockman.options.Options`. One that is not given is read from the environment
                 (`FL_FLUSH_INTERVAL` for `flush_interval`), or has its default.
@@ -79,9 +78,9 @@ class FocusLabClient:
     def _configure(
         self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
     ) -> None:
-        from brockman.options import Options
+        from brockman.delivery.environment import read_options
 
-        self._open(Options.read(keywords, os.environ), transport, session)
+        self._open(read_options(keywords, needs_key=transport is None), transport, session)
 
     def _open(
         self, options: Options, transport: Transport | None = None, session: requests.Session | None = None

@@ -13,6 +13,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error
 from django.core.checks import Warning as Caution
 
+from brockman.delivery.environment import find_misspelt
 from brockman.django.settings import ENVIRONMENT, PROJECT, DjangoSettings, read_settings
 from brockman.django.shared_stats import is_private
 from brockman.django.test_runs import in_test_run
@@ -62,7 +63,10 @@ def check_key(app_configs: Any, **_: Any) -> list[CheckMessage]:
         return []
     if in_test_run() and not _django_settings().send_in_tests:
         return []
-    hint = "Set FL_API_KEY to the key of your FocusLab project, or FL_ENABLED = False."
+    hint = (
+        "Set FL_API_KEY to the key of your FocusLab project, or FL_ENABLED = False. If each client has its own"
+        " transport, silence this check."
+    )
     return [Error("FL_API_KEY is missing.", hint=hint, id="brockman.E001")]
 
 
@@ -100,13 +104,16 @@ def _is_this_machine(options: Options) -> bool:
 
 
 def check_names(app_configs: Any, **_: Any) -> list[CheckMessage]:
-    """W002: an unknown setting that begins with `FL_`, most often a misspelt one."""
+    """W002: an unknown setting that begins with `FL_`, or a variable that is nearly one of ours."""
     known = [name for table in TABLES for name in _spelled(table)]
     found: list[CheckMessage] = []
     for name in sorted(set(PROJECT) - set(known)):
         near = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean {near[0]}?" if near else "If it is not for brockman, silence this check."
         found.append(Caution(f"There is no setting {name}.", hint=hint, id="brockman.W002"))
+    for name, right in find_misspelt(set(ENVIRONMENT) - set(known), known).items():
+        problem = f"There is no setting {name}, which is in the environment."
+        found.append(Caution(problem, hint=f"Did you mean {right}?", id="brockman.W002"))
     return found
 
 

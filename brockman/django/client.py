@@ -15,11 +15,13 @@ from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient
+from brockman.delivery.environment import warn_of_misspelt
 from brockman.django.settings import DjangoSettings, is_strict, raise_or_log, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import PREFIX
+from brockman.options.table import KeylessOptions
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
@@ -167,7 +169,7 @@ class _Configured(FocusLabClient):
     ) -> None:
         self._read_at = monotonic()
         try:
-            self._open(_read_options(keywords), transport, session)
+            self._open(_read_options(keywords, needs_key=transport is None), transport, session)
         except ConfigurationError as error:
             raise_or_log(error, "triggers are dropped as misconfigured")
             self._problem = error
@@ -179,16 +181,17 @@ class _Configured(FocusLabClient):
         return self._problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
 
 
-def _read_options(keywords: dict[str, Any]) -> Options:
-    state = (in_test_run(), bool(settings.DEBUG))
+def _read_options(keywords: dict[str, Any], *, needs_key: bool) -> Options:
+    state = (in_test_run(), bool(settings.DEBUG), needs_key)
     if keywords == _NO_KEYWORDS and state in _read:
         return _read[state]
+    warn_of_misspelt()
     sends_nowhere = state[0] and not read_settings(DjangoSettings).send_in_tests
     send_nowhere(on=sends_nowhere)
     defaults = {"FL_ON_INVALID": "raise" if is_strict() else "drop"}
     if sends_nowhere:
         defaults["FL_API_KEY"] = "of a test run"
-    options = read_settings(Options, keywords, defaults)
+    options = read_settings(Options if needs_key else KeylessOptions, keywords, defaults)
     if options.handle_sigterm and threading.current_thread() is not threading.main_thread():
         say(logging.WARNING, "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread")
         options = replace(options, handle_sigterm=False)
@@ -199,7 +202,9 @@ def _read_options(keywords: dict[str, Any]) -> Options:
 
 _RETRY_AFTER = 5.0  # seconds until wrong settings are read again
 _NO_KEYWORDS: dict[str, Any] = {"api_key": None, "endpoint": None}
-_read: dict[tuple[bool, bool], Options] = {}  # for clients without keywords, which views make for each request
+_read: dict[
+    tuple[bool, bool, bool], Options
+] = {}  # for clients without keywords, which views make for each request
 _clients: weakref.WeakSet[DjangoFocusLabClient] = weakref.WeakSet()  # those that have read the settings
 # Guards `_read`, `_clients` and the state of the test run. Re-entrant: reading settings may import what uses a
 # client.

@@ -64,7 +64,7 @@ class Options(Settings):
         None,
         _api_key,
         "text",
-        "The key of your FocusLab project. Required unless `enabled` is off.",
+        "The key of your FocusLab project. Required unless `enabled` is off or the client has its own transport.",
         shown=_show_key,
     )
     endpoint: str = setting(
@@ -146,10 +146,14 @@ class Options(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_key()
+
+    def _check_key(self) -> None:
+        """Raise ConfigurationError when the key is missing, or would travel in clear."""
         if self.enabled and self.api_key is None:
             raise ConfigurationError(
                 "api_key is missing; pass api_key=... or set FL_API_KEY in the environment"
-                " (enabled=False needs none)"
+                " (enabled=False and transport=... need none)"
             )
         parts = urlsplit(self.endpoint)
         host = parts.hostname or ""
@@ -163,6 +167,14 @@ class Options(Settings):
     def identity(self) -> tuple[Any, ...]:
         """Equal for clients that share one pipeline: every value, and the identity of functions."""
         return tuple(_identity(getattr(self, spec.name)) for spec in fields(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeylessOptions(Options):
+    """The settings of a client with its own transport: no key is needed, and none is sent to the endpoint."""
+
+    def _check_key(self) -> None:
+        pass
 
 
 def _identity(value: Any) -> Any:

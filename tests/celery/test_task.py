@@ -50,6 +50,33 @@ assert loaded("brockman.celery.worker", "brockman.celery.confirm") == []
 """
 
 
+# A task whose client prints.
+KEYLESS = """
+import celery
+from brockman.celery.task import RecordTask, make_task
+from brockman.client import FocusLabClient
+from brockman.transport.console import ConsoleTransport
+
+class Printing(RecordTask):
+    def make_client(self):
+        return FocusLabClient(transport=ConsoleTransport())
+
+make_task(Printing, "shop.record_trigger")
+task = celery.Celery("app", broker="memory://").tasks["shop.record_trigger"]
+task.delay("7", "viewed", "published")
+task("7", "viewed", "recorded")
+task.client.close()
+"""
+
+
+def test_a_task_whose_client_has_a_transport_needs_no_key() -> None:
+    """Neither the call nor the record asks for one."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FL_")}
+    program = [sys.executable, "-c", KEYLESS]
+    ended = subprocess.run(program, env=environment, check=True, timeout=60, capture_output=True, text=True)
+    assert [json.loads(line)["object"] for line in ended.stdout.splitlines()] == ["recorded"]
+
+
 def test_a_call_imports_nothing_of_the_worker(server: RecordingServer, endpoint: dict[str, str]) -> None:
     """Neither of brockman's nor, until an app is made, of Celery's."""
     subprocess.run([sys.executable, "-c", CALL], env={**os.environ, **endpoint}, check=True, timeout=60)

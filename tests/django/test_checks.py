@@ -178,6 +178,18 @@ def test_the_environment_counts_as_the_settings_do(monkeypatch: pytest.MonkeyPat
     assert found(FL_MAX_BATCH_SIZE=10) == []
 
 
+def test_a_variable_that_is_nearly_a_setting_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W002, and nothing for the variables of other programs; the client logs it too, once."""
+    monkeypatch.setenv("FL_MAY_TRAK", "shop.consent")
+    monkeypatch.setenv("FL_STUDIO_PATH", "/opt/fl")
+    (message,) = found()
+    assert (message.id, message.msg) == (
+        "brockman.W002",
+        "There is no setting FL_MAY_TRAK, which is in the environment.",
+    )
+    assert message.hint == "Did you mean FL_MAY_TRACK?"
+
+
 def test_a_function_may_be_named_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """By its dotted path; a missing function is reported, or everybody would be tracked."""
     monkeypatch.setenv("FL_MAY_TRACK", "brockman.django.consent.without_objection")

@@ -422,3 +422,14 @@ def test_an_endpoint_that_cannot_be_used_makes_no_page_fail(
     with override_settings(FL_ENDPOINT=endpoint):
         assert not DjangoFocusLabClient().record_trigger(1, "viewed", "page")
     assert f"endpoint is '{endpoint}'; it should " in caplog.text
+
+
+def test_a_client_with_a_transport_needs_no_key() -> None:
+    """Where the project has none, and in production nothing would raise; other clients still need one."""
+    transport = MemoryTransport()
+    with override_settings(FL_API_KEY=None, FL_ENDPOINT="http://collector.internal/"):
+        with DjangoFocusLabClient(transport=transport) as client:
+            assert client.record_trigger(1, "viewed", "page")
+        with override_settings(DEBUG=True), pytest.raises(ConfigurationError, match="api_key is missing"):
+            DjangoFocusLabClient().record_trigger(1, "viewed", "page")
+    assert len(transport.triggers) == 1
