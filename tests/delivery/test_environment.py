@@ -1,4 +1,4 @@
-"""The environment: variables that were meant as settings are named once, and a client with a transport needs no key."""
+"""The environment: variables that were meant as settings are named, and a client with a transport needs no key."""
 
 from __future__ import annotations
 
