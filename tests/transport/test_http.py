@@ -21,7 +21,6 @@ from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.transport import Answer
-from brockman.transport.console import ConsoleTransport
 from brockman.transport.http import HttpTransport
 from brockman.transport.memory import MemoryTransport
 from tests.support.client import KEY, record
@@ -441,14 +440,6 @@ def test_a_transport_and_a_session_together_are_an_error():
     """One of the two would be ignored."""
     with requests.Session() as session, pytest.raises(ConfigurationError, match="give one"):
         FocusLabClient(api_key=KEY, transport=MemoryTransport(), session=session)
-
-
-def test_the_console_transport_prints_each_trigger(capsys):
-    """One line of JSON for each trigger."""
-    client = FocusLabClient(api_key=KEY, transport=ConsoleTransport(), flush_interval=0.01)
-    record(client, 3)
-    assert client.close()
-    assert capsys.readouterr().out.count('"viewed"') == 3
 
 
 def test_bodies_larger_than_the_sockets_buffers_arrive(server, transport):
