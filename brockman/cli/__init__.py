@@ -9,6 +9,7 @@ sending: a client that a command sends through; terminal: progress bar, tables, 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 on success, 1 if something is missing, 2 for wrong usage, 128 plus the number of the
         signal that interrupted it (130 for Ctrl-C).
     """
+    if argv is None:
+        _prepare_output()
     try:
         with raise_on_signals(ignore_after=argv is None):
             status = _run(argv)
@@ -41,6 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output is gone. Python would fail on the same pipe again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def _prepare_output() -> None:
+    """Have a place for what is printed, and escapes for what its encoding lacks."""
+    if sys.stdout is None:  # closed by the caller
+        sys.stdout = open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _run(argv: Sequence[str] | None) -> int:

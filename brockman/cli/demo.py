@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -24,6 +24,7 @@ from brockman.cli.serve import has_collector
 from brockman.cli.terminal import Progress, Row, format_table, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.options import Options
+from brockman.options.fields import show
 from brockman.process.clock import monotonic
 from brockman.stats import Stats
 
@@ -46,10 +47,10 @@ def add_parser(commands: Any) -> None:
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"{text} should be a whole number from 1")
-    return count
+    with suppress(ValueError):
+        if int(text) >= 1:
+            return int(text)
+    raise argparse.ArgumentTypeError(f"{show(text)} should be a whole number from 1")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from brockman.cli.source import excerpt, printable
 from brockman.cli.terminal import Progress, exit_status, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
+from brockman.options.fields import show
 from brockman.options.secret import hide
 from brockman.process.clock import monotonic
 
@@ -27,10 +29,10 @@ def add_options(parser: Any, *, timeout_help: str) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)  # argparse reports a ValueError
-    if not 0 <= seconds <= MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text} should be a number from 0 to {MAX_SECONDS:.0f}")
-    return seconds
+    with suppress(ValueError):
+        if 0 <= float(text) <= MAX_SECONDS:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{show(text)} should be a number from 0 to {MAX_SECONDS:.0f}")
 
 
 class Sender(ABC):

@@ -20,7 +20,7 @@ from brockman.django.settings import DjangoSettings, is_strict, raise_or_log, re
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
-from brockman.options.fields import PREFIX
+from brockman.options.fields import PREFIX, show
 from brockman.options.table import KeylessOptions
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
@@ -122,7 +122,7 @@ class DjangoFocusLabClient(FocusLabClient):
         try:
             connection = connections[using or DEFAULT_DB_ALIAS]
         except ConnectionDoesNotExist:
-            self._drop_invalid(InvalidTrigger(f"using: {using!r} should be one of {', '.join(connections)}"))
+            self._drop_invalid(InvalidTrigger(f"using: {show(using)} should be one of {', '.join(connections)}"))
             return False
         # `transaction.on_commit` would connect to find out, perhaps in a view that needs no database, or in an
         # event loop.

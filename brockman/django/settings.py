@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
-from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting
+from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting, show
 from brockman.process.log import Log
 
 
@@ -92,8 +92,10 @@ class _Source(Mapping[str, Any]):
         except ImproperlyConfigured:
             raise
         except Exception as error:  # of a value or module: no page must fail for it
-            raise ConfigurationError(f"{name}: reading it raised {type(error).__name__}") from None
-        return _import(name, value) if name in _FUNCTIONS and isinstance(value, str) and value else value
+            problem = f"{name}: reading it raised {type(error).__name__}"
+        else:
+            return _import(name, value) if name in _FUNCTIONS and isinstance(value, str) and value else value
+        raise ConfigurationError(problem)  # outside the handler: the frames of its error may hold a key
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._names() if name.startswith(PREFIX))
@@ -106,8 +108,8 @@ def _import(name: str, path: str) -> Any:
     try:
         return import_string(path)
     except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        problem = f"{name} is {path!r}; it should be a function, or the dotted path of one ({what})"
+        what = f"{type(error).__name__}: {show(str(error))}"
+        problem = f"{name} is {show(path)}; it should be a function, or the dotted path of one ({what})"
     raise ConfigurationError(problem)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from brockman.cli import main
 from tests.cli.conftest import Import, command, read_terminal, row, serving
 from tests.support.client import KEY
 from tests.support.programs import environment, ran, started
@@ -168,6 +169,18 @@ def test_a_wrong_setting_or_file_is_a_wrong_usage(run_import: Import, tmp_path: 
         assert ended.err.startswith("brockman import: ")
         assert error in ended.err
         assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["soon", "nan", "-1", "1e9", "\x1b[31m", ""])
+def test_a_wrong_number_is_a_wrong_usage(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, expected in [
+        (["import", "-", f"--timeout={text}"], "should be a number from 0 to 1000000"),
+        (["demo", f"--triggers={text}"], "should be a whole number from 1"),
+    ]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+        assert f": {text!r} {expected}\n" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("short_close")

@@ -51,6 +51,14 @@ def test_the_key_is_read_from_the_environment_and_hidden_from_ps(tmp_path: Path)
         assert len(collector.stored()) == 1
 
 
+def test_the_line_break_at_the_end_of_a_key_is_left_out(tmp_path: Path) -> None:
+    with serving(tmp_path, "--api-key", f"{KEY}\n") as collector:
+        with FocusLabClient(KEY, endpoint=collector.endpoint) as client:
+            client.send_trigger(1, "viewed", "page")
+        assert len(collector.stored()) == 1
+    assert main(["serve", "--port", "0", "--database", str(tmp_path / "other"), "--api-key", "\n"]) == 2
+
+
 def test_it_simulates_an_outage(tmp_path: Path) -> None:
     with serving(tmp_path, "--outage-after", "1", "--outage-for", "100") as collector:
         assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]

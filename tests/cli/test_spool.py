@@ -206,6 +206,24 @@ def test_a_list_that_is_read_in_part_causes_no_traceback(spool: Path) -> None:
     assert process.returncode == 1
 
 
+def test_a_name_that_the_output_cannot_show_is_escaped(spool: Path) -> None:
+    """The encoding of a terminal or pipe causes no traceback."""
+    leave(spool)
+    (spool / "café.txt").touch()
+    ended = ran(command("spool", str(spool)), env=environment(PYTHONIOENCODING="ascii"))
+    assert (ended.status, ended.err) == (0, "")
+    assert "skipped: caf\\xe9.txt: not part of the spool\n" in ended.out
+
+
+def test_without_an_output_nothing_is_printed(spool: Path) -> None:
+    """As with `>&-` in a shell, or under a service manager."""
+    leave(spool)
+    for option in ([], ["--list"]):
+        shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command("spool", str(spool), *option)]
+        ended = ran(shell)
+        assert (ended.status, ended.out, ended.err) == (0, "", "")
+
+
 def test_a_large_spool_is_counted_and_listed_with_a_bar(spool: Path, tmp_path: Path) -> None:
     """On a terminal; the 20 triggers are in 80 MB of files, which are mostly holes."""
     folder = leave(spool)
