@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from logging import WARNING
 from typing import Any
 
@@ -30,9 +31,11 @@ def read_options(keywords: Mapping[str, Any], *, needs_key: bool) -> Options:
     return (Options if needs_key else KeylessOptions).read(keywords, os.environ)
 
 
+@cache  # once in this process
 def warn_of_misspelt() -> None:
-    """Log each variable that is nearly a setting, once in this process; never its value."""
+    """Log each variable that is nearly a setting; never its value."""
     for name, near in find_misspelt(list(os.environ)).items():
+        # Noted before it is written: a handler may make a client.
         _log.once(WARNING, f"the environment has {show(name)}, which is no setting; did you mean {near}?")
     _log.write()
 

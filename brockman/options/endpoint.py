@@ -19,7 +19,7 @@ _NUMBERS = re.compile(r"[0-9.]+")
 _LABEL = "[A-Za-z0-9_-]{1,20}"
 _HOST = rf"(?:localhost|{_LABEL}(?:\.{_LABEL})*\.(?:[A-Za-z]{{2,20}}|[0-9]{{1,3}}))"
 _MAY_BE_SHOWN = re.compile(
-    rf"\s*(?:|https?:.*|(?:[a-z][a-z0-9+.-]*:)?//.*|{_HOST}(?::[0-9]*)?(?:[/?#].*)?)\s*", re.DOTALL | re.IGNORECASE
+    rf"|https?:.*|(?:[a-z][a-z0-9+.-]*:)?//.*|{_HOST}(?::[0-9]*)?(?:[/?#].*)?", re.DOTALL | re.IGNORECASE
 )
 _START = re.compile(r"\s*(?:[A-Za-z0-9+.-]*:)?/*")
 _LONGEST_NUMBER = 4  # characters; longer ones may be a key
@@ -46,6 +46,8 @@ def _is_usable(url: str) -> bool:
         return False
     found = _AUTHORITY.fullmatch(parts.netloc)
     if parts.scheme not in ("http", "https") or found is None or "@" in parts.netloc:
+        return False
+    if found["port"] == "" and parts.path.startswith("//"):  # two schemes: https://https://host/
         return False
     port = (found["port"] or "443").lstrip("0")
     is_port = 0 < len(port) <= 5 and int(port) <= 65535
@@ -81,7 +83,7 @@ def show_endpoint(value: Any) -> str:
     if not isinstance(text, str):
         shown = show(value)
         return shown if len(shown) <= _LONGEST_NUMBER else f"a value of type {type(value).__name__}"
-    if not _MAY_BE_SHOWN.fullmatch(text):
+    if not _MAY_BE_SHOWN.fullmatch(text.strip()):
         return "not shown, since it may be a key"
     head, *tail = re.split("([?#&;])", text)
     start = text[: len(text) - len(_START.sub("", text, 1))]

@@ -17,7 +17,15 @@ from tests.support.client import KEY
 from tests.support.programs import environment
 
 CLIENTS = """
+import logging
 from brockman.client import FocusLabClient
+
+class Recording(logging.StreamHandler):
+    def emit(self, record):
+        FocusLabClient(api_key="a third").close()
+        super().emit(record)
+
+logging.getLogger("brockman").addHandler(Recording())
 for _ in range(3):
     FocusLabClient(api_key="a key").close()
 FocusLabClient(api_key="another", flush_interval=2).close()
@@ -34,8 +42,12 @@ def log_of(**variables: str) -> list[str]:
 
 
 def test_a_variable_that_is_nearly_a_setting_is_named_once():
-    """The first client of a process logs it with the name that was probably meant, and never its value."""
-    assert log_of(FL_ENDPIONT="geheim", FL_APIKEY="geheim", FL_STUDIO_PATH="/opt/fl", FL_GZIP="1") == [
+    """The first client of a process logs it with the name that was probably meant, and never its value.
+
+    A handler that makes a client itself does no harm.
+    """
+    lines = log_of(FL_ENDPIONT="geheim", FL_APIKEY="geheim", FL_STUDIO_PATH="/opt/fl", FL_GZIP="1")
+    assert sorted(lines) == [
         "brockman: the environment has 'FL_APIKEY', which is no setting; did you mean FL_API_KEY?",
         "brockman: the environment has 'FL_ENDPIONT', which is no setting; did you mean FL_ENDPOINT?",
     ]
