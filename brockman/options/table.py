@@ -64,7 +64,8 @@ class Options(Settings):
         None,
         _api_key,
         "text",
-        "The key of your FocusLab project. Required unless `enabled` is off or the client has its own transport.",
+        "The key of your FocusLab project; white space around it is left out. Required unless `enabled` is off or"
+        " the client has its own transport.",
         shown=_show_key,
     )
     endpoint: str = setting(
