@@ -41,6 +41,21 @@ def make_transport(options: Options, session: requests.Session | None) -> Transp
     )
 
 
+def check_transport(transport: Transport) -> Transport:
+    """Return a transport that was passed to a client.
+
+    Raises:
+        ConfigurationError: For a class, or for what has no `send` and `close`.
+    """
+    if isinstance(transport, type):
+        kind = f"the class {transport.__name__}"
+    elif all(callable(getattr(transport, name, None)) for name in ("send", "close")):
+        return transport
+    else:
+        kind = f"a {type(transport).__name__}"
+    raise ConfigurationError(f"transport is {kind}; it should be an object with the methods send and close")
+
+
 @cache
 def _on_disk() -> tuple[type[SpoolBuffer], type[FallbackBuffer]]:
     """Import what few need, and only POSIX has. Once: in the last finalizers of a process no import works."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from brockman.buffer.counters import Callbacks, Counters, read_stats
 from brockman.delivery.engine import Engine, Held
-from brockman.delivery.factory import make_buffer, make_transport
+from brockman.delivery.factory import check_transport, make_buffer, make_transport
 from brockman.delivery.inline import InlineDelivery
 from brockman.delivery.policy import SendResult
 from brockman.delivery.report import Report
@@ -78,7 +78,7 @@ class Pipeline:
         may_wait = self._role.may_block
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
         self._report = Report(self.counters, self.callbacks, Log())
-        self.transport = make_transport(options, session) if transport is None else transport
+        self.transport = make_transport(options, session) if transport is None else check_transport(transport)
         self._engine = self.make_engine()
         self._worker = Worker(
             self.buffer,

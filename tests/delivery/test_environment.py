@@ -101,6 +101,21 @@ def test_a_client_with_a_transport_needs_no_key(variables, monkeypatch):
         FocusLabClient(endpoint="https://focus.example/")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind"),
+    [
+        (MemoryTransport, "the class MemoryTransport"),
+        ("console", "a str"),
+        (print, "a builtin_function_or_method"),
+    ],
+    ids=["class", "text", "function"],
+)
+def test_what_is_no_transport_is_refused(wrong, kind):
+    """At once: the worker would fail with it for ever."""
+    with pytest.raises(ConfigurationError, match=f"^transport is {kind}; it should be an object with the methods"):
+        FocusLabClient(transport=wrong)
+
+
 def test_a_key_that_is_given_with_a_transport_is_checked():
     """As are the other settings."""
     for wrong in ({"api_key": f"{KEY}\n{KEY}"}, {"api_key": KEY.encode()}, {"endpoint": "https://*.x/"}):
