@@ -21,7 +21,9 @@ _CLOSE_TIMEOUT = 1.0  # seconds; `shutdown_timeout` if that is less
 
 
 def add_options(parser: Any, *, timeout_help: str) -> None:
-    parser.add_argument("--endpoint", metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)")
+    parser.add_argument(
+        "--endpoint", type=hide, metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)"
+    )
     parser.add_argument(
         "--api-key", type=hide, metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
     )

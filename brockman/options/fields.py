@@ -86,9 +86,9 @@ def setting(default: Any, check: Check, unit: str, doc: str, *, shown: Callable[
 class _Hiding(type):
     """Hides the values from which an instance is made: a traceback shows the locals of `__init__`."""
 
-    def __call__(cls, *args: Any, **values: Any) -> Any:
+    def __call__(cls, **values: Any) -> Any:
         values = hide_all(**values)
-        return super().__call__(*args, **values)
+        return super().__call__(**values)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -168,6 +168,7 @@ MISTAKES = {
     "swapped": lambda key: FocusLabClient(ENDPOINT, key),
     "as both": lambda key: FocusLabClient(key, key),
     "of a table": lambda key: Options(api_key=key, flush_interval="soon"),
+    "of a table, by position": lambda key: Options(key),
     "as endpoint of a table": lambda key: Options(api_key="any", endpoint=key),
 }
 
@@ -176,7 +177,7 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_no_error_shows_what_was_meant_as_a_key(mistake, key):
     """Error trackers send the locals of each frame to others: no text, frame or cause of an error has the key."""
-    with pytest.raises((ConfigurationError, AttributeError, OSError)) as caught:
+    with pytest.raises((ConfigurationError, AttributeError, TypeError)) as caught:
         MISTAKES[mistake](key)
     text = shown_by(caught.value, but=__file__)
     assert UNSEEN not in text
