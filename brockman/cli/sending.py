@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from brockman.cli.source import excerpt, printable
+from brockman.cli.source import excerpt
 from brockman.cli.terminal import Progress, exit_status, ignore_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
-from brockman.options.fields import show
+from brockman.options.fields import printable, show
 from brockman.options.secret import hide
 from brockman.process.clock import monotonic
 

@@ -47,11 +47,6 @@ def excerpt(text: str, limit: int = 80) -> str:
     return repr(text if len(text) <= limit else text[:limit] + "…")
 
 
-def printable(text: str) -> str:
-    """Return untrusted text with its control characters escaped."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class Source:
     """An open file, or standard input for `-`. A context manager."""
 

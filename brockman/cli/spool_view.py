@@ -14,9 +14,9 @@ from typing import BinaryIO
 
 from brockman.buffer.spool.inspection import Inspection, Process, Visit
 from brockman.buffer.spool.quarantine import DAMAGED
-from brockman.cli.source import printable
 from brockman.cli.terminal import Progress, format_table
 from brockman.exceptions import ConfigurationError
+from brockman.options.fields import printable
 from brockman.process.clock import wall
 
 _MIN_BYTES_FOR_BAR = 64 * 1024 * 1024  # less is counted in no time

@@ -72,7 +72,12 @@ def show(value: Any) -> str:
         return f"a value of type {type(value).__name__}"
     if len(text) > _LONGEST_SHOWN:
         text = f"{text[:_LONGEST_SHOWN]}..."
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Return a text with its control and bidirectional characters escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def setting(default: Any, check: Check, unit: str, doc: str, *, shown: Callable[[Any], str] = show) -> Any:
