@@ -32,9 +32,15 @@ def check_endpoint(value: Any) -> str:
     Raises:
         ValueError: With what would be right, for every URL that could not be used.
     """
-    if not isinstance(value, str) or not _is_usable(value):
+    url = _as_text(value)
+    if url is None or not _is_usable(url):
         raise ValueError(f"a URL such as {DEFAULT_ENDPOINT}, without user, query or fragment")
-    return value if value.endswith("/") else value + "/"
+    return url if url.endswith("/") else url + "/"
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a str without the methods of a subclass; None for other types. Runs no foreign code."""
+    return str.__str__(value) if issubclass(type(value), str) else None
 
 
 def _is_usable(url: str) -> bool:
@@ -79,8 +85,9 @@ def _is_ipv6(text: str) -> bool:
 
 def show_endpoint(value: Any) -> str:
     """Return a wrong endpoint for a message: without password, values of the query, and what may be a key."""
-    text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if not isinstance(text, str):
+    is_bytes = type(value) is bytes
+    text = value.decode("latin-1") if is_bytes else _as_text(value)
+    if text is None:
         shown = show(value)
         return shown if len(shown) <= _LONGEST_NUMBER else f"a value of type {type(value).__name__}"
     if not _MAY_BE_SHOWN.fullmatch(text.strip()):
@@ -92,7 +99,7 @@ def show_endpoint(value: Any) -> str:
         shown = f"{start}..."
     elif "@" in head:
         shown = f"{start}...{shown[shown.rindex('@') :]}"
-    return show(shown.encode("latin-1") if isinstance(value, bytes) else shown)
+    return show(shown.encode("latin-1") if is_bytes else shown)
 
 
 def _show_parameter(part: str) -> str:

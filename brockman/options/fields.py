@@ -165,4 +165,6 @@ class Settings(metaclass=_Hiding):
 
 def _is_set(value: Any, check: Check) -> bool:
     """Return whether a hidden value of a source counts: an empty text does not, nor the name of a function."""
-    return value is not None and not (isinstance(reveal(value), str) and (check is function or not reveal(value)))
+    return value is not None and not (
+        issubclass(type(reveal(value)), str) and (check is function or not reveal(value))
+    )

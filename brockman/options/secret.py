@@ -89,7 +89,7 @@ def _find_problem(value: Any) -> str | None:
 
 def hide(value: Any) -> Any:
     """Return a value that no traceback's locals show; None and hidden ones unchanged."""
-    return value if value is None or isinstance(value, Hidden) else Hidden(value)
+    return value if value is None or issubclass(type(value), Hidden) else Hidden(value)
 
 
 def hide_all(**values: Any) -> dict[str, Any]:

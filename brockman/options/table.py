@@ -32,7 +32,7 @@ def is_loopback(host: str) -> bool:
 
 
 def _api_key(value: Any) -> Secret | None:
-    if value is None or isinstance(value, Secret):
+    if value is None or type(value) is Secret:
         return value
     return Secret(value)
 

@@ -150,8 +150,23 @@ UNUSABLE = [
     f"{UNSEEN}\x00",
     f"{UNSEEN}\u20ac",
     f"{UNSEEN}\ud800",
+    f"user:{UNSEEN}@focus.example/",
+    f"{UNSEEN}/+==",
 ]
 ENDPOINT = "https://focus.example/"
+
+
+class Talkative:
+    """An object that shows a key whatever is done with it."""
+
+    def __repr__(self) -> str:
+        return UNSEEN
+
+    @property
+    def __class__(self):
+        raise ValueError(UNSEEN)
+
+
 # Each makes a client from what was meant as its key, and fails.
 MISTAKES = {
     "keyword": lambda key: FocusLabClient(api_key=key, flush_interval="soon"),
@@ -173,7 +188,15 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("key", [UNSEEN, f"{UNSEEN}\n", *UNUSABLE], ids=ascii)
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_no_code_of_what_was_meant_as_a_key_is_run(mistake):
+    """Neither its repr nor its class is asked for, and no error of it is quoted."""
+    with pytest.raises((ConfigurationError, TypeError)) as caught:
+        MISTAKES[mistake](Talkative())
+    assert UNSEEN not in shown_by(caught.value, but=__file__)
+
+
+@pytest.mark.parametrize("key", [UNSEEN, f"{UNSEEN}\n", *UNUSABLE], ids=lambda key: type(key).__name__)
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_no_error_shows_what_was_meant_as_a_key(mistake, key):
     """Error trackers send the locals of each frame to others: no text, frame or cause of an error has the key."""
