@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from brockman.buffer.base import Buffer
 from brockman.process.clock import monotonic, wall
+from brockman.process.interruption import is_interruption
 from brockman.process.threads import make_lock_without_gil
 from brockman.stats import Stats
 
@@ -60,7 +61,13 @@ class Callbacks:
                 self.failed("on_error", failure)
 
     def failed(self, name: str, error: BaseException) -> None:
-        """Count a callback's failure, with its class only: the text of a foreign exception may hold anything."""
+        """Count a callback's failure, with its class only: the text of a foreign exception may hold anything.
+
+        Raises:
+            The error itself, when a signal handler raised it, such as a task's time limit.
+        """
+        if is_interruption(error):
+            raise error
         self.last_failure = f"{name} raised {type(error).__name__}"
         self.failures += 1
 

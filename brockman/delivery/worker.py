@@ -25,6 +25,7 @@ from brockman.delivery.report import DELIVERY, Report
 from brockman.options import Options
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
+from brockman.process.interruption import is_interruption
 from brockman.process.log import LINE_EVERY
 from brockman.process.sync import Role, SupportsSet, Waiters, Wakeup
 
@@ -188,6 +189,8 @@ class Worker:
         except DeliveryStopped:
             pass
         except Exception as error:  # of a transport, and not the caller's fault; the triggers stay
+            if is_interruption(error):
+                raise
             self._log_unexpected(error)
         finally:
             self._stop_at = before

@@ -27,6 +27,7 @@ from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.process.clock import monotonic, wall
 from brockman.process.fork import PerProcess
+from brockman.process.interruption import is_interruption
 from brockman.process.log import say
 from brockman.process.uwsgi import no_threads_reason
 from brockman.stats import Stats
@@ -119,6 +120,8 @@ def publish(lock_timeout: float = _LOCK_TIMEOUT) -> bool:
     except ConfigurationError:  # logged by the client
         slot.pause(_EVERY)
     except Exception as error:  # the errors of cache libraries have no base class
+        if is_interruption(error):
+            raise
         slot.pause(_COOLDOWN)
         say(logging.WARNING, f"cannot write the counts to the cache: {type(error).__name__}")
     finally:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from brockman.exceptions import InvalidTrigger
+from brockman.process.interruption import is_interruption
 
 Scalar = str | int | float | bool
 Value = TypeVar("Value")
@@ -76,6 +77,8 @@ def _items(value: Mapping[Any, Any], field: str) -> list[tuple[Any, Any]]:
     try:
         return [(key, item) for key, item in value.items()]
     except Exception as error:
+        if is_interruption(error):
+            raise
         if type(value) is dict:  # changed by another thread: retry with a copy, made in one step
             return list(value.copy().items())
         raise _foreign_error(field, error) from None
@@ -147,6 +150,8 @@ def _call(method: Callable[[Any], Value], value: Any, path: str) -> Value:
     try:
         return method(value)
     except Exception as error:
+        if is_interruption(error):
+            raise
         raise _foreign_error(path, error) from None
 
 
@@ -165,7 +170,8 @@ def _resolve(value: Any, path: str) -> Any:
             return _call(str, value, path)
     if _is_loaded(value, "numpy", "generic"):
         item = _call(lambda number: number.item(), value, path)
-        if _is(item, int) and value.dtype.kind in "mM":  # nanoseconds, which a datetime cannot hold
+        if _is(item, int) and _call(lambda number: number.dtype.kind, value, path) in "mM":
+            # Nanoseconds, which a datetime cannot hold.
             raise InvalidTrigger(f"{path}: a numpy time in nanoseconds should be in microseconds")
         return item
     return value

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Any
 
 from brockman.exceptions import InvalidTrigger
+from brockman.process.interruption import is_interruption
 from brockman.process.threads import in_sub_interpreter
-from brockman.trigger.coerce import class_name, coerce_actor_id, coerce_mapping, coerce_text
+from brockman.trigger.coerce import coerce_actor_id, coerce_mapping, coerce_text
 
 try:
     if in_sub_interpreter():  # orjson fails to import or, before 3.12, breaks in the main one
@@ -97,8 +98,10 @@ def encode_trigger(
             # `dumps` returns an object that keeps its 4 KB of working memory; the slice without the newline is a
             # copy of the right size (tests/benchmarks/record.py prints both).
             body = orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]
-        except (TypeError, ValueError, RuntimeError):
-            body = None  # a key that is not a str, a lone surrogate, a dict that changes, a clock frozen by a test
+        except (TypeError, ValueError, RuntimeError) as error:
+            # A key that is not a str, a lone surrogate, a dict that changes, a clock frozen by a test.
+            if is_interruption(error):
+                raise
     if body is None:
         moment = recorded_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         body = _coerce_and_encode(actor_id, action, obj, identities, attributes, variables, trigger_id, moment)
@@ -117,19 +120,14 @@ def _coerce_and_encode(
     trigger_id: str,
     recorded_at: str,
 ) -> bytes:
-    try:
-        fields = {
-            "actor_id": coerce_actor_id(actor_id),
-            "action": coerce_text(action, "action"),
-            "object": coerce_text(obj, "obj"),
-            "captured_identities": coerce_mapping(identities, "identities"),
-            "captured_attributes": coerce_mapping(attributes, "attributes"),
-            "variables": coerce_mapping(variables, "variables"),
-        }
-    except InvalidTrigger:
-        raise
-    except Exception as error:  # foreign code can be anywhere, even in a property called __class__
-        raise InvalidTrigger(f"reading the arguments raised {class_name(error)}") from None
+    fields = {
+        "actor_id": coerce_actor_id(actor_id),
+        "action": coerce_text(action, "action"),
+        "object": coerce_text(obj, "obj"),
+        "captured_identities": coerce_mapping(identities, "identities"),
+        "captured_attributes": coerce_mapping(attributes, "attributes"),
+        "variables": coerce_mapping(variables, "variables"),
+    }
     wire = {name: value for name, value in fields.items() if value}  # empty fields are left out
     wire |= {"id": trigger_id, "recorded_at": recorded_at}
     if orjson is None:

@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import celery
 import pytest
 import redis
 
@@ -173,3 +174,34 @@ def test_a_full_buffer_loses_nothing(
     assert set(server.ids()) == set(ids), running.text()
     assert "overflow" not in running.text()
     assert running.text().count("the buffer is full") <= 2  # once in each pool process
+
+
+LIMITED = (
+    APP
+    + """
+from brockman.client import FocusLabClient
+
+client = FocusLabClient(before_record=lambda arguments: time.sleep(60))
+
+@app.task(soft_time_limit=1)
+def limited():
+    try:
+        while True:
+            client.record_trigger("1", "viewed", "page")
+    except celery.exceptions.SoftTimeLimitExceeded:
+        with open(os.environ["TRUTH"], "a") as truth:
+            print("the limit", file=truth)
+"""
+)
+
+
+def test_the_soft_time_limit_of_a_task_is_not_taken_for_a_mistake(server, tmp_path, redis_port):
+    """A limit that strikes in `before_record` reaches the user's task."""
+    conf = redis_conf(redis_port)
+    with worker(tmp_path / "worker", server, conf, "--concurrency=1", source=LIMITED) as running:
+        app = celery.Celery("publisher", set_as_current=False)
+        app.conf.update(conf)
+        app.send_task("app.limited")
+        app.close()
+        assert eventually(lambda: "the limit" in running.recorded(), 30), running.text()
+        running.finish()

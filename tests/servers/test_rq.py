@@ -83,3 +83,29 @@ def test_jobs_lose_nothing(server: RecordingServer, tmp_path: Path, redis_port: 
         assert_exact(worker, server, at_least=jobs)
         processes = {trigger["actor_id"] for trigger in server.triggers}
         assert len(processes) == sum(worker.recorded().values()) == jobs + is_early
+
+
+ENDLESS = """
+import time
+from brockman.client import FocusLabClient
+
+client = FocusLabClient(before_record=lambda arguments: time.sleep(60))
+
+def endless():
+    while True:
+        client.record_trigger("1", "viewed", "page")
+"""
+
+
+def test_the_time_limit_of_a_job_is_not_taken_for_a_mistake(
+    server: RecordingServer, tmp_path: Path, redis_port: int
+) -> None:
+    """A limit that strikes in `before_record` ends the job, as it does everywhere else in it."""
+    (tmp_path / "tasks.py").write_text(ENDLESS)
+    with redis.Redis("127.0.0.1", redis_port) as connection:
+        job = rq.Queue(connection=connection).enqueue("tasks.endless", job_timeout=1)
+        command = [find_program("rq"), "worker", "--burst", "--url", f"redis://127.0.0.1:{redis_port}"]
+        with running(command, tmp_path, server) as worker:
+            assert worker.wait(60) == 0, worker.text()
+        assert job.get_status() == "failed"
+        assert "JobTimeoutException" in job.latest_result().exc_string

@@ -60,8 +60,8 @@ class DjangoRecordTask(RecordTask):
             try:
                 self._publisher.publish(body, {})
             except Exception as error:  # from the broker's library
-                client._current().callbacks.failed("delay_on_commit", error)
                 client.record_encoded(body)
+                client._current().callbacks.failed("delay_on_commit", error)
 
         client._on_commit(publish, using)
 
