@@ -20,7 +20,7 @@ from brockman.delivery.worker import Ending, Worker
 from brockman.exceptions import FocusLabError
 from brockman.options import Options
 from brockman.process import exit, log_thread, registry
-from brockman.process.clock import monotonic
+from brockman.process.clock import REAL_NS, monotonic
 from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
@@ -69,7 +69,7 @@ class Pipeline:
         self.fork_flag = fork_flag()
         self.exiting = False  # whether no exit hook follows, so that nothing may wait
         self.leases: set[Lease] = set()
-        self.next_id = serialize_calls(make_ids(os.urandom).__next__)
+        self.next_id = serialize_calls(make_ids(os.urandom, *REAL_NS).__next__)
         self.callbacks = Callbacks(options.on_drop, options.on_error)
         self.counters = counters or Counters(self.callbacks)
         self._origin = Origin()

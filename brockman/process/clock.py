@@ -13,6 +13,8 @@ import time
 
 _REAL = (time.monotonic,)
 
+REAL_NS = (time.time_ns, time.perf_counter_ns)  # for ids: Python code in these would cost, and let threads switch
+
 if hasattr(time, "clock_gettime"):
 
     def monotonic() -> float:

@@ -1,28 +1,49 @@
-"""The id of a trigger. Random bytes are passed in."""
+"""The id of a trigger. Random bytes and clocks are passed in."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import accumulate, cycle, repeat, starmap
+from typing import Literal
 
-_HEX = tuple(f"{number:03x}" for number in range(4096))
+_VERSION_GROUPS = tuple(f"-7{number:03x}-" for number in range(4096))  # version 7, and a counter
+_48_BITS = 2**48 - 1
 
 
-def make_ids(random_bytes: Callable[[int], bytes]) -> Iterator[str]:
-    """Return an iterator over 2**48 UUIDs as text, one C call each (tests/benchmarks/record.py).
+def make_ids(
+    random_bytes: Callable[[int], bytes], now: Callable[[], int], ticks: Callable[[], int]
+) -> Iterator[str]:
+    """Return an iterator over UUIDs as text, one C call each (tests/benchmarks/record.py).
 
-    The first 80 bits are drawn at random, once; the last 48 count up: a UUID of version 8, whose layout RFC 9562
-    (5.8) leaves open. Two iterators repeat each other only if they draw the same 74 random bits. Two threads never
-    get the same id, nor does a signal handler, since no Python code runs inside `next`.
+    UUIDs of version 7 (RFC 9562, 5.7)::
+
+        tttttttt-tttt-7ccc-rrrr-ssssssssssss
+
+    t is the time of the call in milliseconds, c a counter, and r random. s is the sum of a random number and of
+    all readings so far of a clock in nanoseconds, which goes on where tests freeze the time. Copies of a process,
+    forked or restored from a snapshot, make the same id only if their clocks showed the same at every id since.
+
+    Two threads never get the same id, nor does a signal handler, since no Python code runs inside `next`.
 
     Args:
         random_bytes: Returns a number of random bytes, such as `os.urandom`.
+        now: Returns Unix time in nanoseconds, such as `time.time_ns`.
+        ticks: Returns nanoseconds on a clock that never goes back, such as `time.perf_counter_ns`.
     """
-    drawn = bytearray(random_bytes(10))
-    drawn[6] = drawn[6] & 0x0F | 0x80  # version 8
-    drawn[8] = drawn[8] & 0x3F | 0x80  # the variant of RFC 9562
-    text = drawn.hex()
-    prefix = f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:]}-"
-    ids = map("".join, product((prefix,), _HEX, _HEX, _HEX, _HEX))
-    next(ids)  # the first one allocates: before Python 3.12 a finalizer that runs then would get the same id
+    drawn = int.from_bytes(random_bytes(8), "big")
+    variant = f"{drawn >> 48 & 0x3FFF | 0x8000:04x}-"
+    times, readings = starmap(now, repeat(())), starmap(ticks, repeat(()))
+    milliseconds = map(abs, map(operator.floordiv, times, repeat(1_000_000)))  # `abs` for a time before 1970
+    sums = map(operator.and_, accumulate(readings, initial=drawn), repeat(_48_BITS))
+    first_groups = map(bytes.hex, _pack(milliseconds), repeat("-"), repeat(-4))
+    groups = cycle([group + variant for group in _VERSION_GROUPS])
+    ids = map(str.join, groups, zip(first_groups, map(bytes.hex, _pack(sums)), strict=False))
+    next(ids)  # its sum has no reading in it
     return ids
+
+
+def _pack(numbers: Iterator[int]) -> Iterator[bytes]:
+    """Return an iterator over numbers below 2**48 as bytes."""
+    order: Literal["big"] = "big"
+    return map(int.to_bytes, numbers, repeat(6), repeat(order))

@@ -15,12 +15,12 @@ from brockman.buffer.spool.quarantine import Quarantine
 from brockman.buffer.spool.quota import Quota
 from brockman.buffer.spool.reader import Reader
 from brockman.buffer.spool.writer import Writer
-from brockman.process.clock import monotonic
+from brockman.process.clock import REAL_NS, monotonic
 from brockman.process.log import SpoolLog
 from brockman.trigger.encode import encode_trigger
 from brockman.trigger.ids import make_ids
 
-_next_id = make_ids(os.urandom).__next__
+_next_id = make_ids(os.urandom, *REAL_NS).__next__
 
 
 def triggers(count: int, variables: object = None) -> list[bytes]:
