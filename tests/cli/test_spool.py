@@ -433,13 +433,13 @@ def test_a_directory_that_is_not_a_spool_is_reported_and_not_changed(tmp_path: P
     (tmp_path / "home" / "letter").write_text("")
     (tmp_path / "home").chmod(0o777)
     (tmp_path / "open").mkdir()
-    (tmp_path / "open").chmod(0o770)
+    (tmp_path / "open").chmod(0o777)
     (tmp_path / "link").symlink_to("empty")
     (tmp_path / "file").write_text("")
     for name, error in [
         ("missing", "No such file or directory; name the directory that spool_dir"),
         ("home", "not a spool: it has no file of brockman"),
-        ("open", "others may write into it (mode 770); chmod 700"),
+        ("open", "others may write into it (mode 777); chmod 700"),
         ("link", "it is a symbolic link; name the directory itself"),
         ("file", "Not a directory"),
     ]:

@@ -39,7 +39,7 @@ def bad_folder(kind: str, tmp_path: Path) -> str:
         path.symlink_to(tmp_path / "there")
     elif kind == "others may write":
         path.mkdir()
-        path.chmod(0o770)
+        path.chmod(0o777)
     elif kind == "another user's":
         path.mkdir(mode=0o700)
         os.chown(path, 12345, -1)
@@ -52,7 +52,7 @@ def bad_folder(kind: str, tmp_path: Path) -> str:
         ("a file", "Not a directory"),
         ("below a file", "is not a directory"),
         ("a link", "symbolic link"),
-        ("others may write", "others may write into it (mode 770); chmod 700"),
+        ("others may write", "others may write into it (mode 777); chmod 700"),
         pytest.param(
             "another user's",
             "belongs to user 12345",

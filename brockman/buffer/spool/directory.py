@@ -8,6 +8,7 @@ import re
 import stat
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from io import FileIO
 
@@ -68,15 +69,25 @@ def may_map(descriptor: int) -> bool:
 OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+WIDENED = "its group could write to it, as Kubernetes' fsGroup sets it; modes are 0700 and 0600 again"
+_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+
+
 class UnsafeDirectory(OSError):
     """A directory that is not used for triggers; the message says why."""
+
+
+class UnsafeFile(OSError):
+    """A file that is neither read nor written; the message says why."""
 
 
 class SpoolDir:
     """The spool's directory, which all its processes share. Opened again if someone removes it."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, note: Callable[[str], object] = lambda text: None) -> None:
+        """Open nothing yet. `note` is called with a line for the log."""
         self.path = path
+        self.note = note
         self._path = path.rstrip("/") or "/"  # with a trailing slash, a link would be followed
         self.descriptor = -1
         self.may_map = False  # whether files in it may be mapped
@@ -100,6 +111,7 @@ class SpoolDir:
                 with suppress(FileExistsError):  # of a file or a link, for which the next line has an error
                     os.makedirs(self._path, mode=0o700)
                 self.open_existing()
+            self.narrow(self.descriptor)
             if self.is_closed:  # meanwhile
                 self.close()
         finally:
@@ -120,6 +132,14 @@ class SpoolDir:
         close_quietly(before)
         with suppress(OSError):  # without /proc there is no way to find inherited descriptors
             _opened[os.readlink(f"{_DESCRIPTORS}/{descriptor}")] = Origin()
+
+    def narrow(self, descriptor: int) -> None:
+        """Take from the group what it may do with an open file or directory, if it may write."""
+        found = os.fstat(descriptor)
+        if found.st_mode & _OTHERS and found.st_uid == os.geteuid() and not _has_other_names(found):
+            with suppress(OSError):  # where a mount gives all files one mode; they are trusted as they are
+                os.fchmod(descriptor, 0o700 if stat.S_ISDIR(found.st_mode) else 0o600)
+            self.note(WIDENED)
 
     @property
     def is_removed(self) -> bool:
@@ -151,6 +171,9 @@ def why_unusable(path: str) -> str | None:
 def open_directory(path: str, within: int | None = None) -> int:
     """Return a descriptor of a directory.
 
+    The group may write into it if it is one of this process: Kubernetes gives a volume to `fsGroup` whenever a pod
+    starts. Its members could only add files of their own, which `open_file` refuses, and change what is in ours.
+
     Raises:
         UnsafeDirectory: When it belongs to another user, or others may write into it.
         OSError: When it cannot be opened; a symbolic link cannot.
@@ -159,12 +182,43 @@ def open_directory(path: str, within: int | None = None) -> int:
     found, reason = os.fstat(descriptor), None
     if found.st_uid != os.geteuid():
         reason = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
-    elif found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if found.st_uid == 0 and os.access(path, os.W_OK | os.X_OK, dir_fd=within):  # a volume's root
+            reason += "; name a folder in it"
+    elif found.st_mode & stat.S_IWOTH or (found.st_mode & stat.S_IWGRP and not _is_own_group(found.st_gid)):
         reason = f"others may write into it (mode {stat.S_IMODE(found.st_mode):o}); chmod 700"
     if reason is not None:
         os.close(descriptor)
         raise UnsafeDirectory(errno.EPERM, reason, path)
     return descriptor
+
+
+def open_file(name: str, flags: int, within: int) -> int:
+    """Return a descriptor of a file in an open directory. Does not wait for a FIFO.
+
+    Raises:
+        UnsafeFile: When it belongs to another user, or anybody may write to it: members of the directory's group
+            could have put it there, to have their triggers sent or ours counted as sent.
+        OSError: When it cannot be opened; a symbolic link cannot.
+    """
+    descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=within)
+    found, reason = os.fstat(descriptor), None
+    if found.st_uid not in (os.geteuid(), 0):
+        reason = f"it belongs to user {found.st_uid}, not to {os.geteuid()}"
+    elif found.st_mode & stat.S_IWOTH:
+        reason = f"anybody may write to it (mode {stat.S_IMODE(found.st_mode):o}); chmod 600"
+    if reason is not None:
+        os.close(descriptor)
+        raise UnsafeFile(errno.EPERM, reason, name)
+    return descriptor
+
+
+def _is_own_group(gid: int) -> bool:
+    return gid == os.getegid() or gid in os.getgroups()
+
+
+def _has_other_names(found: os.stat_result) -> bool:
+    """Return whether a file is linked elsewhere too: it may be another program's."""
+    return stat.S_ISREG(found.st_mode) and found.st_nlink > 1
 
 
 def names_in(directory: int) -> list[str]:

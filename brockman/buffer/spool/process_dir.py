@@ -20,7 +20,14 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 
-from brockman.buffer.spool.directory import OPEN_DIRECTORY, SpoolDir, close_quietly, names_in, open_directory
+from brockman.buffer.spool.directory import (
+    OPEN_DIRECTORY,
+    SpoolDir,
+    close_quietly,
+    names_in,
+    open_directory,
+    open_file,
+)
 from brockman.process.clock import wall
 
 LOCK = "lock"
@@ -47,8 +54,11 @@ class ProcessDir:
         return os.open(name, os.O_RDWR | _NEW, 0o600, dir_fd=self.descriptor)
 
     def open(self, name: str, flags: int = os.O_RDONLY) -> int:
-        """Open a file, and return its descriptor. Does not wait for a FIFO."""
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=self.descriptor)
+        """Open a file, and return its descriptor, as `open_file` does."""
+        descriptor = open_file(name, flags, self.descriptor)
+        if self._lock >= 0:  # else it is only inspected
+            self._spool.narrow(descriptor)
+        return descriptor
 
     def has(self, name: str) -> bool:
         try:
@@ -150,8 +160,10 @@ def adopt_process_dir(spool: SpoolDir, name: str) -> ProcessDir | None:
         descriptor = open_directory(name, spool.descriptor)
         _lock_directory(descriptor)
         # Created if someone has removed it: otherwise its triggers would wait forever.
-        lock = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=descriptor)
+        lock = open_file(LOCK, os.O_RDWR | os.O_CREAT, descriptor)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        spool.narrow(descriptor)
+        spool.narrow(lock)
         if os.path.samestat(os.stat(name, dir_fd=spool.descriptor, follow_symlinks=False), os.fstat(descriptor)):
             process_dir = ProcessDir(spool, name, descriptor, lock)
             descriptor = lock = -1

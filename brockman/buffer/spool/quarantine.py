@@ -7,12 +7,12 @@ import stat
 from contextlib import suppress
 
 from brockman.buffer.counters import Counters
-from brockman.buffer.spool.directory import SpoolDir, close_quietly, file_sizes, open_directory
+from brockman.buffer.spool.directory import SpoolDir, close_quietly, file_sizes, open_directory, open_file
 from brockman.buffer.spool.segment import Segment
 from brockman.process.log import SpoolLog
 
 DAMAGED = "damaged"
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT
 
 
 class Quarantine:
@@ -31,7 +31,9 @@ class Quarantine:
             with suppress(FileExistsError):
                 os.mkdir(DAMAGED, 0o700, dir_fd=self._spool.descriptor)
             directory = open_directory(DAMAGED, self._spool.descriptor)
-            file = os.open(f"{owner.name if owner else ''}-{segment.name}", _APPEND, 0o600, dir_fd=directory)
+            file = open_file(f"{owner.name if owner else ''}-{segment.name}", _APPEND, directory)
+            self._spool.narrow(directory)
+            self._spool.narrow(file)
             os.write(file, content)
         except OSError as error:
             self._log.note(f"damaged triggers could not be kept: {error.strerror}")

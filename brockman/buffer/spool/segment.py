@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from brockman.buffer.spool.directory import close_quietly
+from brockman.buffer.spool.directory import UnsafeFile, close_quietly
 from brockman.buffer.spool.frame import (
     ACK_COVERS,
     HEADER,
@@ -134,6 +134,8 @@ class Segment:
         except OSError as error:
             if error.errno in NO_FILE:
                 raise NotASegment(errno.EINVAL, _NO_SEGMENT, self.name) from error
+            if isinstance(error, UnsafeFile):
+                raise NotASegment(errno.EINVAL, error.strerror, self.name) from error
             raise
         found = os.fstat(self._reader)
         if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_BYTES:
