@@ -1,6 +1,6 @@
 """The embedded collector: accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file.
 
-    server -> app -> request_body -> ingest -> validation -> store
+    server -> connections -> app -> request_body -> ingest -> validation -> store
 
 `brockman serve` runs it. It needs the extra `collector`, and imports nothing of the client.
 """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import ipaddress
 import socket
 import threading
@@ -15,11 +17,12 @@ from starlette.applications import Starlette
 
 from brockman.collector.app import create_app
 from brockman.collector.auth import LOOPBACK_NAMES
+from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.settings import Settings
 from brockman.collector.store import Store
 
-_KEEP_ALIVE = 75  # seconds for an idle connection: longer than a quiet client waits between batches
+_BACKLOG = 2048  # connections that the kernel accepts and keeps
 _SHUTDOWN_TIMEOUT = 2  # seconds for requests in progress
 
 
@@ -47,7 +50,7 @@ def serve(
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(Store(settings.database)) as store:
         app = create_app(store, settings, names)
-        _Server(app, on_ready, stop).run(sockets=[listener])
+        _Server(app, Connections(settings), on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -82,11 +85,15 @@ class _Server(uvicorn.Server):
     """Calls `on_ready`, watches `stop`, and returns normally after a signal."""
 
     def __init__(
-        self, app: Starlette, on_ready: Callable[[str], None] | None, stop: threading.Event | None
+        self,
+        app: Starlette,
+        connections: Connections,
+        on_ready: Callable[[str], None] | None,
+        stop: threading.Event | None,
     ) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=functools.partial(Connection, connections),  # type: ignore[arg-type]
             ws="none",
             loop="asyncio",
             lifespan="off",
@@ -95,15 +102,20 @@ class _Server(uvicorn.Server):
             log_level="warning",
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE,
+            timeout_keep_alive=int(KEEP_ALIVE),
+            backlog=ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
         )
         super().__init__(config)
+        self._connections = connections
         self._on_ready = on_ready
         self._stop = stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._connections.on_loop_error)
         await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)  # for asyncio, the backlog is also how many connections it accepts at once
         if self._on_ready is not None and sockets:
             try:
                 self._on_ready(_endpoint(sockets[0]))
@@ -112,6 +124,8 @@ class _Server(uvicorn.Server):
                 raise
 
     async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            self._connections.sweep()
         return await super().on_tick(counter) or (self._stop is not None and self._stop.is_set())
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -23,6 +23,8 @@ class Settings:
     outage_for: float = 1.0  # seconds
     max_body_bytes: int = 8 * 1024 * 1024  # of one request, before and after decompression
     body_timeout: float = 30.0  # seconds within which a request body must arrive
+    client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
+    max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
