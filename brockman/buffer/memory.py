@@ -234,14 +234,14 @@ class MemoryBuffer(Buffer):
     def discard(self, reason: str) -> list[bytes]:
         self._discarded = True
         dropped: list[bytes] = []
-        with self._seqlock.write():
+        # The guard around all: it takes longer than the rest, and close waits for it.
+        with self._seqlock.write(), self._guard:
             move(self._waiting, self._in_flight, NEVER)
             while self._in_flight:
                 dropped.append(self._in_flight[0])
-                with self._guard:
-                    self.removed += 1  # from here to the `del`, no call: see `counters`
-                    self._counters.dropped[reason] += 1
-                    del self._in_flight[0]
+                self.removed += 1  # from here to the `del`, no call: see `counters`
+                self._counters.dropped[reason] += 1
+                del self._in_flight[0]
             self._bytes = 0
             self.set_wake_threshold(1, NEVER)  # a later put wakes
         self._blocked.notify()

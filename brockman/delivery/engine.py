@@ -23,7 +23,8 @@ from brockman.process.log import is_debug, say
 from brockman.transport import Answer, Transport
 from brockman.trigger.batch import count_fitting, encode_batch, encoded_size
 
-_BACKLOG_SHARE = 4  # when one in this many of `max_queue_size` wait, batches grow
+_BACKLOG = 2500  # when more triggers wait, batches grow
+_BACKLOG_SHARE = 4  # or when one in this many of `max_queue_size` wait, if that is less
 _BACKLOG_FACTOR = 10  # to this many times `max_batch_size`, as far as the bytes allow
 _CONFIRMATIONS = 2  # in a row: of two servers behind a balancer, one may be broken
 _FIRST_SUSPECTS, _MOST_SUSPECTS = 8, 512  # triggers that a page may refuse before a wait; doubled by each wait
@@ -109,7 +110,8 @@ class Engine:
         has to accept one of them.
         """
         most = self._options.max_batch_size
-        is_backlog = waiting * _BACKLOG_SHARE > self._options.max_queue_size and self.limits.takes_long
+        backlog = min(_BACKLOG, self._options.max_queue_size // _BACKLOG_SHARE)
+        is_backlog = waiting > backlog and self.limits.takes_long
         return most * _BACKLOG_FACTOR if is_backlog or self._suspect is not None else most
 
     def deliver(

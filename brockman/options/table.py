@@ -75,7 +75,7 @@ class Options(Settings):
     flush_interval: float = setting(1.0, _SECONDS, "seconds", "The longest a trigger waits before an attempt.")
     max_batch_size: int = setting(500, _COUNT, "triggers", "A batch of this length is sent at once.")
     max_batch_bytes: int = setting(512 * 1024, _COUNT, "bytes", "A batch of this size is sent at once.")
-    max_queue_size: int = setting(10_000, _COUNT, "triggers", "How many may be buffered.")
+    max_queue_size: int = setting(100_000, _COUNT, "triggers", "How many may be buffered.")
     max_queue_bytes: int = setting(32 * 1024 * 1024, _COUNT, "bytes", "Encoded size of what may be buffered.")
     max_trigger_bytes: int = setting(32 * 1024, _COUNT, "bytes", "Encoded size of one trigger.")
     overflow: Overflow = setting(

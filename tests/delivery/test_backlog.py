@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.client import record
+from brockman.client import FocusLabClient
+from tests.support.client import KEY, record
 from tests.support.endpoint import Endpoint
 from tests.support.server import RecordingServer, Request
 
@@ -28,6 +29,21 @@ def test_a_backlog_is_delivered_in_larger_batches(make_client, server):
     lengths = deliver_backlog(make_client, server, Endpoint(server))
     assert max(lengths) == 100
     assert len(lengths) < 40
+
+
+def test_a_burst_into_a_slow_sink_is_delivered_with_the_default_settings(server):
+    """20 000 triggers that are recorded within the time of one request: none is dropped, and batches grow."""
+    endpoint = Endpoint(server)
+    with FocusLabClient(KEY, server.endpoint) as client:
+        record(client, 2)
+        assert client.flush(20)  # the endpoint takes arrays
+        endpoint.hold()
+        record(client, 20_000, start=2)
+        assert client.stats().dropped == {}
+        endpoint.release()
+        assert client.flush(60)
+    assert sorted(endpoint.numbers()) == list(range(20_002))
+    assert len(server.requests) < 20_000 / 500
 
 
 @pytest.mark.parametrize("status", [400, 413, 500])

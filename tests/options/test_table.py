@@ -120,7 +120,7 @@ def test_the_defaults_are_the_documented_ones():
         "flush_interval": 1.0,
         "max_batch_size": 500,
         "max_batch_bytes": 512 * 1024,
-        "max_queue_size": 10_000,
+        "max_queue_size": 100_000,
         "max_queue_bytes": 32 * 1024 * 1024,
         "max_trigger_bytes": 32 * 1024,
         "overflow": "drop_newest",
