@@ -45,8 +45,8 @@ def make(spool, **more):
     return FocusLabClient(**{**settings, **more})
 def become(uid):
     # perhaps not to be read by that user
-    import brockman.buffer.spool.buffer, brockman.client, brockman.delivery.pipeline
-    import brockman.transport.memory
+    import brockman.buffer.spool.buffer
+    make(None).close()
     os.setgroups([])
     os.setgid(uid)
     os.setuid(uid)
