@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -66,7 +67,7 @@ class Callbacks:
         Raises:
             The error itself, when a signal handler raised it, such as a task's time limit.
         """
-        if is_interruption(error):
+        if is_interruption(error) and threading.current_thread() is threading.main_thread():  # the worker goes on
             raise error
         self.last_failure = f"{name} raised {type(error).__name__}"
         self.failures += 1
