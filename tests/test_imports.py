@@ -40,7 +40,7 @@ PURE = ("exceptions", "options", "trigger", "stats", "delivery.policy", "deliver
 # A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
 LIBRARIES = {
     "requests": ("brockman.transport.http",),
-    "urllib3": ("brockman.transport.deadline", "brockman.transport.http"),
+    "urllib3": ("brockman.transport",),
     "orjson": ("brockman.trigger.encode", "brockman.collector"),
     "sqlite3": ("brockman.collector.store",),
     "starlette": ("brockman.collector",),

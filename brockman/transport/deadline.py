@@ -12,26 +12,33 @@ import http.client
 import importlib
 import io
 import os
-import queue
 import socket
 import ssl
 import sys
 import weakref
+from collections.abc import Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
 import urllib3.exceptions
-import urllib3.poolmanager
 import urllib3.response
 import urllib3.util.ssl_
 
 from brockman.process import fork
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
+from brockman.transport.idle import IdleClock, idle_clock
 
 _TOLERANCE = 0.02  # seconds by which an operation may end too early or too late
+
+# Seconds until the first probe (under two names) and between two, and how many may stay without an answer.
+_PROBES = {"TCP_KEEPIDLE": 30, "TCP_KEEPALIVE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+_KEEPALIVE = [
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *((socket.IPPROTO_TCP, getattr(socket, name), n) for name, n in _PROBES.items() if hasattr(socket, name)),
+]
 
 codecs.lookup("idna")  # the resolver's; imported now, not in a forked child or late at exit
 
@@ -49,13 +56,15 @@ class Attempt:
         received: Whether any byte of an answer came back.
     """
 
-    def __init__(self, seconds: float, read_timeout: float) -> None:
+    def __init__(self, seconds: float, read_timeout: float, clock: IdleClock) -> None:
         """Start the clock.
 
         Args:
             seconds: For the whole attempt.
             read_timeout: Seconds for which the server may stay silent.
+            clock: Measures how long a connection has been idle.
         """
+        self.clock = clock
         self._origin = Origin()
         self._until = monotonic() + seconds
         self._read_timeout = read_timeout
@@ -85,11 +94,16 @@ class Attempt:
 _current: ContextVar[Attempt] = ContextVar("attempt")
 
 
-def begin_attempt(seconds: float, read_timeout: float) -> Attempt:
+def begin_attempt(seconds: float, read_timeout: float, clock: IdleClock = idle_clock) -> Attempt:
     """Begin an attempt in this thread, or greenlet; see `Attempt`."""
-    attempt = Attempt(seconds, read_timeout)
+    attempt = Attempt(seconds, read_timeout, clock)
     _current.set(attempt)
     return attempt
+
+
+def current_attempt() -> Attempt:
+    """Return the attempt that this thread, or greenlet, is making."""
+    return _current.get()
 
 
 def _set_timeout(sock: socket.socket, seconds: float) -> None:
@@ -100,6 +114,14 @@ def _set_timeout(sock: socket.socket, seconds: float) -> None:
     now = sock.gettimeout() if hasattr(sock, "gettimeout") else None  # pyOpenSSL's socket has no gettimeout
     if now is None or abs(now - seconds) > _TOLERANCE:
         sock.settimeout(seconds)
+
+
+def _keep_alive(sock: Any) -> Any:
+    """Return a socket that probes an idle connection; otherwise a peer that is gone is noticed only by writing."""
+    for level, option, value in _KEEPALIVE:
+        with suppress(OSError, AttributeError):  # a system without it; a socket that is not Python's
+            sock.setsockopt(level, option, value)
+    return sock
 
 
 def _bound_handshake(sock: Any, limit: float) -> Any:
@@ -193,9 +215,14 @@ class _ProxyTLSSocket:
         return super().recv(*args, **kwargs)  # type: ignore[misc]
 
 
-class _DeadlineConnection:
-    """Mixed into urllib3's connections."""
+class DeadlineConnection:
+    """Mixed into urllib3's connections.
 
+    Attributes:
+        idle_since: When it was put back into its pool.
+    """
+
+    idle_since: Sequence[float] = ()
     response_class: Any = _DeadlineResponse
     sock: socket.socket | None
     timeout: Any
@@ -223,7 +250,7 @@ class _DeadlineConnection:
             self._dns_host = str(address)
             self.timeout = min(timeout, _current.get().remaining())
             try:
-                return _bound_handshake(super()._new_conn(), timeout)  # type: ignore[misc]
+                return _bound_handshake(_keep_alive(super()._new_conn()), timeout)  # type: ignore[misc]
             except urllib3.exceptions.HTTPError as error:
                 failure = error
             finally:
@@ -255,49 +282,14 @@ class _DeadlineConnection:
         super().send(data)  # type: ignore[misc]
 
 
-class _SocksConnection(_DeadlineConnection):
+class SocksConnection(DeadlineConnection):
     """Mixed into urllib3's connections through a SOCKS proxy, which may resolve the host itself."""
 
     def _new_conn(self) -> Any:
         timeout = self.timeout
         self.timeout = min(timeout, _current.get().remaining())
         try:
-            return _bound_handshake(super(_DeadlineConnection, self)._new_conn(), timeout)  # type: ignore[misc]
+            sock = super(DeadlineConnection, self)._new_conn()  # type: ignore[misc]
+            return _bound_handshake(_keep_alive(sock), timeout)
         finally:
             self.timeout = timeout
-
-
-class _ConnectionStack:
-    """Idle connections, instead of `queue.LifoQueue`, whose lock stays held when a Ctrl-C strikes in it."""
-
-    def __init__(self, maxsize: int = 0) -> None:
-        self.maxsize = maxsize
-        self.queue: list[Any] = []
-
-    def qsize(self) -> int:
-        return len(self.queue)
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        if len(self.queue) >= self.maxsize:
-            raise queue.Full
-        self.queue.append(item)
-
-    def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        try:
-            return self.queue.pop()
-        except IndexError:
-            raise queue.Empty from None
-
-
-def with_deadline(pools: dict[str, Any], *, socks: bool = False) -> dict[str, Any]:
-    """Return subclasses of urllib3's pools, by scheme, whose connections keep the deadline of their attempt."""
-    mixin = _SocksConnection if socks else _DeadlineConnection
-    bounded = {}
-    for scheme, pool in pools.items():
-        connection = type(f"_{pool.ConnectionCls.__name__}", (mixin, pool.ConnectionCls), {})
-        attributes = {"ConnectionCls": connection, "QueueCls": _ConnectionStack}
-        bounded[scheme] = type(f"_{pool.__name__}", (pool,), attributes)
-    return bounded
-
-
-POOLS = with_deadline(urllib3.poolmanager.pool_classes_by_scheme)

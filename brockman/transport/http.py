@@ -30,7 +30,9 @@ from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
-from brockman.transport.deadline import POOLS, begin_attempt, with_deadline
+from brockman.transport.deadline import begin_attempt
+from brockman.transport.idle import IdleClock, idle_clock, is_too_old
+from brockman.transport.pools import POOLS, close_idle, with_deadline
 
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
 # task's time limit, must reach the caller.
@@ -97,6 +99,7 @@ class HttpTransport:
         read_timeout: float,
         compress: bool = False,
         session: requests.Session | None = None,
+        clock: IdleClock = idle_clock,
     ) -> None:
         """Make a transport without connections. Reads proxies and CA bundle from the environment.
 
@@ -108,6 +111,7 @@ class HttpTransport:
             compress: Whether to compress request bodies with gzip.
             session: Used with its own adapters, headers, proxies and certificates; the deadline of an attempt is
                 then checked only between socket operations.
+            clock: Measures how long a connection has been idle.
         """
         self._origin = Origin()
         self._url = endpoint + "trigger/"
@@ -115,6 +119,8 @@ class HttpTransport:
         self._timeouts = (connect_timeout, read_timeout)
         self._compress = compress
         self._has_own_connections = session is None  # others do not update the attempt
+        self._clock = clock
+        self._sent_at = clock()
         self._session = session or _new_session(self._url)
         headers = {
             **{name: _decoded(value) for name, value in self._session.headers.items() if value is not None},
@@ -139,7 +145,10 @@ class HttpTransport:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
         """
         limit = sum(self._timeouts)
-        attempt = begin_attempt(limit if timeout is None else min(limit, timeout), self._timeouts[1])
+        seconds = limit if timeout is None else min(limit, timeout)
+        attempt = begin_attempt(seconds, self._timeouts[1], self._clock)
+        if not self._has_own_connections:
+            self._close_idle()
         try:
             return self._exchange(self._request(body))
         except _FAILURES as error:
@@ -149,6 +158,13 @@ class HttpTransport:
             unanswered = attempt.sending and not attempt.received
         # Raised outside the handler: requests' exceptions hold the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale, unanswered=unanswered)
+
+    def _close_idle(self) -> None:
+        """Close the connections of a session if it has sent nothing for too long; they do not know their age."""
+        before, self._sent_at = self._sent_at, self._clock()
+        if is_too_old(before, self._sent_at):
+            for pool in self._pools():
+                close_idle(pool)
 
     def _request(self, body: bytes) -> requests.PreparedRequest:
         request = self._template.copy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import select
 import socket
 import ssl
@@ -28,6 +29,17 @@ def make_certificates(folder: Path) -> None:
         "x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile more -out server.pem",
     ):
         subprocess.run([find_program("openssl"), *command.split()], check=True, capture_output=True, cwd=folder)
+
+
+def connections_to(port: int) -> list[socket.socket]:
+    """Return the sockets of this process that are connected to a port of this machine."""
+    found = []
+    for opened in gc.get_objects():
+        if issubclass(type(opened), socket.socket):
+            with contextlib.suppress(OSError):  # it is closed, or listens
+                if opened.getpeername()[1] == port:
+                    found.append(opened)
+    return found
 
 
 class TlsServer(RecordingServer):

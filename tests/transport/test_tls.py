@@ -19,7 +19,7 @@ from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
 from tests.support.client import KEY, law_holds, record
 from tests.support.server import reset
-from tests.support.tls import LATE, PASSWORD, TlsServer, Way, make_certificates
+from tests.support.tls import LATE, PASSWORD, TlsServer, Way, connections_to, make_certificates
 from tests.support.waiting import eventually
 
 WAYS = ["direct", "http", "https", "socks5h"]
@@ -49,17 +49,6 @@ def way(request, folder, monkeypatch):
     yield way
     way.stop()
     server.stop()
-
-
-def connections_to(port: int) -> list[socket.socket]:
-    """Return the sockets of this process that are connected to a port of this machine."""
-    found = []
-    for opened in gc.get_objects():
-        if issubclass(type(opened), socket.socket):
-            with contextlib.suppress(OSError):  # it is closed, or listens
-                if opened.getpeername()[1] == port:
-                    found.append(opened)
-    return found
 
 
 @pytest.fixture
