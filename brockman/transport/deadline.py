@@ -29,6 +29,7 @@ import urllib3.util.ssl_
 from brockman.process import fork
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
+from brockman.transport.head import read_head, read_line
 from brockman.transport.idle import IdleClock, idle_clock
 
 _TOLERANCE = 0.02  # seconds by which an operation may end too early or too late
@@ -178,18 +179,40 @@ class _DeadlineReader(io.RawIOBase):
 
 
 class _DeadlineResponse(http.client.HTTPResponse):
+    fp: Any
+
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         reader = io.BufferedReader(_DeadlineReader(sock))
         only_makefile: Any = SimpleNamespace(makefile=lambda mode: reader)  # all that a response uses of a socket
         super().__init__(only_makefile, *args, **kwargs)
 
+    def begin(self) -> None:
+        """Read the head; give http.client one that it can parse."""
+        version, status, reason = self._read_status()
+        reader = self.fp
+        head, is_whole = read_head(reader)
+        first_line = f"{version} {status} {reason.strip()}\r\n"
+        self.fp = io.BytesIO(first_line.encode("latin-1") + head)
+        try:
+            super().begin()
+        finally:
+            self.fp = reader
+        if not is_whole:
+            reader.close()
+            self.fp = io.BytesIO()
+
     def _read_status(self) -> tuple[str, int, str]:
-        """Skip interim answers such as 103 (RFC 9110, 15.2); http.client skips only 100."""
+        """Skip interim answers such as 103 (RFC 9110, 15.2)."""
         while True:
-            version, status, reason = super()._read_status()  # type: ignore[misc]
-            if not 101 < status < 200:
+            reader = self.fp
+            self.fp = io.BytesIO(read_line(reader))
+            try:
+                version, status, reason = super()._read_status()  # type: ignore[misc]
+            finally:
+                self.fp = reader
+            if status == 101 or not 100 <= status < 200:
                 return version, status, reason
-            http.client.parse_headers(self.fp)
+            read_head(reader)
 
 
 def _resolve(host: str, port: int) -> list[Any]:
