@@ -31,6 +31,7 @@ from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
 from brockman.transport.deadline import begin_attempt
+from brockman.transport.failure import HiddenLocals, causes_of
 from brockman.transport.idle import IdleClock, idle_clock, is_too_old
 from brockman.transport.pools import POOLS, close_idle, with_deadline
 
@@ -121,7 +122,16 @@ class HttpTransport:
         self._has_own_connections = session is None  # others do not update the attempt
         self._clock = clock
         self._sent_at = clock()
-        self._session = session or _new_session(self._url)
+        with HiddenLocals():
+            self._session = session or _new_session(self._url)
+            self._template = self._make_template()
+
+    def _make_template(self) -> requests.PreparedRequest:
+        """Return the request without a body.
+
+        Prepared once, because that parses the URL and checks every header; and at first, because it imports
+        modules, which may fail in a forked child or late at exit.
+        """
         headers = {
             **{name: _decoded(value) for name, value in self._session.headers.items() if value is not None},
             "User-Agent": f"brockman/{brockman.__version__}",
@@ -129,10 +139,9 @@ class HttpTransport:
             "Accept-Encoding": "identity",  # 64 KiB of an answer are read; compressed, they could expand to more
             "Content-Type": "application/json",
         }
-        # Prepared once, because it parses the URL and checks every header; and now, because the first `prepare` of
-        # a process imports modules, which may fail in a forked child or late at exit.
-        self._template = _prepare(self._url, headers)
-        self._template.headers["X-FL-API-KEY"] = api_key.reveal()  # after `prepare`, which may raise
+        template = _prepare(self._url, headers)
+        template.headers["X-FL-API-KEY"] = self._api_key.reveal()  # after `prepare`, which may raise
+        return template
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and for the resolver.
@@ -146,16 +155,17 @@ class HttpTransport:
         """
         limit = sum(self._timeouts)
         seconds = limit if timeout is None else min(limit, timeout)
-        attempt = begin_attempt(seconds, self._timeouts[1], self._clock)
-        if not self._has_own_connections:
-            self._close_idle()
-        try:
-            return self._exchange(self._request(body))
-        except _FAILURES as error:
-            failure = self._api_key.hide_in(_describe(error))
-            disconnected = any(isinstance(cause, _DISCONNECTED) for cause in _causes(error))
-            stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected
-            unanswered = attempt.sending and not attempt.received
+        with HiddenLocals():
+            attempt = begin_attempt(seconds, self._timeouts[1], self._clock)
+            try:
+                if not self._has_own_connections:
+                    self._close_idle()
+                return self._exchange(self._request(body))
+            except _FAILURES as error:
+                failure = self._api_key.hide_in(_describe(error))
+                disconnected = any(isinstance(cause, _DISCONNECTED) for cause in causes_of(error))
+                stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected
+                unanswered = attempt.sending and not attempt.received
         # Raised outside the handler: requests' exceptions hold the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale, unanswered=unanswered)
 
@@ -287,24 +297,12 @@ def _describe(error: Exception) -> str:
     """Return a short text for the reason why no answer came."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time"
-    causes = _causes(error)
+    causes = causes_of(error)
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
         return "no answer in time"
     kind = "TLS" if isinstance(error, requests.exceptions.SSLError) else type(error).__name__
     text = next(filter(None, map(_safe_text, reversed(causes))), None)
     return f"{kind}: {text}" if text else kind
-
-
-def _causes(error: BaseException) -> list[BaseException]:
-    """Return the error and its causes, outermost first: requests and urllib3 keep them in four places."""
-    causes: list[BaseException] = []
-    queue: list[Any] = [error]
-    while queue:
-        cause = queue.pop(0)
-        if isinstance(cause, BaseException) and cause not in causes:
-            causes.append(cause)
-            queue += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
-    return causes
 
 
 def _safe_text(cause: BaseException) -> str | None:
