@@ -160,7 +160,7 @@ class _DeadlineReader(io.RawIOBase):
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
+        self._raw = sock.makefile("rb", 0)
 
     def readable(self) -> bool:
         return True
@@ -180,6 +180,7 @@ class _DeadlineReader(io.RawIOBase):
 
 class _DeadlineResponse(http.client.HTTPResponse):
     fp: Any
+    _check_close: Any
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         reader = io.BufferedReader(_DeadlineReader(sock))
@@ -187,18 +188,22 @@ class _DeadlineResponse(http.client.HTTPResponse):
         super().__init__(only_makefile, *args, **kwargs)
 
     def begin(self) -> None:
-        """Read the head; give http.client one that it can parse."""
-        version, status, reason = self._read_status()
-        reader = self.fp
-        head, is_whole = read_head(reader)
-        first_line = f"{version} {status} {reason.strip()}\r\n"
-        self.fp = io.BytesIO(first_line.encode("latin-1") + head)
-        try:
-            super().begin()
-        finally:
-            self.fp = reader
+        """Read the head. http.client would raise for one that is long or strange."""
+        version, self.status, reason = self._read_status()
+        if not version.startswith("HTTP/1."):
+            raise http.client.UnknownProtocol(version)
+        self.code, self.reason, self.version = self.status, reason.strip(), 10 if version == "HTTP/1.0" else 11
+        self.headers, is_whole = read_head(self.fp)
+        self.msg = self.headers
+        self.chunked = self.headers.get("Transfer-Encoding", "").lower() == "chunked"
+        self.chunk_left: int | None = None
+        length = self.headers.get("Content-Length")
+        self.length = None if length is None or self.chunked else int(length)
+        if self.status in (204, 304) or self.status < 200:
+            self.length = 0
+        self.will_close = self._check_close() or (self.length is None and not self.chunked)
         if not is_whole:
-            reader.close()
+            self.fp.close()
             self.fp = io.BytesIO()
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -218,13 +223,13 @@ class _DeadlineResponse(http.client.HTTPResponse):
 def _resolve(host: str, port: int) -> list[Any]:
     """Return a host's addresses, also where gevent can start no thread for it: at exit, since Python 3.12."""
     try:
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except RuntimeError:
         gevent: Any = sys.modules.get("gevent")
         if gevent is None:
             raise
         gevent.get_hub().resolver = importlib.import_module("gevent.resolver.blocking").Resolver()
-        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
 
 
 class _ProxyTLSSocket:
@@ -243,12 +248,15 @@ class DeadlineConnection:
 
     Attributes:
         idle_since: When it was put back into its pool.
+        socket_class: The class of sockets when it was opened.
     """
 
     idle_since: Sequence[float] = ()
+    socket_class: type = socket.socket
     response_class: Any = _DeadlineResponse
     sock: socket.socket | None
     timeout: Any
+    close: Any
     port: int
     _dns_host: str
 
@@ -257,6 +265,7 @@ class DeadlineConnection:
         if getattr(self, "ssl_context", "") is None and urllib3.util.ssl_.SSLContext is not ssl.SSLContext:
             self.ssl_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         _current.get().reused = False
+        self.socket_class = socket.socket
         super().connect()  # type: ignore[misc]
         if self.sock is not None:
             _open_sockets.add(getattr(self.sock, "socket", self.sock))  # TLS in TLS wraps a socket

@@ -12,13 +12,12 @@ _MAX_LINE = 64 * 1024  # bytes
 _MAX_HEAD = 1024 * 1024
 # All that http.client, urllib3 and the transport read; the others are skipped.
 _NAMES = {
-    name.lower().encode(): name.encode()
+    name.lower().encode(): name
     for name in (
         *("Content-Length", "Transfer-Encoding", "Connection", "Proxy-Connection", "Keep-Alive"),
         *("Content-Type", "Content-Encoding", "Retry-After", "Date", "Location"),
     )
 }
-_LENGTH = b"Content-Length"
 
 
 def read_line(reader: BinaryIO) -> bytes:
@@ -35,28 +34,29 @@ def read_line(reader: BinaryIO) -> bytes:
     raise http.client.LineTooLong("line")
 
 
-def read_head(reader: BinaryIO) -> tuple[bytes, bool]:
+def read_head(reader: BinaryIO) -> tuple[http.client.HTTPMessage, bool]:
     """Read the headers, and the empty line after them.
 
     Returns:
-        Those that matter, each once, as http.client reads them; and whether the body can be read. It cannot if the
-        connection broke, the headers do not end within 1 MiB, or the length of the body is not clear.
+        Those that matter, each once; and whether the body can be read. It cannot if the connection broke, the
+        headers do not end within 1 MiB, or the length of the body is not clear.
     """
-    found: dict[bytes, list[bytes]] = {}
+    found: dict[str, list[bytes]] = {}
     is_whole = _collect(reader, found)
-    lengths = {length.strip() for value in found.pop(_LENGTH, ()) for length in value.split(b",")}
-    if len(lengths) == 1 and min(lengths).isdigit():
-        found[_LENGTH] = [*lengths]
-    elif lengths and b"Transfer-Encoding" not in found:
-        is_whole = False
+    lengths = {length.strip() for value in found.pop("Content-Length", ()) for length in value.split(b",")}
+    if "Transfer-Encoding" not in found and lengths:
+        is_whole = is_whole and len(lengths) == 1 and min(lengths).isdigit()
+        found["Content-Length"] = [*lengths]
     if not is_whole:
-        found.pop(b"Transfer-Encoding", None)
-        found |= {b"Connection": [b"close"], _LENGTH: [b"1"]}  # of which nothing comes
-    lines = [b"%s: %s\r\n" % (name, values[0].replace(b"\r", b" ")) for name, values in found.items()]
-    return b"".join(lines) + b"\r\n", is_whole
+        found.pop("Transfer-Encoding", None)
+        found |= {"Connection": [b"close"], "Content-Length": [b"1"]}  # of which nothing comes
+    message = http.client.HTTPMessage()
+    for name, values in found.items():
+        message[name] = values[0].strip().decode("latin-1")
+    return message, is_whole
 
 
-def _collect(reader: BinaryIO, found: dict[bytes, list[bytes]]) -> bool:
+def _collect(reader: BinaryIO, found: dict[str, list[bytes]]) -> bool:
     """Add the values of each header to what was found; return whether the headers ended."""
     values: list[bytes] = []  # of the header of the line before
     size = 0
@@ -77,5 +77,5 @@ def _collect(reader: BinaryIO, found: dict[bytes, list[bytes]]) -> bool:
         name, colon, value = line.partition(b":")
         known = _NAMES.get(name.strip().lower())
         values = found.setdefault(known, []) if known and colon and line.endswith(b"\n") else []
-        values.append(value.strip())
+        values.append(value.strip().replace(b"\r", b" "))
     return False

@@ -1,8 +1,7 @@
 """HTTP by `requests`: the only module that imports it.
 
-The adapter is called directly, below `Session.request`. That skips what must not happen (following redirects,
-reading the whole body of one, cookies, netrc) and what is needed only once (reading proxies and certificates from
-the environment).
+`Session.send` is called, below `Session.request`. That skips what must not happen (following redirects, cookies,
+netrc) and what is needed only once (reading proxies and certificates from the environment).
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import gzip
 import http.client
 import os
 import re
+import socket
 import ssl
 import sys
 from dataclasses import replace
@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
+from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
 from urllib3.connection import HTTPConnection
 
@@ -85,7 +86,15 @@ class _DeadlineAdapter(HTTPAdapter):
         """Return a response with only what is read from it: no cookies, no encoding, no copy of the headers."""
         response = requests.Response()
         response.raw, response.status_code, response.headers = raw, raw.status, raw.headers
+        response.request, response.url = request, str(request.url)  # which libraries for tests read
         return response
+
+
+class _NoCookies(RequestsCookieJar):
+    """Keeps none, and takes no lock for it."""
+
+    def extract_cookies(self, response: Any, request: Any) -> None:
+        """Do nothing."""
 
 
 class HttpTransport:
@@ -122,6 +131,7 @@ class HttpTransport:
         self._has_own_connections = session is None  # others do not update the attempt
         self._clock = clock
         self._sent_at = clock()
+        self._socket_class = socket.socket
         with HiddenLocals():
             self._session = session or _new_session(self._url)
             self._template = self._make_template()
@@ -170,9 +180,10 @@ class HttpTransport:
         raise ConnectionFailed(failure, stale=stale, unanswered=unanswered)
 
     def _close_idle(self) -> None:
-        """Close the connections of a session if it has sent nothing for too long; they do not know their age."""
+        """Close the connections of a session that may be of no use any more; they do not know it themselves."""
         before, self._sent_at = self._sent_at, self._clock()
-        if is_too_old(before, self._sent_at):
+        patched, self._socket_class = self._socket_class is not socket.socket, socket.socket
+        if patched or is_too_old(before, self._sent_at):
             for pool in self._pools():
                 close_idle(pool)
 
@@ -187,8 +198,12 @@ class HttpTransport:
 
     def _exchange(self, request: requests.PreparedRequest) -> Answer:
         session = self._session
-        response = session.get_adapter(self._url).send(
+        # By `Session.send`, which libraries for tests intercept; without a Location it follows and reads nothing.
+        locations: list[str | None] = []
+        request.hooks = {"response": [lambda answer, **_: locations.append(answer.headers.pop("Location", None))]}
+        response = session.send(
             request,
+            allow_redirects=False,
             stream=True,
             timeout=self._timeouts,
             verify=True if session.verify is None else session.verify,
@@ -196,13 +211,14 @@ class HttpTransport:
             proxies=session.proxies,
         )
         try:
-            body, is_complete = _read_body(response.raw)
+            read = _read_body(response.raw) if response.raw else (response.content or b"", True)
         finally:
             response.close()  # returns the connection to the pool if the body was read to its end
         if response.status_code < 200:
             session.close()  # the final answer is still to come: it must not be read as that to the next request
         headers = response.headers
-        location = headers.get("Location")
+        body, is_complete = read
+        location = headers.get("Location") or next(filter(None, locations), None)
         answer = Answer(
             status=response.status_code,
             body=body[:MAX_ANSWER_BYTES],
@@ -268,6 +284,7 @@ def _new_session(url: str) -> requests.Session:
     for scheme in ("http://", "https://"):
         session.mount(scheme, _DeadlineAdapter(pool_maxsize=_POOL_SIZE))
     session.headers.clear()
+    session.cookies = _NoCookies()
     # A proxy cannot reach this machine's loopback, where a collector may run.
     session.proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 
 MAX_IDLE = 60.0  # seconds
 
-# One clock at least must go on while the machine sleeps or its process is frozen. Some stand still then, and the
-# wall clock may be set, so several are read. They are not `time.time`, which tests freeze.
-_CLOCKS = [
-    getattr(time, name) for name in ("CLOCK_BOOTTIME", "CLOCK_MONOTONIC", "CLOCK_REALTIME") if hasattr(time, name)
-]
+# A clock may stand still while the machine sleeps or the process is frozen, and the wall clock may be set: so two
+# are read. Not `time.time`, which tests freeze.
+_NAMES = ("CLOCK_BOOTTIME" if hasattr(time, "CLOCK_BOOTTIME") else "CLOCK_MONOTONIC", "CLOCK_REALTIME")
+_CLOCKS = [getattr(time, name) for name in _NAMES if hasattr(time, name)]
 
 IdleClock = Callable[[], Sequence[float]]
 

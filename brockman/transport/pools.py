@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import queue
+import socket
 from contextlib import suppress
+from functools import cache
 from typing import Any
 
 import urllib3.poolmanager
@@ -34,14 +36,30 @@ class _ConnectionStack:
             raise queue.Empty from None
 
 
+@cache
+def _bounded_connection(mixin: type, connection: type) -> type:
+    return type(f"_{connection.__name__}", (mixin, connection), {})
+
+
 class _DeadlinePool:
-    """Mixed into urllib3's pools: a connection that was idle for too long is opened again before it is used."""
+    """Mixed into urllib3's pools: a connection that may be of no use any more is opened again."""
 
     QueueCls = _ConnectionStack
+    connection_mixin: type = DeadlineConnection
+
+    @property
+    def ConnectionCls(self) -> Any:
+        used: type = super().ConnectionCls  # type: ignore[misc]
+        if not used.__module__.startswith("urllib3."):  # a test has put it there
+            return used
+        return _bounded_connection(self.connection_mixin, used)
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection = super()._get_conn(timeout)  # type: ignore[misc]
-        if is_too_old(connection.idle_since, current_attempt().clock()):
+        if isinstance(connection, DeadlineConnection) and (
+            is_too_old(connection.idle_since, current_attempt().clock())
+            or connection.socket_class is not socket.socket  # patched since, by gevent or a library for tests
+        ):
             connection.close()
         return connection
 
@@ -53,12 +71,8 @@ class _DeadlinePool:
 
 def with_deadline(pools: dict[str, Any], *, socks: bool = False) -> dict[str, Any]:
     """Return subclasses of urllib3's pools, by scheme, whose connections keep the deadline of their attempt."""
-    mixin = SocksConnection if socks else DeadlineConnection
-    bounded = {}
-    for scheme, pool in pools.items():
-        connection = type(f"_{pool.ConnectionCls.__name__}", (mixin, pool.ConnectionCls), {})
-        bounded[scheme] = type(f"_{pool.__name__}", (_DeadlinePool, pool), {"ConnectionCls": connection})
-    return bounded
+    mixin = {"connection_mixin": SocksConnection if socks else DeadlineConnection}
+    return {scheme: type(f"_{pool.__name__}", (_DeadlinePool, pool), mixin) for scheme, pool in pools.items()}
 
 
 POOLS = with_deadline(urllib3.poolmanager.pool_classes_by_scheme)

@@ -84,6 +84,11 @@ def test_the_memory_transport_answers_from_a_script() -> None:
     run_python(only("memory transport"))
 
 
+def test_a_library_that_intercepts_requests_answers() -> None:
+    """No server is there, and the trigger is delivered all the same."""
+    run_python(only("responses"))
+
+
 def test_capture_sees_clients_made_before() -> None:
     """Made before the block or inside of it."""
     client = FocusLabClient(KEY)
