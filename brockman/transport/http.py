@@ -34,6 +34,7 @@ from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
 from brockman.transport.deadline import begin_attempt
 from brockman.transport.failure import HiddenLocals, causes_of
 from brockman.transport.idle import IdleClock, idle_clock, is_too_old
+from brockman.transport.no_proxy import is_excepted
 from brockman.transport.pools import POOLS, close_idle, with_deadline
 
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
@@ -119,8 +120,8 @@ class HttpTransport:
             connect_timeout: Seconds that opening one connection may take.
             read_timeout: Seconds; with `connect_timeout` added, the limit for one attempt.
             compress: Whether to compress request bodies with gzip.
-            session: Used with its own adapters, headers, proxies and certificates; the deadline of an attempt is
-                then checked only between socket operations.
+            session: Used with its own adapters, headers, proxies and certificates, and those of the environment
+                where it trusts that; the deadline of an attempt is then checked only between socket operations.
             clock: Measures how long a connection has been idle.
         """
         self._origin = Origin()
@@ -134,6 +135,7 @@ class HttpTransport:
         self._socket_class = socket.socket
         with HiddenLocals():
             self._session = session or _new_session(self._url)
+            self._settings = None if session else self._read_settings()  # a given one may be changed
             self._template = self._make_template()
 
     def _make_template(self) -> requests.PreparedRequest:
@@ -204,11 +206,8 @@ class HttpTransport:
         response = session.send(
             request,
             allow_redirects=False,
-            stream=True,
             timeout=self._timeouts,
-            verify=True if session.verify is None else session.verify,
-            cert=session.cert,
-            proxies=session.proxies,
+            **(self._settings or self._read_settings()),
         )
         try:
             read = _read_body(response.raw) if response.raw else (response.content or b"", True)
@@ -233,6 +232,16 @@ class HttpTransport:
             return answer
         shown = self._api_key.hide_in(answer.text).encode("utf-8", "replace")
         return replace(answer, body=shown, content_encoding="")
+
+    def _read_settings(self) -> dict[str, Any]:
+        """Return the session's proxies and certificates; with its `trust_env`, those of the environment too."""
+        session = self._session
+        settings: Any = session.merge_environment_settings(self._url, {}, True, None, None)
+        if settings["verify"] is None:
+            settings["verify"] = True
+        if session.trust_env and is_excepted(self._url):
+            settings["proxies"] = session.proxies
+        return dict(settings)
 
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""
@@ -286,7 +295,8 @@ def _new_session(url: str) -> requests.Session:
     session.headers.clear()
     session.cookies = _NoCookies()
     # A proxy cannot reach this machine's loopback, where a collector may run.
-    session.proxies = {} if is_loopback(urlsplit(url).hostname or "") else get_environ_proxies(url)
+    is_direct = is_loopback(urlsplit(url).hostname or "") or is_excepted(url)
+    session.proxies = {} if is_direct else get_environ_proxies(url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.trust_env = False
     return session
