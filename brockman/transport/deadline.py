@@ -30,7 +30,7 @@ from brockman.process import fork
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.transport.head import read_head, read_line
-from brockman.transport.idle import IdleClock, idle_clock
+from brockman.transport.idle import IdleClock
 
 _TOLERANCE = 0.02  # seconds by which an operation may end too early or too late
 
@@ -49,12 +49,13 @@ class InheritedAttempt(BaseException):
 
 
 class Attempt:
-    """One attempt to send.
+    """One attempt to send: a `with` block, whose thread, or greenlet, makes it.
 
     Attributes:
         reused: Whether it uses a connection that was open before.
         sending: Whether the request was begun to be sent.
         received: Whether any byte of an answer came back.
+        is_over: Whether the block is left.
     """
 
     def __init__(self, seconds: float, read_timeout: float, clock: IdleClock) -> None:
@@ -71,6 +72,18 @@ class Attempt:
         self._read_timeout = read_timeout
         self.reused = True  # until a connection is opened
         self.sending = self.received = False
+        self.is_over = False
+        self._outer: Attempt | None = None  # of a callback within a send
+
+    def __enter__(self) -> Attempt:
+        self._outer = _current.get(None)
+        _current.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.is_over = True
+        if self._outer is not None:
+            _current.set(self._outer)
 
     def remaining(self) -> float:
         """Return the seconds left.
@@ -95,16 +108,15 @@ class Attempt:
 _current: ContextVar[Attempt] = ContextVar("attempt")
 
 
-def begin_attempt(seconds: float, read_timeout: float, clock: IdleClock = idle_clock) -> Attempt:
-    """Begin an attempt in this thread, or greenlet; see `Attempt`."""
-    attempt = Attempt(seconds, read_timeout, clock)
-    _current.set(attempt)
-    return attempt
-
-
 def current_attempt() -> Attempt:
     """Return the attempt that this thread, or greenlet, is making."""
     return _current.get()
+
+
+def is_sending() -> bool:
+    """Return whether this thread, or greenlet, is making an attempt. Takes no lock."""
+    attempt = _current.get(None)
+    return attempt is not None and not attempt.is_over
 
 
 def _set_timeout(sock: socket.socket, seconds: float) -> None:

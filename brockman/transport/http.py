@@ -31,11 +31,12 @@ from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.fork import Origin
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
-from brockman.transport.deadline import begin_attempt
+from brockman.transport.deadline import Attempt
 from brockman.transport.failure import HiddenLocals, causes_of
 from brockman.transport.idle import IdleClock, idle_clock, is_too_old
 from brockman.transport.no_proxy import is_excepted
 from brockman.transport.pools import POOLS, close_idle, with_deadline
+from brockman.transport.quiet import quieten
 
 # What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
 # task's time limit, must reach the caller.
@@ -46,6 +47,8 @@ _POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes conn
 _MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
 # Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
 _DATETIME = sys.modules.get("_datetime")
+
+quieten()
 
 
 class _DeadlineAdapter(HTTPAdapter):
@@ -167,8 +170,7 @@ class HttpTransport:
         """
         limit = sum(self._timeouts)
         seconds = limit if timeout is None else min(limit, timeout)
-        with HiddenLocals():
-            attempt = begin_attempt(seconds, self._timeouts[1], self._clock)
+        with HiddenLocals(), Attempt(seconds, self._timeouts[1], self._clock) as attempt:
             try:
                 if not self._has_own_connections:
                     self._close_idle()
