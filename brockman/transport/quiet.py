@@ -1,7 +1,7 @@
 """Keep urllib3 from logging our own sends.
 
-A handler that records triggers would feed each send with lines about the one before. One whose `flush` waits for the
-client would wait for a worker that waits for logging's lock. All other requests are logged as ever.
+A handler that records triggers would feed each send with lines about the one before. One whose `flush` waits for
+the client would wait for a worker that waits for logging's lock. All other requests are logged as ever.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_a_send_does_not_feed_the_next_with_lines(server, make_client, root, mon
 
 
 def test_other_requests_are_logged_meanwhile(server, make_client, root, caplog):
-    """What another thread requests while the client sends, and what the client's thread requests afterwards."""
+    """Those of another thread while the client sends, and those of its own thread afterwards."""
     endpoint = Endpoint(server)
     endpoint.hold()
     client = make_client()
