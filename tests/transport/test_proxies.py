@@ -57,7 +57,7 @@ RULES = [
     (
         "focuslab.corp",
         ["focuslab.corp", "api.focuslab.corp", "FOCUSLAB.CORP", "focuslab.corp."],
-        ["xfocuslab.corp"],
+        ["focuslab.com"],
     ),
     (".corp", ["focuslab.corp", "a.b.corp"], ["focuslab.corporation", "xcorp"]),
     ("*.corp", ["focuslab.corp", "a.b.corp"], ["corp", "xcorp", "focuslab.test"]),
