@@ -59,6 +59,7 @@ class _DeadlineAdapter(HTTPAdapter):
     """
 
     _pool: Any
+    _target: str | None = None
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -81,6 +82,12 @@ class _DeadlineAdapter(HTTPAdapter):
         if pool is None or pool.pool is None:  # closed
             pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
+
+    def request_url(self, *args: Any) -> str:
+        """Return the target in the request line, which depends on the URL and the proxy."""
+        if self._target is None:
+            self._target = super().request_url(*args)
+        return self._target
 
     def close(self) -> None:
         super().close()
