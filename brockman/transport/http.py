@@ -1,7 +1,8 @@
 """HTTP by `requests`: the only module that imports it.
 
-`Session.send` is called, below `Session.request`. That skips what must not happen (following redirects, cookies,
-netrc) and what is needed only once (reading proxies and certificates from the environment).
+The adapter is called directly, below `Session.request`. That skips what must not happen (following redirects,
+reading the whole body of one, cookies, netrc) and what is needed only once (reading proxies and certificates from
+the environment). A given session, and a `Session.send` that a library for tests has replaced, are respected.
 """
 
 from __future__ import annotations
@@ -207,26 +208,31 @@ class HttpTransport:
         request.headers["Content-Length"] = str(len(body))
         return request
 
-    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+    def _post(self, request: requests.PreparedRequest) -> requests.Response:
         session = self._session
-        # By `Session.send`, which libraries for tests intercept; without a Location it follows and reads nothing.
+        settings = {"timeout": self._timeouts, **(self._settings or self._read_settings())}
+        send: Any = requests.Session.send
+        if self._has_own_connections and getattr(send, "__globals__", None) is vars(requests.sessions):
+            return session.get_adapter(self._url).send(request, **settings)
+        # Of a given session, or replaced by a library for tests. Without a Location it follows nothing.
         locations: list[str | None] = []
         request.hooks = {"response": [lambda answer, **_: locations.append(answer.headers.pop("Location", None))]}
-        response = session.send(
-            request,
-            allow_redirects=False,
-            timeout=self._timeouts,
-            **(self._settings or self._read_settings()),
-        )
+        response = session.send(request, allow_redirects=False, **settings)
+        if locations and locations[0] is not None:
+            response.headers["Location"] = locations[0]
+        return response
+
+    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+        response = self._post(request)
         try:
             read = _read_body(response.raw) if response.raw else (response.content or b"", True)
         finally:
             response.close()  # returns the connection to the pool if the body was read to its end
         if response.status_code < 200:
-            session.close()  # the final answer is still to come: it must not be read as that to the next request
+            self._session.close()  # the final answer is still to come, and not to the next request
         headers = response.headers
         body, is_complete = read
-        location = headers.get("Location") or next(filter(None, locations), None)
+        location = headers.get("Location")
         answer = Answer(
             status=response.status_code,
             body=body[:MAX_ANSWER_BYTES],
