@@ -13,6 +13,7 @@ import pytest
 
 from brockman.exceptions import InvalidTrigger
 from tests.support.client import law_holds, record
+from tests.support.server import Reply, silence
 
 LIMITS = [Exception, ValueError, TypeError, RuntimeError, TimeoutError, MemoryError, KeyError]
 
@@ -166,3 +167,12 @@ def test_frames_of_other_code_are_not_taken_for_a_handler(make_client):
 
     with pytest.raises(InvalidTrigger, match="variables: reading it raised ValueError"):
         make_client().record_trigger("1", "viewed", "page", variables=Deep())
+
+
+def test_a_time_limit_within_a_send_reaches_the_caller(make_client, server, limit):
+    """Whatever urllib3 makes of it on its way: a limit may be a TimeoutError too."""
+    server.respond = lambda request: Reply(act=silence)
+    client = make_client(flush_interval=60)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    with pytest.raises(limit):
+        client.send_trigger("1", "viewed", "page")

@@ -10,16 +10,23 @@ def is_interruption(error: BaseException) -> bool:
 
     A signal handler gets the frame that it interrupts as an argument: so its own is known, whatever it raises.
     """
-    interrupted, traceback = None, error.__traceback__
+    traceback = error.__traceback__
     if isinstance(error, RecursionError | KeyboardInterrupt):
         return True
     if isinstance(error, MemoryError) and (traceback is None or traceback.tb_next is None):  # not of foreign code
         return True
+    return bool(handler_frames(error))
+
+
+def handler_frames(error: BaseException) -> list[FrameType]:
+    """Return the frames of signal handlers in the traceback of an exception."""
+    frames = []
+    interrupted, traceback = None, error.__traceback__
     while traceback is not None:
         if interrupted is not None and _has_argument(traceback.tb_frame, interrupted):
-            return True
+            frames.append(traceback.tb_frame)
         interrupted, traceback = traceback.tb_frame, traceback.tb_next
-    return False
+    return frames
 
 
 def _has_argument(frame: FrameType, searched: FrameType) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 import traceback
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
+
+from brockman.process.interruption import handler_frames
 
 
 def causes_of(error: BaseException) -> list[BaseException]:
@@ -35,5 +38,14 @@ class HiddenLocals:
             others = causes_of(self._handled) if self._handled else []
             for cause in causes_of(error):
                 if cause not in others:
-                    traceback.clear_frames(cause.__traceback__)
+                    _clear_frames(cause)
         self._handled = None
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Clear the locals of every frame, but those by which a signal handler is known."""
+    kept = handler_frames(error)
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame not in kept:
+            with suppress(RuntimeError):  # it still runs
+                frame.clear()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import http.client
+import math
 import os
 import re
 import socket
@@ -30,7 +31,9 @@ from brockman.exceptions import ConfigurationError, ConnectionFailed
 from brockman.options.fields import show
 from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
+from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
+from brockman.process.interruption import is_interruption
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
 from brockman.transport.deadline import Attempt
 from brockman.transport.failure import HiddenLocals, causes_of
@@ -45,6 +48,8 @@ _FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.
 _DISCONNECTED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the latter two over TLS
 _SAFE_PREFIXES = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # of texts of requests
 _POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes connections with a warning
+_UNSUPPORTED_MEDIA_TYPE = 415
+_PLAIN_FOR = 300.0  # seconds
 _MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
 # Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
 _DATETIME = sys.modules.get("_datetime")
@@ -140,6 +145,7 @@ class HttpTransport:
         self._api_key = api_key
         self._timeouts = (connect_timeout, read_timeout)
         self._compress = compress
+        self._plain_until = -math.inf  # the server has refused a compressed body
         self._has_own_connections = session is None  # others do not update the attempt
         self._clock = clock
         self._sent_at = clock()
@@ -182,8 +188,16 @@ class HttpTransport:
             try:
                 if not self._has_own_connections:
                     self._close_idle()
-                return self._exchange(self._request(body))
+                request = self._request(body)
+                answer = self._exchange(request)
+                if answer.status == _UNSUPPORTED_MEDIA_TYPE and "Content-Encoding" in request.headers:
+                    self._plain_until = monotonic() + _PLAIN_FOR
+                    answer = self._exchange(self._request(body))
+                return answer
             except _FAILURES as error:
+                for cause in causes_of(error):
+                    if is_interruption(cause):  # a time limit may be an OSError too
+                        raise cause from cause.__cause__
                 failure = self._api_key.hide_in(_describe(error))
                 disconnected = any(isinstance(cause, _DISCONNECTED) for cause in causes_of(error))
                 stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected
@@ -201,7 +215,7 @@ class HttpTransport:
 
     def _request(self, body: bytes) -> requests.PreparedRequest:
         request = self._template.copy()
-        if self._compress and len(body) >= _MIN_GZIP_BYTES:
+        if self._compress and len(body) >= _MIN_GZIP_BYTES and monotonic() >= self._plain_until:
             body = gzip.compress(body, 1, mtime=0)  # without a time, so that a retry sends the same bytes
             request.headers["Content-Encoding"] = "gzip"
         request.body = body

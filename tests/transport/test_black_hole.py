@@ -52,9 +52,9 @@ def test_a_black_hole_costs_bounded_memory_one_line_and_no_stall(server, overflo
     assert ended.status == 0, ended.err
     seen = json.loads(ended.out)
     assert seen["recorded"] == seen["dropped"] == 200_001
-    assert seen["queued"] <= 10_000
+    assert seen["queued"] <= 100_000
     assert seen["bytes"] <= 32 * 1024 * 1024
-    assert seen["grown"] < 10_000 * (seen["bytes"] / seen["queued"] + 150) + 4_000_000
+    assert seen["grown"] < seen["bytes"] + 150 * seen["queued"] + 4_000_000
     # The call's own time on the processor, and of ten in 200 000 not: a shared machine stops a thread at times.
     assert seen["slow"] < 5_000_000
     assert seen["close"] < 0.5 + 1

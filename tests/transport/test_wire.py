@@ -182,3 +182,14 @@ def test_rejected_triggers_are_logged_unless_there_is_an_on_error(server, make_c
         client.close()
     assert ("1 rejected (the last one: the server answered 400: no such page)" in caplog.text) is not has_callback
     assert len(errors) == has_callback
+
+
+def test_a_server_that_refuses_compressed_bodies_gets_plain_ones(server, make_client):
+    """415 to a compressed body: the same triggers go again as they are, at once, and later ones too."""
+    server.respond = lambda request: Reply(415 if "content-encoding" in request.headers else 201)
+    client = make_client(gzip=True, backoff_base=600, backoff_cap=600)
+    for _ in range(2):
+        record(client, 50)
+        assert client.flush(20)
+    assert (client.stats().delivered, client.stats().rejected) == (100, 0)
+    assert ["content-encoding" in request.headers for request in server.requests] == [True, False, False]
