@@ -50,6 +50,17 @@ def _on_sigterm(number: int, frame: Any) -> None:
         exit.flush_all()
         _previous(number, frame)
         return
-    exit.close_last()
+    try:
+        exit.close_last()
+    finally:  # also when a Ctrl-C has struck meanwhile
+        _end_process()
+
+
+def _end_process() -> None:
+    """End the process as SIGTERM's default action does, or, where the kernel ignores that, with the same status."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that the exit status shows the signal
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     os.kill(os.getpid(), signal.SIGTERM)
+    # Still here: process 1 of a container, which no signal's default action ends. A shell and `docker` say 143.
+    os._exit(128 + signal.SIGTERM)
