@@ -46,14 +46,17 @@ async def close(pipeline: Pipeline, timeout: float) -> FlushResult:
     """Wait as `Pipeline.close` does. When the task is cancelled, what is left is dropped and counted."""
     deadline = monotonic() + timeout
     pipeline.begin_close(timeout)
-    left = 0.0
+    left, rest = 0.0, None
     try:
         flushed = await flush(pipeline, timeout)
         while pipeline.is_at_work and monotonic() < deadline:  # perhaps in a callback that needs the loop
             await asyncio.sleep(0.01)
         left = 0.0 if pipeline.is_at_work else max(0.0, deadline - monotonic())
+        if pipeline.calls_at_close:
+            with contextlib.suppress(RuntimeError):  # no thread can be started
+                rest = await asyncio.to_thread(pipeline.close, left)
     finally:
-        rest = pipeline.close(left)
+        rest = pipeline.close(left) if rest is None else rest
     return FlushResult(
         delivered=flushed.delivered + rest.delivered,
         rejected=flushed.rejected + rest.rejected,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import os
+import sys
 import threading
-from collections.abc import Generator, Hashable, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import suppress
 from random import SystemRandom
 from typing import TYPE_CHECKING
 
@@ -24,7 +27,7 @@ from brockman.process.clock import REAL_NS, monotonic
 from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
-from brockman.process.sync import Role, SupportsSet
+from brockman.process.sync import Role, SupportsSet, Wakeup
 from brockman.process.threads import serialize_calls
 from brockman.process.uwsgi import UWSGI, Spawn, thread_starter
 from brockman.stats import FlushResult, Stats, result_between
@@ -79,6 +82,7 @@ class Pipeline:
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
         self._report = Report(self.counters, self.callbacks, Log())
         self.transport = make_transport(options, session) if transport is None else check_transport(transport)
+        self._is_own_transport = transport is not None or session is not None  # the user's code
         self._engine = self.make_engine()
         self._worker = Worker(
             self.buffer,
@@ -92,8 +96,7 @@ class Pipeline:
             start=lambda: self._spawn(self._run_worker),
         )
         self.inline = InlineDelivery(self.buffer, self._worker, options)
-        self._is_detached = False
-        self._ends_by_itself = False  # no caller waits for the thread: it cleans up
+        self._is_detached = self._ends_by_itself = False  # no caller waits for the thread: it cleans up
 
     @property
     def shutdown_timeout(self) -> float:
@@ -111,6 +114,11 @@ class Pipeline:
     @property
     def is_at_work(self) -> bool:
         return self._role.is_taken
+
+    @property
+    def calls_at_close(self) -> bool:
+        """True when closing calls the user's code, which may block."""
+        return self._is_own_transport or self.options.on_drop is not None
 
     @property
     def is_inherited(self) -> bool:
@@ -153,9 +161,12 @@ class Pipeline:
 
         The next trigger gets a pipeline of its own: a thread that was started here may die with the interpreter.
         """
-        exit.wait_within_exit_budget(self.shutdown_timeout, self.flush)
-        self.close(0.0)
-        log_thread.finish(0.0)  # what the worker has logged
+        limit = self.shutdown_timeout
+        exit.complete(
+            lambda: exit.wait_within_exit_budget(limit, self.flush),
+            lambda: exit.wait_within_exit_budget(0.0, self.close),
+            lambda: log_thread.finish(0.0),  # what the worker has logged
+        )
 
     # --- sending around the buffer ---
 
@@ -234,32 +245,82 @@ class Pipeline:
     def close(self, timeout: float) -> FlushResult:
         """See `FocusLabClient.close`."""
         deadline, before = monotonic() + timeout, self.stats()
-        if self._role.is_mine:  # a callback closes: the thread goes on after it, and cleans up when it ends
-            self._ends_by_itself = True
-            self.begin_close(timeout)
-            return self.flush(0.0)
         self.begin_close(timeout)
         try:
-            self.flush(timeout)
-            self._role.wait_until_free(deadline - monotonic())
+            self.wait_for_end(deadline)
         finally:  # also when a Ctrl-C cuts it short
-            lost, kept = self._finish(deadline)
-        return result_between(before, self.stats(), pending=lost + kept, counted=lost)
+            lost, left = self.finish(deadline)
+        return result_between(before, self.stats(), pending=lost + left, counted=lost)
 
-    def _finish(self, deadline: float) -> tuple[int, int]:
-        """Discard what is left; return how many triggers are lost, and how many wait on disk. Idempotent."""
+    def wait_for_end(self, deadline: float) -> None:
+        """Wait until everything is settled and the thread has ended. Returns at once in a callback."""
+        self.flush(deadline - monotonic())
+        self._role.wait_until_free(deadline - monotonic())
+
+    def finish(self, deadline: float) -> tuple[int, int]:
+        """Discard what is left; return how many triggers are lost, and how many are left. Idempotent.
+
+        Waits until shortly after the deadline for calls of the user's code: `on_drop`, and a transport's `close`.
+        """
+        if self._role.is_mine:  # a callback closes: the thread goes on after it, and cleans up when it ends
+            self._ends_by_itself = True
+            return 0, len(self.buffer) + self.buffer.in_flight
         registry.unregister(self)
         self._worker.stop(0.0)
-        dropped = self.buffer.discard("shutdown")
+        dropped = deque(self.buffer.discard("shutdown"))
+        lost = len(dropped)
         kept = self.buffer.release_files()
+        grace = _NOTIFY_SECONDS if exit.has_time_left(self.shutdown_timeout + _NOTIFY_SECONDS) else 0.0
         try:
-            not_notified = self.counters.notify_drops("shutdown", dropped, deadline + _NOTIFY_SECONDS)
-            if not dropped or exit.claim_final_line():
-                self._report.final_summary(len(dropped), not_notified, kept=kept, is_exiting=self.exiting)
-        finally:  # also when `on_drop` ends the process
-            self._close_transport()
+            not_notified = self._notify_lost(dropped, deadline + grace)
+            if not lost or exit.claim_final_line():
+                self._report.final_summary(lost, not_notified, kept=kept, is_exiting=self.exiting)
+        finally:
+            if self._is_own_transport:
+                self._call_until(deadline + grace, self._close_transport)
+            else:
+                self._close_transport()
             registry.finished(self)
-        return len(dropped), kept
+        return lost, kept
+
+    def _notify_lost(self, lost: deque[bytes], until: float) -> int:
+        """Call `on_drop` for each; return for how many it was not called by then."""
+
+        def notify() -> None:
+            with suppress(IndexError):  # cleared: nobody waits any more
+                while monotonic() <= until:
+                    self.counters.notify_drop("shutdown", lost.popleft())
+
+        if lost and self.options.on_drop is not None:
+            self._call_until(until, notify)
+            skipped = len(lost)
+            lost.clear()
+            return skipped
+        return 0
+
+    def _call_until(self, until: float, call: Callable[[], None]) -> None:
+        """Call the user's code in a thread of its own, and wait for it until then.
+
+        Where no thread can be started it is called here, and nothing bounds it.
+        """
+        ended = Wakeup()
+
+        def run() -> None:
+            try:
+                call()
+            except BaseException as error:  # SystemExit, say, which ends nothing but a thread
+                self.callbacks.failed("on_drop", error)
+            finally:
+                ended.set()
+
+        try:
+            if sys.is_finalizing():  # before Python 3.12 a thread could still be made, and would never run
+                raise RuntimeError
+            self._spawn(run)
+        except RuntimeError:
+            call()
+        else:
+            ended.wait(until - monotonic())
 
     def _close_transport(self) -> None:
         try:
@@ -280,7 +341,7 @@ class Pipeline:
             if threading.current_thread() is threading.main_thread():
                 exit.close_last()
         elif self._ends_by_itself:
-            self._finish(monotonic())
+            self.finish(monotonic())
         elif self.buffer.is_discarded:  # close did not wait for this thread
             # Recorded while it was at work.
             self.counters.notify_drops("closed", self.buffer.discard("closed"), math.inf)
@@ -289,7 +350,7 @@ class Pipeline:
     def on_last_release(self) -> None:
         """The last client is gone: close when nothing is left and no other one comes for a while."""
         if not self._worker.on_last_release() and self._close_if_unused():
-            self._finish(monotonic())
+            self.finish(monotonic())
         elif not self.leases:
             self._worker.wake()  # no thread could be started before
 
@@ -315,7 +376,9 @@ class Pipeline:
         if self.is_inherited and not UWSGI.is_present:
             self.buffer.clear()  # the frame of a thread that is gone may keep it for ever
         counters = None if self.is_inherited else self.counters
-        return Pipeline(self.options, self.transport, key=self.key, counters=counters)
+        replacement = Pipeline(self.options, self.transport, key=self.key, counters=counters)
+        replacement._is_own_transport = self._is_own_transport
+        return replacement
 
     def transfer_to_child(self) -> None:
         """In the first worker of uWSGI: have it deliver what waits here."""

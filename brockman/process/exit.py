@@ -14,13 +14,15 @@ from brockman.process.uwsgi import UWSGI
 
 _LOG_SECONDS = 0.5  # beyond `shutdown_timeout`, that all exit hooks wait for the log
 _LEAST_LOG_SECONDS = 0.1  # that each of them waits
+_MAX_STRIKES = 1000  # exceptions in one step, before the next one is called
+
 after_exit_hooks: list[Callable[[], object]] = []  # called when a process has delivered all that it will
 
 
 def close_all() -> None:
     """Close every used pipeline, all at the same time, within the longest `shutdown_timeout`.
 
-    Triggers recorded afterwards go to new pipelines.
+    Triggers recorded afterwards go to new pipelines. An exception that strikes meanwhile is raised at the end.
     """
     process = registry.existing()
     if process is None:
@@ -29,21 +31,43 @@ def close_all() -> None:
     started = monotonic() - process.exit_seconds_used if outer is None else outer
     process.exit_started = started
     pipelines = registry.active_pipelines()
-    try:
+
+    def wait() -> None:
         for pipeline in pipelines:
             pipeline.begin_close(max(0.0, started + pipeline.shutdown_timeout - monotonic()))
         for pipeline in pipelines:
-            pipeline.close(started + pipeline.shutdown_timeout - monotonic())
-            process.closed_at_exit[pipeline.key] = pipeline
-    except BaseException:  # such as Ctrl-C: stop waiting, but count every trigger
+            pipeline.wait_for_end(started + pipeline.shutdown_timeout)
+
+    def finish() -> None:
         for pipeline in pipelines:
-            pipeline.close(0.0)
-        raise
+            pipeline.finish(started + pipeline.shutdown_timeout)
+            process.closed_at_exit[pipeline.key] = pipeline
+
+    try:
+        complete(wait, finish)
     finally:
         process.exit_started = outer
         process.exit_seconds_used = monotonic() - started
     if not process.exiting:
         _wait_for_log(log_thread.wait_until_written)
+
+
+def complete(*steps: Callable[[], object]) -> None:
+    """Call each step until it returns, then raise the first exception that struck meanwhile.
+
+    At the end of a process a signal handler may raise SystemExit (as in gunicorn's gevent worker) or
+    KeyboardInterrupt inside a step. Each step is bounded in time, and continues when it is called again.
+    """
+    struck: BaseException | None = None
+    for step in steps:
+        for _ in range(_MAX_STRIKES):
+            try:
+                step()
+                break
+            except BaseException as error:
+                struck = struck or error
+    if struck is not None:
+        raise struck
 
 
 def close_last() -> None:
@@ -53,9 +77,9 @@ def close_last() -> None:
         process.exiting = True
         for pipeline in list(process.pipelines.values()):
             pipeline.exiting = True
-        close_all()
-        run_after_exit_hooks()
-    _wait_for_log(log_thread.finish)
+        complete(close_all, run_after_exit_hooks, lambda: _wait_for_log(log_thread.finish))
+    else:
+        _wait_for_log(log_thread.finish)
 
 
 def _wait_for_log(wait: Callable[[float], object]) -> None:
@@ -66,8 +90,10 @@ def _wait_for_log(wait: Callable[[float], object]) -> None:
         return
     limit = max((pipeline.shutdown_timeout for pipeline in list(process.closed_at_exit.values())), default=0.0)
     started = monotonic()
-    wait(max(_LEAST_LOG_SECONDS, limit + _LOG_SECONDS - process.exit_seconds_used))
-    process.exit_seconds_used += monotonic() - started
+    try:
+        wait(max(_LEAST_LOG_SECONDS, limit + _LOG_SECONDS - process.exit_seconds_used))
+    finally:
+        process.exit_seconds_used += monotonic() - started
 
 
 def run_after_exit_hooks() -> None:
@@ -81,10 +107,14 @@ def flush_all() -> None:
     """Flush every pipeline within the longest `shutdown_timeout`."""
     started = monotonic()
     pipelines = registry.active_pipelines()
-    for pipeline in pipelines:
-        pipeline.request_flush()
-    for pipeline in pipelines:
-        pipeline.flush(max(0.0, started + pipeline.shutdown_timeout - monotonic()))
+
+    def flush() -> None:
+        for pipeline in pipelines:
+            pipeline.request_flush()
+        for pipeline in pipelines:
+            pipeline.flush(max(0.0, started + pipeline.shutdown_timeout - monotonic()))
+
+    complete(flush)
 
 
 def after_request(now: bool) -> None:
@@ -103,6 +133,11 @@ def claim_final_line() -> bool:
         return True
     written, process.wrote_final_line = process.wrote_final_line, True
     return not written
+
+
+def has_time_left(limit: float) -> bool:
+    """Return whether waits at exit have used less than `limit` seconds."""
+    return registry.current().exit_seconds_used < limit
 
 
 def wait_within_exit_budget(limit: float, wait: Callable[[float], object]) -> None:

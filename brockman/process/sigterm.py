@@ -57,7 +57,7 @@ def _on_sigterm(number: int, frame: Any) -> None:
 
 
 def _end_process() -> None:
-    """End the process as SIGTERM's default action does, or, where the kernel ignores that, with the same status."""
+    """End the process by SIGTERM's default action, or with the same status where the kernel ignores that."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # so that the exit status shows the signal
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

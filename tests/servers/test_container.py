@@ -61,7 +61,7 @@ DEFAULT = "signal.signal(signal.SIGTERM, signal.SIG_DFL)\n"
 
 @pytest.mark.parametrize("before", ["", DEFAULT, THREAD], ids=["plain", "default-again", "thread"])
 def test_sigterm_delivers_and_ends_process_1(server: RecordingServer, start: Start, before: str) -> None:
-    """What waits is delivered, and the status is 143, as a shell and a container engine say it."""
+    """Everything is delivered, and the status is 143, as a shell and a container engine say it."""
     with start(before + RECORD + WAIT) as program:
         assert terminate(program) == 128 + signal.SIGTERM, program.text()
     assert_exact(program, server, at_least=50)

@@ -15,7 +15,7 @@ import pytest
 import brockman
 from tests.support.programs import Program, assert_exact, drive, find_program, free_port, running
 from tests.support.scripts import RECORDING
-from tests.support.server import RecordingServer
+from tests.support.server import RecordingServer, Reply, Request
 from tests.support.tls import TlsServer, make_certificates
 from tests.support.waiting import eventually
 
@@ -135,6 +135,27 @@ def test_each_trigger_arrives_once(server: RecordingServer, tmp_path: Path, work
         # No line and no traceback of ours is on the log.
         assert "brockman:" not in site.started.text()
         assert str(Path(brockman.__file__).parent) not in site.started.text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+def test_a_signal_to_the_group_of_gevent_workers_loses_nothing(
+    server: RecordingServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Each worker gets it twice, from the terminal and from the master: the second strikes its exit hook."""
+    group = []
+
+    def respond(request: Request) -> Reply:
+        if group:
+            eventually(lambda: is_gone(group[0]), 0.3)  # time for the second one
+        return Reply()
+
+    server.respond = respond
+    with gunicorn(tmp_path, server, "--worker-class=gevent", FL_FLUSH_INTERVAL="60") as site:
+        site.drive(LAST)
+        group.append(site.started.process.pid)
+        os.killpg(group[0], number)
+        site.started.wait(GRACEFUL)
+        assert_exact(site.started, server, at_least=LAST)
 
 
 @pytest.fixture

@@ -306,14 +306,75 @@ record(client, "at the end")
     assert_exact(program, server, at_least=3)
 
 
-def test_ctrl_c_cuts_the_exit_short(server, tmp_path):
-    """With an endpoint that never answers, the process ends at once, and the log says how many were lost."""
+CHILD = """
+import multiprocessing
+def work():
+    signal.signal(signal.SIGUSR1, strike)
+    for n in range(9):
+        record(client, f"child {n}")
+
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join()
+"""
+
+
+@pytest.mark.parametrize(
+    ("raised", "end"),
+    [
+        ("SystemExit(4)", ""),
+        ("KeyboardInterrupt", ""),
+        ("ZeroDivisionError", ""),
+        ("SystemExit", "os.kill(os.getpid(), signal.SIGTERM)"),
+        ("BaseException", "child"),
+    ],
+    ids=["SystemExit", "KeyboardInterrupt", "Exception", "sigterm", "child"],
+)
+def test_a_signal_handler_that_raises_while_the_process_exits_costs_nothing(server, tmp_path, raised, end):
+    """Whatever it raises, and as often as it does: everything that waits is delivered."""
+    if end == "child":
+        end = CHILD
+    script = f"""
+def strike(number, frame):
+    raise {raised}
+
+signal.signal(signal.SIGUSR1, strike)
+client = FocusLabClient(handle_sigterm=True, flush_interval=60, shutdown_timeout=30, backoff_base=0.01)
+for n in range(9):
+    record(client, n)
+{end}
+"""
+    attempts = []
+
+    def respond(request: Request) -> Reply:
+        attempts.append(request)
+        for _ in range(3):
+            os.killpg(program.process.pid, signal.SIGUSR1)
+            eventually(lambda: program.process.poll() is not None, 0.1)
+        if len(attempts) % 2:
+            raise ConnectionResetError  # this request is not taken: it must come once more
+        return Reply()
+
+    server.respond = respond
+    with start(tmp_path, server, script) as program:
+        status = program.wait()
+    assert_exact(program, server, at_least=18 if end == CHILD else 9)
+    if "SIGTERM" in end:
+        assert status == -signal.SIGTERM, program.text()
+
+
+def test_ctrl_c_does_not_lengthen_an_exit(server, tmp_path):
+    """With an endpoint that never answers, it is over within `shutdown_timeout`, and the log counts the loss."""
     script = """
-client = FocusLabClient(flush_interval=60, read_timeout=60, shutdown_timeout=60)
+client = FocusLabClient(flush_interval=60, read_timeout=60, shutdown_timeout=1)
 record(client, "trigger")
 """
     server.respond = lambda request: Reply(act=silence)
     with start(tmp_path, server, script) as program:
         server.wait_until(lambda server: server.requests != [], 40)
-        program.stop(signal.SIGINT, within=20)
-    assert "closed with 1 triggers not delivered" in program.text()
+        for _ in range(3):
+            program.process.send_signal(signal.SIGINT)
+            eventually(lambda: program.process.poll() is not None, 0.1)
+        program.wait(20)
+    assert "closed with 1 trigger" in program.text()
