@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from brockman.buffer.counters import Callbacks, Counters, read_stats
 from brockman.delivery.engine import Engine, Held
 from brockman.delivery.factory import check_transport, make_buffer, make_transport
+from brockman.delivery.foreign import ForeignTransport
 from brockman.delivery.inline import InlineDelivery
 from brockman.delivery.policy import SendResult
 from brockman.delivery.report import Report
@@ -27,6 +28,7 @@ from brockman.process.clock import REAL_NS, monotonic
 from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
 from brockman.process.log import Log, say
 from brockman.process.registry import Lease
+from brockman.process.signals import inherited_signals, unmasked
 from brockman.process.sync import Role, SupportsSet, Wakeup
 from brockman.process.threads import serialize_calls
 from brockman.process.uwsgi import UWSGI, Spawn, thread_starter
@@ -73,7 +75,7 @@ class Pipeline:
         self.exiting = False  # whether no exit hook follows, so that nothing may wait
         self.leases: set[Lease] = set()
         self.next_id = serialize_calls(make_ids(os.urandom, *REAL_NS).__next__)
-        self.callbacks = Callbacks(options.on_drop, options.on_error)
+        self.callbacks = Callbacks(unmasked(options.on_drop), unmasked(options.on_error))
         self.counters = counters or Counters(self.callbacks)
         self._origin = Origin()
         self._spawn = spawn or thread_starter()
@@ -173,7 +175,8 @@ class Pipeline:
     def make_engine(self) -> Engine:
         """Return an engine for this endpoint, for one thread at a time."""
         # SystemRandom: unlike `random`, a forked child never has the state of its parent.
-        return Engine(self.options, self.transport, monotonic, SystemRandom().random)
+        transport = ForeignTransport(self.transport) if self._is_own_transport else self.transport
+        return Engine(self.options, transport, monotonic, SystemRandom().random)
 
     def send_now(self, body: bytes) -> None:
         """Send one trigger in a single attempt. Blocks. Any thread may call.
@@ -324,7 +327,8 @@ class Pipeline:
 
     def _close_transport(self) -> None:
         try:
-            self.transport.close()
+            with inherited_signals():
+                self.transport.close()
         except Exception as error:
             say(logging.WARNING, f"closing the transport raised {class_name(error)}")
 

@@ -18,6 +18,7 @@ from contextlib import suppress
 
 from brockman.process.clock import monotonic
 from brockman.process.fork import HERE, USUAL, Origin, PerProcess, fork_flag
+from brockman.process.signals import inherited_signals
 from brockman.process.sync import Condition, Role
 from brockman.process.threads import PREFIX
 from brockman.process.uwsgi import thread_starter
@@ -86,7 +87,7 @@ class LineWriter:
             self._asked_at = -math.inf  # before the last look: what comes after it starts another thread
             if not self._lines or self._role.is_taken or self._origin.is_inherited:
                 return
-            with suppress(BaseException):  # of a handler
+            with suppress(BaseException), inherited_signals():  # a handler is the user's code
                 self._write()
 
     def _write(self) -> None:

@@ -8,13 +8,13 @@ before or after such a line, but in no build in the middle of one.
 from __future__ import annotations
 
 import _thread
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
+
+from brockman.process import signals
 
 Value = TypeVar("Value")
 
@@ -35,14 +35,16 @@ def spawn_daemon(target: Callable[[], None], name: str = PREFIX + "worker") -> N
 
 
 def _launch(target: Callable[[], None], name: str) -> None:
-    # Signals are left to the main thread: uWSGI ends a worker in the thread that receives one, and would hang in
-    # this one. With gevent this is a greenlet in the main thread, whose signals must not be blocked.
-    if sys.platform == "linux" and threading.get_native_id() != os.getpid():
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        threading.Thread(target=target, name=name, daemon=True).start()
-    except RuntimeError:  # no second thread can be started, as at exit: use this one
+    blocked = signals.block_all()
+
+    def run() -> None:
+        signals.remember_inherited(blocked)
         target()
+
+    try:
+        threading.Thread(target=run, name=name, daemon=True).start()
+    except RuntimeError:  # no second thread can be started, as at exit: use this one
+        run()
 
 
 def in_sub_interpreter() -> bool:
