@@ -35,8 +35,13 @@ def block_all() -> set[Any] | None:
     return signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
+def inherited_mask() -> set[Any] | None:
+    """Return the signals that are blocked for the user's code in this thread; None in threads of others."""
+    return _thread.inherited
+
+
 def remember_inherited(blocked: set[Any] | None) -> None:
-    """Note what `block_all` returned in the thread that has started this one."""
+    """Note which signals are blocked for the user's code in this thread."""
     _thread.inherited = blocked
 
 

@@ -31,14 +31,14 @@ def spawn_daemon(target: Callable[[], None], name: str = PREFIX + "worker") -> N
     Raises:
         RuntimeError: When no thread can be started.
     """
-    _thread.start_new_thread(_launch, (target, name))
+    _thread.start_new_thread(_launch, (target, name, signals.inherited_mask()))
 
 
-def _launch(target: Callable[[], None], name: str) -> None:
+def _launch(target: Callable[[], None], name: str, of_starter: set[Any] | None) -> None:
     blocked = signals.block_all()
 
     def run() -> None:
-        signals.remember_inherited(blocked)
+        signals.remember_inherited(blocked if of_starter is None else of_starter)
         target()
 
     try:

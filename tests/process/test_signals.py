@@ -85,7 +85,7 @@ def test_sigterm_ends_what_a_handler_of_the_log_starts() -> None:
     """A handler runs in a thread of brockman too."""
     children = Children()
     handler, log = logging.Handler(), logging.getLogger("brockman")
-    handler.emit = children.start  # type: ignore[method-assign]
+    handler.emit = children.start  # type: ignore[assignment]
     log.addHandler(handler)
     try:
         client = FocusLabClient(KEY, transport=Unreachable())
