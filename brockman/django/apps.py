@@ -1,4 +1,4 @@
-"""The app: registers system checks, and what writes the counts for `focuslab_stats`."""
+"""The app: registers system checks, handles SIGTERM, and registers what writes the counts for `focuslab_stats`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.core.checks import register
 from django.core.signals import request_finished
 
 from brockman.django import checks, shared_stats
-from brockman.django.settings import DjangoSettings, read_settings
+from brockman.django.settings import DjangoSettings, install_sigterm_handler, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError
 from brockman.process import exit
@@ -27,6 +27,7 @@ class FocusLabConfig(AppConfig):
             register(check)
         for check in checks.AT_DEPLOYMENT:
             register(check, deploy=True)
+        install_sigterm_handler()
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
         if in_test_run():  # also for plain clients, which read no Django settings
             with suppress(ConfigurationError):

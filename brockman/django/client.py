@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import PREFIX, show
 from brockman.options.table import KeylessOptions
+from brockman.process import sigterm
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
@@ -192,8 +194,10 @@ def _read_options(keywords: dict[str, Any], *, needs_key: bool) -> Options:
     if sends_nowhere:
         defaults["FL_API_KEY"] = "of a test run"
     options = read_settings(Options if needs_key else KeylessOptions, keywords, defaults)
-    if options.handle_sigterm and threading.current_thread() is not threading.main_thread():
-        say(logging.WARNING, "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread")
+    if options.handle_sigterm and not (sigterm.is_installed() or sigterm.can_install()):
+        if sigterm.handler() is signal.SIG_DFL:
+            problem = "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread"
+            say(logging.WARNING, f"{problem}; add 'brockman.django' to INSTALLED_APPS")
         options = replace(options, handle_sigterm=False)
     if keywords == _NO_KEYWORDS:
         _read[state] = options

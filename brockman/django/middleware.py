@@ -17,7 +17,7 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import DjangoSettings, raise_or_log, read_settings
+from brockman.django.settings import DjangoSettings, install_sigterm_handler, raise_or_log, read_settings
 from brockman.exceptions import ConfigurationError
 from brockman.process.log import Log
 
@@ -152,6 +152,7 @@ class FocusLabMiddleware:
     def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
         """Wrap the next middleware, or the view."""
         importlib.import_module("brockman.transport.http")  # now, not during the first request
+        install_sigterm_handler()  # for projects without the app
         self._get_response = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:

@@ -6,6 +6,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +19,7 @@ from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
 from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting, show
+from brockman.process import sigterm
 from brockman.process.log import Log
 
 
@@ -127,6 +129,21 @@ def read_settings(
         django.core.exceptions.ImproperlyConfigured: When the project has no settings.
     """
     return table.read(keywords or {}, PROJECT, ENVIRONMENT, *defaults)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sigterm(Settings):
+    handle_sigterm: bool = setting(False, flag, "flag", "As in `Options`, whatever the other settings are.")
+
+
+def install_sigterm_handler() -> None:
+    """Handle SIGTERM if `FL_HANDLE_SIGTERM` is on and this is the main thread: requests may come in others.
+
+    A wrong setting changes nothing here; the system checks and the first client report it.
+    """
+    with suppress(ConfigurationError):
+        if sigterm.can_install() and read_settings(_Sigterm).handle_sigterm:
+            sigterm.install()
 
 
 _log = Log()

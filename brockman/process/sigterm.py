@@ -13,8 +13,11 @@ from typing import Any
 
 from brockman.exceptions import ConfigurationError
 from brockman.process import exit
+from brockman.process.fork import Origin
+from brockman.process.threads import in_sub_interpreter
 
 _previous: Any = signal.SIG_DFL  # the handler before ours
+_installed: Origin | None = None
 
 
 def install() -> None:
@@ -23,7 +26,7 @@ def install() -> None:
     Raises:
         ConfigurationError: Outside the main thread, and when the current handler is not one of Python.
     """
-    global _previous
+    global _previous, _installed
     previous = signal.getsignal(signal.SIGTERM)
     if previous is _on_sigterm or previous is signal.SIG_IGN:  # an ignored signal does not end the process
         return
@@ -32,13 +35,34 @@ def install() -> None:
             "handle_sigterm is True, but the server that runs this process handles SIGTERM outside Python;"
             " leave it off: such a server has exit hooks"
         )
-    if threading.current_thread() is not threading.main_thread():
+    if not can_install():
         raise ConfigurationError(
             "handle_sigterm is True in a thread, but only the main thread can install a signal handler;"
             " make the first client there, or leave it off"
         )
     _previous = previous
     signal.signal(signal.SIGTERM, _on_sigterm)
+    _installed = Origin()
+
+
+def can_install() -> bool:
+    """Return whether this thread can install a signal handler."""
+    return threading.current_thread() is threading.main_thread() and not in_sub_interpreter()
+
+
+def is_installed() -> bool:
+    """Return whether SIGTERM is handled here."""
+    return signal.getsignal(signal.SIGTERM) is _on_sigterm
+
+
+def handler() -> Any:
+    """Return the handler of SIGTERM, or the one that ours calls."""
+    return _previous if is_installed() and callable(_previous) else signal.getsignal(signal.SIGTERM)
+
+
+def follows_uvicorn() -> bool:
+    """Return whether ours was installed before uvicorn's, which raises SIGTERM again when it has restored ours."""
+    return _installed is not None and not _installed.is_inherited and not is_installed()
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
