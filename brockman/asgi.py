@@ -3,6 +3,8 @@
 from brockman.asgi import DeliverOnShutdown
 
 application = DeliverOnShutdown(application)
+
+Or, in Starlette and FastAPI: `app.add_middleware(DeliverOnShutdown)`.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from brockman.delivery import aio
-from brockman.process import exit, log_thread, registry
+from brockman.process import exit, log_thread, registry, sudden_exit
 from brockman.process.clock import monotonic
 from brockman.process.log import say
 
@@ -27,8 +29,11 @@ class DeliverOnShutdown:
     """Wraps an ASGI application: at the end of its lifespan, all clients flush.
 
     The server waits for the end of the lifespan before it exits. An application without one, such as Django's,
-    gets one. Clients stay open.
+    gets one. Clients stay open. Attributes are those of the application: `app.get`, `app.state`.
     """
+
+    _app: Application
+    _timeout: float | None
 
     def __init__(self, app: Application, timeout: float | None = None) -> None:
         """Wrap an application.
@@ -37,8 +42,21 @@ class DeliverOnShutdown:
             app: The application.
             timeout: Seconds for all clients together; None means the `shutdown_timeout` of each client.
         """
-        self._app = app
-        self._timeout = timeout
+        vars(self).update(_app=app, _timeout=timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the application."""
+        if name in DeliverOnShutdown.__annotations__:  # of a copy that has none yet
+            raise AttributeError(name)
+        return getattr(self._app, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set an attribute of the application."""
+        setattr(self._app, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Delete an attribute of the application."""
+        delattr(self._app, name)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Handle the lifespan; pass everything else to the application."""
@@ -61,6 +79,7 @@ class _Lifespan:
         self._has_failed = False
 
     async def run(self, scope: Message) -> None:
+        sudden_exit.watch().has_lifespan = True
         try:
             await self._app(scope, self._listen, self._answer)
         except Exception:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from brockman.buffer.counters import Callbacks, Counters
+from brockman.process import sudden_exit
 from brockman.process.log import Log, say
 
 DELIVERY = "delivery"  # a subject of the log: losses and outages share its line a minute
@@ -39,12 +40,14 @@ class Report:
 
     def due_in(self) -> float | None:
         """Return the seconds until there is something to log; None when there is nothing."""
-        waits = (self.log.due_in(), self.log.wait(DELIVERY) if self._has_losses() else None)
+        losses = self.log.wait(DELIVERY) if self._has_losses() else None
+        waits = (self.log.due_in(), losses, sudden_exit.watch().due_in())
         return min((wait for wait in waits if wait is not None), default=None)
 
     def write(self) -> None:
         """Log what is due: trouble, and losses unless a line of theirs was written within the last minute."""
         self.log.write()
+        sudden_exit.watch().look()
         if self._has_losses() and self.log.wait(DELIVERY) <= 0:
             self._write([])
 

@@ -194,11 +194,14 @@ def _read_options(keywords: dict[str, Any], *, needs_key: bool) -> Options:
     if sends_nowhere:
         defaults["FL_API_KEY"] = "of a test run"
     options = read_settings(Options if needs_key else KeylessOptions, keywords, defaults)
-    if options.handle_sigterm and not (sigterm.is_installed() or sigterm.can_install()):
-        if sigterm.handler() is signal.SIG_DFL:
-            problem = "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread"
-            say(logging.WARNING, f"{problem}; add 'brockman.django' to INSTALLED_APPS")
-        options = replace(options, handle_sigterm=False)
+    if options.handle_sigterm:
+        try:
+            sigterm.install()
+        except ConfigurationError:
+            if sigterm.handler() is signal.SIG_DFL:
+                problem = "FL_HANDLE_SIGTERM has no effect when the first trigger comes from another thread"
+                say(logging.WARNING, f"{problem}; add 'brockman.django' to INSTALLED_APPS")
+            options = replace(options, handle_sigterm=False)
     if keywords == _NO_KEYWORDS:
         _read[state] = options
     return options

@@ -137,12 +137,12 @@ class _Sigterm(Settings):
 
 
 def install_sigterm_handler() -> None:
-    """Handle SIGTERM if `FL_HANDLE_SIGTERM` is on and this is the main thread: requests may come in others.
+    """Handle SIGTERM if `FL_HANDLE_SIGTERM` is on. Called in the main thread: requests may come in others.
 
-    A wrong setting changes nothing here; the system checks and the first client report it.
+    Where that is impossible, or the setting is wrong, nothing changes; checks and the first client report it.
     """
     with suppress(ConfigurationError):
-        if sigterm.can_install() and read_settings(_Sigterm).handle_sigterm:
+        if read_settings(_Sigterm).handle_sigterm:
             sigterm.install()
 
 

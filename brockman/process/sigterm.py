@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from typing import Any
 
@@ -35,7 +36,7 @@ def install() -> None:
             "handle_sigterm is True, but the server that runs this process handles SIGTERM outside Python;"
             " leave it off: such a server has exit hooks"
         )
-    if not can_install():
+    if threading.current_thread() is not threading.main_thread() or in_sub_interpreter():
         raise ConfigurationError(
             "handle_sigterm is True in a thread, but only the main thread can install a signal handler;"
             " make the first client there, or leave it off"
@@ -43,11 +44,6 @@ def install() -> None:
     _previous = previous
     signal.signal(signal.SIGTERM, _on_sigterm)
     _installed = Origin()
-
-
-def can_install() -> bool:
-    """Return whether this thread can install a signal handler."""
-    return threading.current_thread() is threading.main_thread() and not in_sub_interpreter()
 
 
 def is_installed() -> bool:
@@ -66,6 +62,14 @@ def follows_uvicorn() -> bool:
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
+    hub, greenlet = sys.modules.get("gevent.hub"), sys.modules.get("greenlet")
+    if hub is not None and greenlet is not None and isinstance(greenlet.getcurrent(), hub.Hub):
+        hub.spawn_raw(_deliver, number, frame)  # the hub of gevent must not wait
+    else:
+        _deliver(number, frame)
+
+
+def _deliver(number: int, frame: Any) -> None:
     """Deliver within `shutdown_timeout`, then call the previous handler or end the process.
 
     A previous handler may let the process continue, so nothing is closed before it.

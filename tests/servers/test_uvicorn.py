@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from brockman.asgi import Application, DeliverOnShutdown, Message, Receive, Send
 from brockman.client import FocusLabClient
@@ -38,6 +41,7 @@ app = DeliverOnShutdown(bare)
 
 STARLETTE = """
 import contextlib
+import copy
 from brockman.asgi import DeliverOnShutdown
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -205,3 +209,17 @@ def test_an_unavailable_endpoint_does_not_hold_up_the_server(
     answers = run_lifespan(app, "startup", "shutdown", timeout=0.2)
     assert answers == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert "5 triggers are not delivered" in caplog.text
+
+
+def test_a_wrapped_application_keeps_its_attributes() -> None:
+    """Decorators, `app.state` and what is replaced after wrapping are the application's; a copy works too."""
+    starlette = Starlette()
+    app: Any = DeliverOnShutdown(starlette)
+    app.state.greeting = "hello"
+    app.debug = True
+    assert (starlette.state.greeting, starlette.debug) == ("hello", True)
+    assert copy.copy(app).router is starlette.router
+    del app.debug
+    assert not hasattr(starlette, "debug")
+    with pytest.raises(AttributeError, match="no_such"):
+        _ = app.no_such
