@@ -20,6 +20,7 @@ from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import DjangoSettings, install_sigterm_handler, raise_or_log, read_settings
 from brockman.exceptions import ConfigurationError
 from brockman.process.log import Log
+from brockman.trigger.coerce import is_nobody
 
 if TYPE_CHECKING:
     from brockman.trigger.arguments import Actor, Text, Values
@@ -81,7 +82,7 @@ class RequestTracker:
 
         Args:
             action, obj, identities, attributes, variables: As there.
-            actor_id: Another actor; None means the one of the cookie.
+            actor_id: Another actor; None means the one of the cookie, and so does a user who is not logged in.
 
         Returns:
             True when the trigger is buffered. False when it was dropped, and counted: as `untracked` when
@@ -112,7 +113,7 @@ class RequestTracker:
         if not self.is_tracked:
             _client._current().refuse("untracked")
             return None
-        return self._actor() if actor_id is None else actor_id
+        return self._actor() if is_nobody(actor_id) else actor_id
 
     def finish(self, response: HttpResponseBase) -> None:
         """Set the cookie on the response to an actor who came without one, unless the view has set it."""

@@ -10,6 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -30,17 +31,32 @@ _LAZY_TEXTS = (
     ("flask_babel.speaklater", "LazyString"),
     ("babel.support", "LazyProxy"),
 )
+_MODEL = ("django.db.models.base", "Model")
+_BUILT_IN = (str, int, float, UUID, date, Decimal, Enum, list, tuple, set, frozenset, type(None))
 _EXPECTED = "a str, int, float, bool, UUID, date, datetime, Decimal or Enum, or a list of these"
 
 
 def coerce_actor_id(value: Any) -> str:
     """Return an `actor_id` (str, int or UUID) as text."""
-    value = _resolve(value, "actor_id")
+    given, value = value, _resolve(value, "actor_id")
     if _is(value, UUID):
         return _call(UUID.__str__, value, "actor_id")
     if _is(value, int) and not _is(value, bool):
         return _int_text(int.__int__(value), "actor_id")
-    return _required_text(value, "actor_id", "a str, int or UUID")
+    expected = "a str, int or UUID"
+    if _is_anonymous(value, "actor_id"):
+        expected += "; nobody is logged in: pass the visitor's id, or record with `request.focuslab`"
+    elif value is None and _is_loaded(_unwrap(given, "actor_id"), *_MODEL):
+        expected += "; a model has no key until it is saved"
+    return _required_text(value, "actor_id", expected)
+
+
+def is_nobody(value: Any) -> bool:
+    """Return whether a value, or what it wraps, is None or a user who is not logged in."""
+    with suppress(InvalidTrigger):
+        value = _unwrap(value, "actor_id")
+        return value is None or _is_anonymous(value, "actor_id")
+    return False
 
 
 def coerce_text(value: Any, field: str) -> str:
@@ -67,10 +83,19 @@ def coerce_mapping(value: Any, field: str) -> dict[str, Scalar | list[Scalar]]:
     for key, item in _items(value, field):
         if not _is(key, str):
             raise InvalidTrigger(f"{field}: the key {_describe(key)} should be a str")
-        if item is not None:
-            text = _text(key)
-            coerced[text] = _coerce_value(item, f"{field}[{_short_repr(text)}]")
+        text = _text(key)
+        path = f"{field}[{_short_repr(text)}]"
+        if not _is_missing(item, path):
+            coerced[text] = _coerce_value(item, path)
     return coerced
+
+
+def _is_missing(value: Any, path: str) -> bool:
+    """Return whether a value is None, a user who is not logged in, or a model that is not saved."""
+    value = _unwrap(value, path)
+    if _is_loaded(value, *_MODEL):
+        return _resolve(value, path) is None
+    return value is None or _is_anonymous(value, path)
 
 
 def _items(value: Mapping[Any, Any], field: str) -> list[tuple[Any, Any]]:
@@ -161,9 +186,8 @@ def _resolve(value: Any, path: str) -> Any:
         value = _call(lambda member: member.value, value, path)
         if _is(value, Enum):
             raise InvalidTrigger(f"{path}: an Enum whose value is an Enum should be {_EXPECTED}")
-    if _is_loaded(value, "django.utils.functional", "LazyObject"):  # such as `request.user`
-        value = _call(lambda lazy: lazy.__class__ and lazy._wrapped, value, path)  # `__class__` evaluates it
-    if _is_loaded(value, "django.db.models.base", "Model"):
+    value = _unwrap(value, path)
+    if _is_loaded(value, *_MODEL):
         value = _call(lambda model: model.pk, value, path)
     for lazy in _LAZY_TEXTS:
         if _is_loaded(value, *lazy):
@@ -175,6 +199,19 @@ def _resolve(value: Any, path: str) -> Any:
             raise InvalidTrigger(f"{path}: a numpy time in nanoseconds should be in microseconds")
         return item
     return value
+
+
+def _unwrap(value: Any, path: str) -> Any:
+    if _is_loaded(value, "django.utils.functional", "LazyObject"):  # such as `request.user`
+        return _call(lambda lazy: lazy.__class__ and lazy._wrapped, value, path)  # `__class__` evaluates it
+    return value
+
+
+def _is_anonymous(value: Any, path: str) -> bool:
+    """Return whether a value is a user who is not logged in, of Django's class or of one that takes its place."""
+    if _is(value, _BUILT_IN) or _is_loaded(value, *_MODEL):
+        return False
+    return _call(lambda user: hasattr(type(user), "is_anonymous") and user.is_anonymous is True, value, path)
 
 
 def _is_loaded(value: Any, module: str, name: str) -> bool:
