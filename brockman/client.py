@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
-from brockman.process import log_thread, registry, sigterm
+from brockman.process import log_thread, registry, sigterm, sudden_exit
 from brockman.process.clock import monotonic
 from brockman.process.registry import Lease
 from brockman.process.uwsgi import UWSGI
@@ -313,13 +313,14 @@ class FocusLabClient:
         return (self._current() if pipeline.is_inherited else pipeline).stats()
 
     def __enter__(self: AnyClient) -> AnyClient:
+        sudden_exit.watch().enter_block()
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close(self.options.shutdown_timeout)
 
     async def __aenter__(self: AnyClient) -> AnyClient:
-        return self
+        return self.__enter__()
 
     async def __aexit__(self, *exception: object) -> None:
         await self.aclose(self.options.shutdown_timeout)

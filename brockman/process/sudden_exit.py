@@ -8,7 +8,6 @@ must listen on a port, or have recorded for some seconds.
 from __future__ import annotations
 
 import _socket  # not `socket`: gevent's would make a server's sockets non-blocking
-import logging
 import os
 import signal
 import stat
@@ -20,7 +19,6 @@ from typing import Any
 from brockman.process import registry, sigterm
 from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
-from brockman.process.log import say
 from brockman.process.uwsgi import UWSGI
 
 LONG = 5.0  # seconds of recording after which a process is not a short script
@@ -47,11 +45,15 @@ class Watch:
     """Finds out how this process will end, while its workers run."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self.has_lifespan = False  # whether `DeliverOnShutdown` handles the lifespan
+        self.has_lifespan = False  # whether `DeliverOnShutdown`, or the application's own, delivers at its end
         self._clock = clock
         self._since = clock()
         self._look_at = self._since
         self._is_over = False
+
+    def enter_block(self) -> None:
+        """Note that a `with` block will close a client: while uvicorn runs, one of an application's lifespan."""
+        self.has_lifespan = self.has_lifespan or _uvicorn(sigterm.handler()) is not None
 
     def due_in(self) -> float | None:
         """Return the seconds until the next look; None when no more is needed."""
@@ -77,6 +79,10 @@ class Watch:
             problem = _RELOADER if getattr(handler, "__module__", None) in _RELOADERS else None
         self._is_over = True
         if problem:
+            import logging  # not at the top: importing the client stays cheap
+
+            from brockman.process.log import say
+
             say(logging.WARNING, problem)
 
 
@@ -107,6 +113,7 @@ def _may_warn() -> bool:
         or hasattr(sys, "ps1")  # an interactive session
         or "pytest" in sys.modules
         or registry.substitutes  # a test run
+        or "RQ_JOB_ID" in os.environ  # a job of rq's, which no hook follows; see `flushing`
         or _is_handled_in_c()
         or _is_child()
     )

@@ -15,6 +15,7 @@ from brockman import FocusLabClient
 from brockman.testing import capture
 from tests.docs.blocks import ROOT, Block, named, only, run_python
 from tests.support.client import KEY, record
+from tests.support.programs import environment, ran_python
 from tests.support.server import RecordingServer, Reply
 
 
@@ -113,6 +114,21 @@ def test_the_log_says_what_the_page_says(endpoint: RecordingServer, caplog: pyte
     promised = [line for block in named("log lines") for line in block.code.splitlines()]
     said = [plain(record.getMessage(), endpoint.endpoint) for record in caplog.records]
     assert [line for line in promised if plain(line, "http://127.0.0.1:8765/api/v1/") not in said] == []
+
+
+SERVES = """
+import socket
+from brockman import FocusLabClient
+with socket.create_server(("127.0.0.1", 0)), FocusLabClient() as client:
+    client.record_trigger(1, "viewed", "page")
+    client.flush()
+"""
+
+
+def test_a_server_is_warned_of_sigterm_as_the_page_says(server: RecordingServer) -> None:
+    """A real process that listens, and leaves SIGTERM to its default action."""
+    ended = ran_python(SERVES, env=environment(FL_API_KEY=KEY, FL_ENDPOINT=server.endpoint))
+    assert ended.err.split() == only("warning of SIGTERM").code.split()
 
 
 def plain(line: str, endpoint: str) -> str:

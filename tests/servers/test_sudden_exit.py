@@ -88,11 +88,21 @@ execute_from_command_line(sys.argv)
 """
 
 STARLETTE = """
+import contextlib
 from brockman.asgi import DeliverOnShutdown
 from starlette.applications import Starlette
 from starlette.responses import Response
 
-app = Starlette()
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    global client
+    if WRAPS == "lifespan":
+        async with FocusLabClient(flush_interval=600) as client:
+            yield
+    else:
+        yield
+
+app = Starlette(lifespan=lifespan)
 if WRAPS == "wrap":
     app = DeliverOnShutdown(app)
 elif WRAPS == "middleware":
@@ -183,11 +193,11 @@ def test_a_server_that_exits_in_order_needs_nothing(server: RecordingServer, tmp
 
 
 @pytest.mark.parametrize("how", UNDER_UVICORN)
-@pytest.mark.parametrize("wraps", ["no", "wrap", "middleware"])
+@pytest.mark.parametrize("wraps", ["no", "wrap", "middleware", "lifespan"])
 def test_uvicorn_wants_an_application_that_is_wrapped(
     server: RecordingServer, tmp_path: Path, how: str, wraps: str
 ) -> None:
-    """One warning says so, unless the application is wrapped, also by `add_middleware`: then all is delivered."""
+    """One warning says so. Wrapped, also by `add_middleware`, or with a client of its own, it loses nothing."""
     case = ("uvicorn", f"WRAPS = {wraps!r}\n" + CLIENT + STARLETTE, UNDER_UVICORN[how])
     with serving(case, tmp_path, server) as started:
         if wraps == "no":
