@@ -62,9 +62,11 @@ def follows_uvicorn() -> bool:
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
-    hub, greenlet = sys.modules.get("gevent.hub"), sys.modules.get("greenlet")
-    if hub is not None and greenlet is not None and isinstance(greenlet.getcurrent(), hub.Hub):
-        hub.spawn_raw(_deliver, number, frame)  # the hub of gevent must not wait
+    gevent, greenlet = sys.modules.get("gevent.hub"), sys.modules.get("greenlet")
+    current: Any = greenlet.getcurrent() if greenlet is not None else None
+    if gevent is not None and any(isinstance(one, gevent.Hub) for one in (current, current.parent)):
+        # The hub must not wait, and the worker cannot wait for itself.
+        gevent.spawn_raw(_deliver, number, frame)
     else:
         _deliver(number, frame)
 

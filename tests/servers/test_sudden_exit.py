@@ -7,6 +7,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -192,8 +193,13 @@ def test_a_server_that_exits_in_order_needs_nothing(server: RecordingServer, tmp
     assert "brockman: " not in started.text()
 
 
-@pytest.mark.parametrize("how", UNDER_UVICORN)
-@pytest.mark.parametrize("wraps", ["no", "wrap", "middleware", "lifespan"])
+@pytest.mark.parametrize(
+    ("how", "wraps"),
+    [
+        *[(how, "no") for how in UNDER_UVICORN],
+        *[("gunicorn", "wrap"), ("uvicorn", "middleware"), ("uvicorn", "lifespan")],
+    ],
+)
 def test_uvicorn_wants_an_application_that_is_wrapped(
     server: RecordingServer, tmp_path: Path, how: str, wraps: str
 ) -> None:
@@ -256,31 +262,50 @@ def test_a_reloader_that_kills_is_warned_of(server: RecordingServer, tmp_path: P
 
 LOOP = """
 import brockman.process.sudden_exit, time
-brockman.process.sudden_exit.LONG = 0.5
+brockman.process.sudden_exit.LONG = 0.2
 record(client, "first")
-time.sleep(2)
+time.sleep(SECONDS)
 """
 
 
+def run_loop(
+    folder: Path, server: RecordingServer, seconds: float, setup: str = ""
+) -> AbstractContextManager[Program]:
+    """Run a script that lives on after a trigger; a fifth of a second counts as long."""
+    (folder / "script.py").write_text(f"import signal, sys\nSECONDS = {seconds}\n{CLIENT}{setup}\n{LOOP}")
+    return running([PYTHON, "script.py"], folder, server)
+
+
 def test_a_script_that_goes_on_recording_is_warned(server: RecordingServer, tmp_path: Path) -> None:
-    """Not at once: a short script ends by itself before."""
-    (tmp_path / "script.py").write_text(CLIENT + LOOP)
-    with running([PYTHON, "script.py"], tmp_path, server) as program:
-        assert program.wait() == 0
-        assert program.text().count("FL_HANDLE_SIGTERM=1") == 1
-        assert_exact(program, server)
+    """It may listen nowhere, as a scheduler or a loop does."""
+    with run_loop(tmp_path, server, 60) as program:
+        assert eventually(lambda: "FL_HANDLE_SIGTERM=1" in program.text()), program.text()
+        assert program.stop() == -signal.SIGTERM
+    assert program.text().count("brockman: ") == 1
 
 
 @pytest.mark.parametrize(
     "setup",
-    ["", "signal.signal(signal.SIGTERM, lambda *_: sys.exit())", "signal.pthread_sigmask(0, {signal.SIGTERM})"],
-    ids=["short", "handled", "blocked"],
+    [
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit())",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})",
+        "os.environ['RQ_JOB_ID'] = 'a job'",
+        "sys.ps1 = '> '",
+    ],
+    ids=["handled", "blocked", "rq", "interactive"],
 )
 def test_no_script_is_warned_for_nothing(server: RecordingServer, tmp_path: Path, setup: str) -> None:
-    """A script that ends soon, or one that takes care of SIGTERM itself, logs nothing."""
-    code = LOOP if setup else LOOP.replace("LONG = 0.5", "LONG = 5.0")
-    (tmp_path / "script.py").write_text(f"import signal, sys\n{CLIENT}{setup}\n{code}")
-    with running([PYTHON, "script.py"], tmp_path, server) as program:
+    """One that takes care of SIGTERM itself, or gets none, logs nothing."""
+    with run_loop(tmp_path, server, 1, setup) as program:
         assert program.wait() == 0
         assert "brockman: " not in program.text()
         assert_exact(program, server)
+
+
+def test_a_short_script_is_not_warned(server: RecordingServer, tmp_path: Path) -> None:
+    """Although SIGTERM would end it: it ends by itself."""
+    (tmp_path / "script.py").write_text(CLIENT + "record(client, 'first')\nclient.flush(20)\n")
+    with running([PYTHON, "script.py"], tmp_path, server) as program:
+        assert program.wait() == 0
+        assert_exact(program, server)
+    assert "brockman: " not in program.text()
