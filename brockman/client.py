@@ -271,7 +271,7 @@ class FocusLabClient:
         """Return a context manager, also a decorator, that flushes at the end of the block or function.
 
         For processes that are frozen or ended right after it, such as AWS Lambda's. The client stays open. Works
-        for coroutines too (`async with`, `async def`).
+        for coroutines, generators and async generators too.
 
             @client.flushing(timeout=2)
             def handler(event, context): ...

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import ExitStack, aclosing
 from typing import Any, TypeVar
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+_Function = Callable[..., Any]
 
 
 class Flushing:
@@ -36,21 +38,90 @@ class Flushing:
         await self._aflush(self._timeout)
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
-        """Return the function with a flush at its end."""
-        import inspect  # not at the top: importing the client stays cheap
+        """Return the function with a flush at the end of its body; it stays a coroutine function or generator."""
+        wrapped: Any
+        if isinstance(function, (staticmethod, classmethod)):
+            wrapped = type(function)(self(function.__func__))
+        else:
+            wrapped = functools.wraps(function)((_find_wrapper(function) or _wrap_function)(self, function))
+        return wrapped  # type: ignore[no-any-return]
 
-        if inspect.iscoroutinefunction(function):
 
-            @functools.wraps(function)
-            async def flushed_coroutine(*arguments: Any, **keywords: Any) -> Any:
-                async with self:
-                    return await function(*arguments, **keywords)
+def _find_wrapper(function: _Function) -> Callable[[Flushing, _Function], _Function] | None:
+    """Return how to wrap a function whose call does not run its body; None when it runs it, or does not show."""
+    import inspect  # not at the top: importing the client stays cheap
 
-            return flushed_coroutine  # type: ignore[return-value]
+    for callable_ in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - of its class, as Python does
+        if inspect.iscoroutinefunction(callable_):
+            return _wrap_coroutine
+        if inspect.isasyncgenfunction(callable_):
+            return _wrap_async_generator
+        flags = getattr(getattr(callable_, "__code__", None), "co_flags", 0)
+        if inspect.isgeneratorfunction(callable_) and not flags & inspect.CO_ITERABLE_COROUTINE:
+            return _wrap_generator
+    return None
 
-        @functools.wraps(function)
-        def flushed(*arguments: Any, **keywords: Any) -> Any:
-            with self:
-                return function(*arguments, **keywords)
 
-        return flushed  # type: ignore[return-value]
+def _wrap_function(flushing: Flushing, function: _Function) -> _Function:
+    def flushed(*arguments: Any, **keywords: Any) -> Any:
+        with ExitStack() as stack:
+            stack.push(flushing)
+            result = function(*arguments, **keywords)
+            rest = _flush_after(flushing, result)
+            if rest is None:
+                return result
+            stack.pop_all()  # what it returned runs later, and flushes then
+            return rest
+
+    return flushed
+
+
+def _flush_after(flushing: Flushing, result: Any) -> Any:
+    """Return what a function returned with a flush at its end; None when it has no body that is yet to run."""
+    import inspect
+
+    if inspect.isawaitable(result):
+        import asyncio
+
+        coroutine = _wrap_coroutine(flushing, lambda: result)()
+        return asyncio.ensure_future(coroutine, loop=result.get_loop()) if asyncio.isfuture(result) else coroutine
+    if isinstance(result, Generator):
+        return _wrap_generator(flushing, lambda: result)()
+    if isinstance(result, AsyncGenerator):
+        return _wrap_async_generator(flushing, lambda: result)()
+    return None
+
+
+def _wrap_coroutine(flushing: Flushing, function: _Function) -> _Function:
+    async def flushed(*arguments: Any, **keywords: Any) -> Any:
+        async with flushing:
+            return await function(*arguments, **keywords)
+
+    return flushed
+
+
+def _wrap_generator(flushing: Flushing, function: _Function) -> _Function:
+    def flushed(*arguments: Any, **keywords: Any) -> Generator[Any, Any, Any]:
+        with flushing:
+            return (yield from function(*arguments, **keywords))
+
+    return flushed
+
+
+def _wrap_async_generator(flushing: Flushing, function: _Function) -> _Function:
+    async def flushed(*arguments: Any, **keywords: Any) -> AsyncGenerator[Any, Any]:
+        async with flushing, aclosing(function(*arguments, **keywords)) as source:
+            step = source.asend(None)
+            while True:
+                try:
+                    item = await step
+                except StopAsyncIteration:
+                    return
+                try:
+                    step = source.asend((yield item))
+                except GeneratorExit:
+                    raise
+                except BaseException as error:
+                    step = source.athrow(error)
+
+    return flushed
