@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import weakref
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
+from brockman.delivery.blocks import WithBlocks
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
-from brockman.process import log_thread, registry, sigterm, sudden_exit
-from brockman.process.clock import monotonic
+from brockman.process import log_thread, registry, sigterm
+from brockman.process.clock import as_seconds, monotonic
 from brockman.process.registry import Lease
+from brockman.process.unique import Unique
 from brockman.process.uwsgi import UWSGI
 
 if TYPE_CHECKING:
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
     from brockman.transport import Transport
     from brockman.trigger.arguments import Actor, Arguments, Text, Values
 
-AnyClient = TypeVar("AnyClient", bound="FocusLabClient")
-
 _UTC = timezone.utc
 
 
-class FocusLabClient:
+class FocusLabClient(Unique, WithBlocks):
     """Records triggers without waiting for the network.
 
     `record_trigger` puts a trigger into a buffer; a daemon thread, started by the first one, sends the buffer in
@@ -98,6 +97,7 @@ class FocusLabClient:
         self._before_record = None if hook is None else partial(apply_hook, hook)
         self._max_trigger_bytes = options.max_trigger_bytes
         self._lease = Lease()
+        self._blocks = 0  # `with` blocks that were entered and not left
         weakref.finalize(self, registry.release_collected, self._lease).atexit = False
         is_own = transport is not None or session is not None
         self._key = self._lease if is_own else options.identity
@@ -201,16 +201,19 @@ class FocusLabClient:
             True when the trigger is buffered. False when it was dropped, and for None, which was counted before.
 
         Raises:
-            InvalidTrigger: For anything but bytes or None, unless `on_invalid="drop"`.
+            InvalidTrigger: For anything that `encode_trigger` does not return, unless `on_invalid="drop"`.
             BufferFull: When the buffer is full and `overflow="raise"`.
         """
+        from brockman.trigger.encode import check_encoded
+
         if body is None:
             return False
         if self._refuses():
             return False
-        if not isinstance(body, bytes):  # a text in a batch could not be sent, nor anything after it
-            kind = type(body).__name__
-            self._drop_invalid(InvalidTrigger(f"body: a {kind} should be the bytes of `encode_trigger`"))
+        try:
+            check_encoded(body, self.options.max_trigger_bytes)
+        except InvalidTrigger as error:
+            self._drop_invalid(error)
             return False
         return self._current().buffer.put(body)
 
@@ -238,7 +241,7 @@ class FocusLabClient:
         if self._refusal == "disabled" or log_thread.is_writing():
             return
         if self._refusal is not None:
-            raise self._problem or ClientClosed("the client is closed; make a new one")
+            raise self._problem or ClientClosed("the client is closed; make a new one, or open it again by `with`")
         body = self._encode((actor_id, action, obj, identities, attributes, variables))
         if body is not None:
             self._current().send_now(body)
@@ -254,7 +257,7 @@ class FocusLabClient:
         Returns:
             What happened during the call. True when nothing recorded before it is pending.
         """
-        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        pipeline, seconds, begun = self._current(), as_seconds(timeout), monotonic()
         pipeline.buffer.adopt(seconds)
         return pipeline.flush(max(0.0, seconds - (monotonic() - begun)))
 
@@ -262,7 +265,7 @@ class FocusLabClient:
         """Do the same as `flush`, without blocking the event loop of `asyncio`."""
         from brockman.delivery import aio
 
-        pipeline, seconds, begun = self._current(), _seconds(timeout), monotonic()
+        pipeline, seconds, begun = self._current(), as_seconds(timeout), monotonic()
         if pipeline.options.spool_dir is not None:
             await aio.adopt(pipeline, seconds)
         return await aio.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
@@ -286,19 +289,19 @@ class FocusLabClient:
 
         Blocks for `timeout` seconds at most; None means no limit. What is not delivered by then is dropped as
         `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
-        nothing. While another client with equal settings is open, this only flushes.
+        nothing; `with` opens it again. While another client with equal settings is open, this only flushes.
 
         Returns:
             What happened during the call; `pending` counts what was not delivered.
         """
-        pipeline, seconds = self._current(), _seconds(timeout)
+        pipeline, seconds = self._current(), as_seconds(timeout)
         return pipeline.close(seconds) if self._is_last_to_close() else pipeline.flush(seconds)
 
     async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
         """Do the same as `close`, without blocking the event loop of `asyncio`."""
         from brockman.delivery import aio
 
-        pipeline, seconds = self._current(), _seconds(timeout)
+        pipeline, seconds = self._current(), as_seconds(timeout)
         if self._is_last_to_close():
             return await aio.close(pipeline, seconds)
         return await aio.flush(pipeline, seconds)
@@ -307,23 +310,24 @@ class FocusLabClient:
         self._refusal = self._refusal or "closed"
         return registry.release(self._lease)
 
+    def _enter_block(self) -> None:
+        with registry.current().lock:  # a block that another thread leaves closes the client before, or not at all
+            self._blocks += 1
+            if self._refusal != "closed":
+                return
+            self._refusal = None
+        self._pipeline = registry.acquire(self._key, self._lease, self._pipeline.replacement)
+
+    def _leave_block(self) -> bool:
+        """Return whether the caller is to close the pipeline."""
+        with registry.current().lock:
+            self._blocks = max(0, self._blocks - 1)
+            return not self._blocks and self._is_last_to_close()
+
     def stats(self) -> Stats:
         """Return a snapshot of the counts of this process for these settings. Does not block."""
         pipeline = self._pipeline
         return (self._current() if pipeline.is_inherited else pipeline).stats()
-
-    def __enter__(self: AnyClient) -> AnyClient:
-        sudden_exit.watch().enter_block()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close(self.options.shutdown_timeout)
-
-    async def __aenter__(self: AnyClient) -> AnyClient:
-        return self.__enter__()
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self.aclose(self.options.shutdown_timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._describe()}>"
@@ -336,15 +340,6 @@ class FocusLabClient:
             f"endpoint={self.options.endpoint!r} queued={stats.queued} in_flight={stats.in_flight}"
             f" delivered={stats.delivered} rejected={stats.rejected} dropped={sum(stats.dropped.values())}"
         )
-
-    def __copy__(self: AnyClient) -> AnyClient:
-        return self
-
-    def __deepcopy__(self: AnyClient, memo: object) -> AnyClient:  # of a test's class data, say
-        return self
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} cannot be pickled; make one in the process that uses it")
 
     def _current(self) -> Pipeline:
         """Return the pipeline to use: a new one in a forked child, and after the exit hook has closed one."""
@@ -386,15 +381,3 @@ class FocusLabClient:
         return self._encode_arguments(
             *arguments, trigger_id or pipeline.next_id(), datetime.now(_UTC), self._max_trigger_bytes
         )
-
-
-def _seconds(timeout: float | None) -> float:
-    """Return a timeout in seconds: infinite for None, 0 for a negative number or nan."""
-    if timeout is None:
-        return math.inf
-    try:
-        seconds = float(timeout)  # a Decimal cannot be added to a float, and locks refuse numpy's numbers
-    except (TypeError, ValueError, OverflowError) as error:
-        kind = type(timeout).__name__
-        raise type(error)(f"timeout: a value of type {kind} should be a number of seconds, or None") from None
-    return seconds if seconds > 0 else 0.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import math
 import uuid
-from typing import Any, NoReturn
+from typing import Any
 
 from brockman.exceptions import InvalidTrigger
-
-_REQUIRED = ("id", "actor_id", "action", "object")
+from brockman.trigger.encode import check_encoded
 
 
 def bind_arguments(
@@ -37,15 +36,9 @@ def validate_trigger(trigger: Any) -> bytes:
     """
     if not isinstance(trigger, str):
         raise InvalidTrigger(f"the message's trigger is a {type(trigger).__name__}; it should be JSON text")
+    body = trigger.encode(errors="surrogatepass")  # which then is no JSON
     try:
-        content = json.loads(trigger, parse_constant=_reject_constant)
-        body = trigger.encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidTrigger(f"the message's trigger is not JSON: {error}"[:300]) from None
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), str) for name in _REQUIRED):
-        raise InvalidTrigger(f"the message's trigger is not complete: {trigger[:100]!r}")
+        check_encoded(body, math.inf)  # its size is checked when it is recorded
+    except InvalidTrigger as error:
+        raise InvalidTrigger(f"the message's trigger is wrong: {error}") from None
     return body
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")

@@ -158,6 +158,12 @@ class DjangoFocusLabClient(FocusLabClient):
     def _is_last_to_close(self) -> bool:
         return self._client()._is_last_to_close()
 
+    def _enter_block(self) -> None:
+        self._client()._enter_block()
+
+    def _leave_block(self) -> bool:
+        return self._client()._leave_block()
+
     @property
     def _problem(self) -> ConfigurationError | None:  # type: ignore[override]
         return self._client()._problem

@@ -9,6 +9,7 @@ because freezegun searches only module attributes.
 
 from __future__ import annotations
 
+import math
 import time
 
 _REAL = (time.monotonic,)
@@ -31,3 +32,15 @@ else:  # pragma: no cover - Windows
 def wall() -> float:
     """Return seconds since the epoch; the frozen time if a test froze it."""
     return time.time()
+
+
+def as_seconds(timeout: float | None) -> float:
+    """Return a timeout in seconds: infinite for None, 0 for a negative number or nan."""
+    if timeout is None:
+        return math.inf
+    try:
+        seconds = float(timeout)  # a Decimal cannot be added to a float, and locks refuse numpy's numbers
+    except (TypeError, ValueError, OverflowError) as error:
+        kind = type(timeout).__name__
+        raise type(error)(f"timeout: a value of type {kind} should be a number of seconds, or None") from None
+    return seconds if seconds > 0 else 0.0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NoReturn
 
 from brockman.exceptions import InvalidTrigger
 from brockman.process.interruption import is_interruption
@@ -108,6 +108,50 @@ def encode_trigger(
     if len(body) > max_bytes:
         raise InvalidTrigger(f"the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     return body
+
+
+def check_encoded(body: object, max_bytes: float) -> None:
+    """Refuse what is not one trigger as `encode_trigger` makes it: it would break the batch that it is sent in.
+
+    Raises:
+        InvalidTrigger: With what is wrong, and what would be right.
+    """
+    if not isinstance(body, bytes):
+        raise InvalidTrigger(f"body: a {class_name(body)} should be the bytes of `encode_trigger`")
+    if len(body) > max_bytes:
+        raise InvalidTrigger(f"body: the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
+    try:
+        content = _loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidTrigger(f"body: {_shown(body)} is not JSON ({error}); {_ONE_OBJECT}") from None
+    if type(content) is not dict:
+        raise InvalidTrigger(f"body: {_shown(body)} is JSON, but no object; {_ONE_OBJECT}")
+    for name in _REQUIRED:
+        text = content.get(name)
+        if type(text) is not str or not text.strip():
+            raise InvalidTrigger(f"body: {name!r} in {_shown(body)} should be a str that is not empty")
+    if b"\n" in body or b"\r" in body:
+        raise InvalidTrigger(f"body: {_shown(body)} should be one line, as `encode_trigger` returns it")
+
+
+def _loads_strictly(body: bytes) -> Any:
+    """Return what JSON holds, by the rules of orjson: UTF-8 only, no NaN, no lone surrogates."""
+    content = json.loads(body.decode(), parse_constant=_reject_constant)
+    json.dumps(content, ensure_ascii=False).encode()
+    return content
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _shown(body: bytes) -> str:
+    return repr(body if len(body) <= 60 else body[:60] + b"...")
+
+
+_loads = _loads_strictly if orjson is None else orjson.loads
+_REQUIRED = ("id", "actor_id", "action", "object")
+_ONE_OBJECT = "it should be one JSON object, as `encode_trigger` returns it"
 
 
 def _coerce_and_encode(

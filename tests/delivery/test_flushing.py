@@ -127,7 +127,7 @@ def test_a_generator_is_flushed_when_it_ends(client: FocusLabClient, is_shown: b
 
 
 def test_a_closed_generator_is_flushed(client: FocusLabClient) -> None:
-    """What the generator records when it is closed is delivered."""
+    """The triggers that the generator records when it is closed are delivered."""
     generator = client.flushing(30)(counted)(client)
     next(generator)
     generator.close()
@@ -169,7 +169,7 @@ def test_an_async_generator_is_flushed_when_it_ends(client: FocusLabClient, is_s
 
 
 def test_a_closed_async_generator_is_flushed(client: FocusLabClient) -> None:
-    """What the generator records when it is closed is delivered; it is closed before the flush."""
+    """The generator is closed before the flush."""
 
     async def run() -> None:
         generator = client.flushing(30)(counted_async)(client)
