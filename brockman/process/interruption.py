@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from types import FrameType
+import dis
+import sys
+from types import FrameType, TracebackType
+
+_RAISING = {dis.opmap[name] for name in ("RAISE_VARARGS", "RERAISE") if name in dis.opmap}
 
 
 def is_interruption(error: BaseException) -> bool:
     """Return whether an exception is not the fault of the code that was called, and has to reach the caller.
 
     A signal handler gets the frame that it interrupts as an argument: so its own is known, whatever it raises.
+    What another thread or greenlet throws appears where no statement raises; so does what C code raises, but that
+    is of the standard library's classes.
     """
     traceback = error.__traceback__
     if isinstance(error, RecursionError | KeyboardInterrupt):
         return True
     if isinstance(error, MemoryError) and (traceback is None or traceback.tb_next is None):  # not of foreign code
         return True
-    return bool(handler_frames(error))
+    return bool(handler_frames(error)) or _is_thrown_in(error)
 
 
 def handler_frames(error: BaseException) -> list[FrameType]:
@@ -34,3 +40,20 @@ def _has_argument(frame: FrameType, searched: FrameType) -> bool:
         if value is searched or (type(value) is tuple and any(item is searched for item in value)):
             return True
     return False
+
+
+def _is_raised_there(step: TracebackType) -> bool:
+    code = step.tb_frame.f_code.co_code
+    return not 0 <= step.tb_lasti < len(code) or code[step.tb_lasti] in _RAISING  # Cython's frames have no code
+
+
+def _is_of_standard_library(kind: type) -> bool:
+    module = kind.__module__
+    return type(module) is str and module.partition(".")[0] in sys.stdlib_module_names
+
+
+def _is_thrown_in(error: BaseException) -> bool:
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return step is not None and not _is_raised_there(step) and not _is_of_standard_library(type(error))

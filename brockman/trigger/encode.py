@@ -117,7 +117,7 @@ def check_encoded(body: object, max_bytes: float) -> None:
         InvalidTrigger: With what is wrong, and what would be right.
     """
     if not isinstance(body, bytes):
-        raise InvalidTrigger(f"body: a {class_name(body)} should be the bytes of `encode_trigger`")
+        raise InvalidTrigger(f"body: a {type(body).__name__} should be the bytes of `encode_trigger`")
     if len(body) > max_bytes:
         raise InvalidTrigger(f"body: the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     try:
