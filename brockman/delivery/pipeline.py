@@ -135,10 +135,11 @@ class Pipeline:
 
     def drop(self, reason: str, body: bytes | None = None, detail: str = "") -> None:
         """Count a trigger that is lost before it was buffered, and have it logged with what was wrong with it."""
+        is_new = bool(detail) and self._report.mistake(detail)
         if detail:
             self.counters.details[reason] = detail
         self.counters.drop(reason, body)
-        if self._report.note() and not self.buffer.is_discarded:
+        if (self._report.note() or is_new) and not self.buffer.is_discarded:
             self._wake()
 
     def refuse(self, reason: str) -> bool:

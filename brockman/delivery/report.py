@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import sys
+from pathlib import Path
 
 from brockman.buffer.counters import Callbacks, Counters
 from brockman.process import sudden_exit
@@ -12,6 +15,22 @@ DELIVERY = "delivery"  # a subject of the log: losses and outages share its line
 _NOT_SUMMED_UP = (  # logged elsewhere, asked for, or made by the log itself
     *("closed", "disabled", "misconfigured", "untracked", "shutdown", "own_log"),
 )
+_MAX_MISTAKES = 50  # kinds of invalid triggers of which one example is logged
+_VALUES = re.compile(r"""'(?:[^'\\\\]|\\\\.)*'|"(?:[^"\\\\]|\\\\.)*"|-?\d[\d.e+]*|\bnan\b|-?\binf\b""")
+_PACKAGE = str(Path(__file__).parent.parent) + "/"
+
+
+def find_caller() -> str:
+    """Return file and line of the innermost call from outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def count_of(number: int, noun: str) -> str:
+    """Return a number with a noun: "1 trigger", "2 triggers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Report:
@@ -24,6 +43,16 @@ class Report:
         self._reported = dict(counters.dropped, rejected=counters.rejected)
         self._reported_failures = 0
         self._is_noted = False
+        self._mistakes: set[str] = set()
+
+    def mistake(self, text: str) -> bool:
+        """Have one invalid trigger of each kind logged, with its caller; return whether this is a new kind."""
+        kind = _VALUES.sub("", text)
+        if kind in self._mistakes or len(self._mistakes) >= _MAX_MISTAKES:
+            return False
+        self._mistakes.add(kind)
+        self.log.once(logging.WARNING, f"invalid trigger, dropped, from {find_caller()}: {text}")
+        return True
 
     def refused(self) -> None:
         """Log once that a trigger was recorded on a closed client. Any thread may call."""
@@ -62,9 +91,12 @@ class Report:
         """
         cause = self._counters.last_error or "no answer yet"
         rest = "; triggers lost from now on are only counted" if is_exiting else ""
-        parts = [f"closed with {lost} triggers not delivered ({cause}){rest}"] if lost else []
+        parts = [f"closed with {count_of(lost, 'trigger')} not delivered ({cause}){rest}"] if lost else []
         if kept:
-            say(logging.INFO, f"closed with {kept} triggers on disk ({cause}), for the next process to deliver")
+            say(
+                logging.INFO,
+                f"closed with {count_of(kept, 'trigger')} on disk ({cause}), for the next process to deliver",
+            )
         if not_notified:
             parts.append(f"on_drop was not called for {not_notified} of them: it took too long")
         self.log.write()
@@ -96,7 +128,9 @@ class Report:
                 self._reported[reason] += count
         failures = self._callbacks.failures
         if failures > self._reported_failures:
-            parts.append(f"{self._callbacks.last_failure} ({failures - self._reported_failures} times)")
+            parts.append(
+                f"{self._callbacks.last_failure} ({count_of(failures - self._reported_failures, 'time')})"
+            )
             self._reported_failures = failures
         self.log.claim(DELIVERY)
         say(logging.WARNING, "; ".join(parts))
