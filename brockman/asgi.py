@@ -17,7 +17,7 @@ from typing import Any
 from brockman.delivery import aio
 from brockman.process import exit, log_thread, registry, sudden_exit
 from brockman.process.clock import monotonic
-from brockman.process.log import say
+from brockman.process.log import count_of, say
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -122,5 +122,8 @@ async def _deliver(timeout: float | None) -> None:
         pending += result.pending
     await asyncio.to_thread(exit.run_after_exit_hooks)
     if pending:
-        say(logging.WARNING, f"{pending} triggers are not delivered at the shutdown of the ASGI application")
+        say(
+            logging.WARNING,
+            f"{count_of(pending, 'trigger')} not delivered at the shutdown of the ASGI application",
+        )
     await asyncio.to_thread(log_thread.wait_until_written, 1.0)  # a server may end without an exit hook

@@ -26,6 +26,7 @@ from brockman.client import FocusLabClient
 from brockman.options import Options
 from brockman.options.fields import show
 from brockman.process.clock import monotonic
+from brockman.process.log import count_of
 from brockman.stats import Stats
 
 DESCRIPTION = """\
@@ -87,7 +88,7 @@ def conclude(outcome: Outcome, proof: Proof) -> int:
     cost = f"{median(outcome.costs) / 1000:.1f}"
     rows: list[Row] = [
         ("recorded", str(stats.recorded), "by record_trigger"),
-        ("delivered", str(stats.delivered), f"in {stats.batches} requests"),
+        ("delivered", str(stats.delivered), f"in {count_of(stats.batches, 'request')}"),
         ("retried", str(stats.retries), "attempts beyond the first"),
         ("rejected", str(stats.rejected), "by the collector"),
         ("dropped", str(sum(stats.dropped.values())), dropped or "by the client"),

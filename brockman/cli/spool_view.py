@@ -18,6 +18,7 @@ from brockman.cli.terminal import Progress, format_table
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import printable
 from brockman.process.clock import wall
+from brockman.process.log import count_of
 
 _MIN_BYTES_FOR_BAR = 64 * 1024 * 1024  # less is counted in no time
 _CHUNK = 1000  # triggers written with one call
@@ -71,7 +72,7 @@ def show(path: str) -> int:
         inspection = count(visited)
     processes = inspection.processes
     print(format_table([_HEADER, *map(_row, processes), _total(processes)], right_aligned=_NUMBERS))
-    print(f"damaged: {inspection.damaged_bytes} bytes in {inspection.damaged_files} files")
+    print(f"damaged: {inspection.damaged_bytes} bytes in {count_of(inspection.damaged_files, 'file')}")
     print_skipped(inspection)
     return 0
 
@@ -150,5 +151,5 @@ def drop_damaged(path: str) -> int:
             files, size = visited.drop_damaged()
         except OSError as error:
             raise ConfigurationError(f"{os.path.join(path, DAMAGED)!r}: {error.strerror or error}") from None
-    print(f"removed {size} bytes in {files} files")
+    print(f"removed {size} bytes in {count_of(files, 'file')}")
     return 0

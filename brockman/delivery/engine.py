@@ -19,7 +19,7 @@ from brockman.delivery.policy import ACCEPTED, INCONCLUSIVE, Outcome, SendResult
 from brockman.exceptions import ConnectionFailed
 from brockman.options import Options
 from brockman.process.clock import wall
-from brockman.process.log import is_debug, say
+from brockman.process.log import count_of, is_debug, say
 from brockman.transport import Answer, Transport
 from brockman.trigger.batch import count_fitting, encode_batch, encoded_size
 
@@ -192,7 +192,7 @@ class Engine:
     def _log_attempt(self, count: int, body: bytes, result: str, started: float) -> None:
         if is_debug():
             milliseconds = 1000 * (self._clock() - started)
-            say(DEBUG, f"sent {count} triggers, {len(body)} bytes: {result} in {milliseconds:.0f} ms")
+            say(DEBUG, f"sent {count_of(count, 'trigger')}, {len(body)} bytes: {result} in {milliseconds:.0f} ms")
 
     def _next_step(self, plan: Plan, piece: Piece, result: SendResult, server_errors: int | None) -> _Step:
         """Return the step that follows a result. `server_errors` counts those in a row; None means one attempt."""

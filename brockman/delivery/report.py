@@ -9,7 +9,7 @@ from pathlib import Path
 
 from brockman.buffer.counters import Callbacks, Counters
 from brockman.process import sudden_exit
-from brockman.process.log import Log, say
+from brockman.process.log import Log, count_of, say
 
 DELIVERY = "delivery"  # a subject of the log: losses and outages share its line a minute
 _NOT_SUMMED_UP = (  # logged elsewhere, asked for, or made by the log itself
@@ -26,11 +26,6 @@ def find_caller() -> str:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def count_of(number: int, noun: str) -> str:
-    """Return a number with a noun: "1 trigger", "2 triggers"."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 class Report:

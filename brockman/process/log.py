@@ -32,6 +32,11 @@ def _write(level: int, text: str) -> None:
         return
 
 
+def count_of(number: int, noun: str) -> str:
+    """Return a number with a noun: "1 trigger", "2 triggers"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def is_debug() -> bool:
     """Return whether lines of level DEBUG are written."""
     return _is_enabled(logging.DEBUG)
@@ -96,7 +101,7 @@ class Log:
             return
         self.claim(subject)
         skipped = self._skipped.pop(subject, 0)
-        say(level, f"{text} (and {skipped} times more since the last such line)" if skipped else text)
+        say(level, f"{text} (and {count_of(skipped, 'time')} more since the last such line)" if skipped else text)
 
     def wait(self, subject: str) -> float:
         """Return the seconds until the next line of a subject may be written."""

@@ -389,10 +389,10 @@ def test_damage_is_reported_kept_and_removed_on_request(server: RecordingServer,
     assert (ended.status, value(ended, "delivered"), value(ended, "damaged")) == (1, 19, 1)
     (kept,) = (spool / "damaged").iterdir()
     size = kept.stat().st_size
-    assert f"damaged: {size} bytes in 1 files" in run(spool).out
+    assert f"damaged: {size} bytes in 1 file" in run(spool).out
 
     ended = run(spool, "--drop-damaged")
-    assert (ended.status, ended.out) == (0, f"removed {size} bytes in 1 files\n")
+    assert (ended.status, ended.out) == (0, f"removed {size} bytes in 1 file\n")
     assert "damaged: 0 bytes in 0 files" in run(spool).out
     assert run(spool, "--drop-damaged").out == "removed 0 bytes in 0 files\n"
 

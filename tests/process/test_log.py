@@ -190,7 +190,7 @@ logging.getLogger("brockman").addHandler(Slow())
     assert ended.status == 0, ended.err
     first, last = ended.out.splitlines()
     assert "is unavailable (status 503)" in first
-    assert "closed with 1 triggers not delivered" in last
+    assert "closed with 1 trigger not delivered" in last
 
 
 def test_lines_are_written_in_order(attach: Callable[..., Calling]) -> None:
@@ -267,7 +267,7 @@ def test_what_a_handler_records_for_our_lines_is_not_sent(
     handler = attach(track)
     assert client.record_trigger("a", "viewed", "page")
     assert client.flush()
-    assert [line.partition(" triggers")[0] for line in handler.lines] == ["brockman: sent 1"]
+    assert [line.partition(",")[0] for line in handler.lines] == ["brockman: sent 1 trigger"]
     assert answers == [(False, False, None, False, None, False)]
     assert [client.stats().dropped, other.stats().dropped] == [{"own_log": 3}, {"own_log": 1}]
     assert client.record_trigger("a", "viewed", "another page")  # here it is taken

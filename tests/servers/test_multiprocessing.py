@@ -122,4 +122,4 @@ if __name__ == "__main__":
         assert program.wait() == 0, program.text()
     times = dict(line.split() for line in program.text().splitlines() if line.startswith(("recorded", "ended")))
     assert float(times["ended"]) - float(times["recorded"]) < 1 + 3
-    assert "closed with 1 triggers not delivered" in program.text()
+    assert "closed with 1 trigger not delivered" in program.text()

@@ -164,7 +164,7 @@ def test_a_process_whose_output_is_closed_ends_in_time_and_says_what_is_lost():
             text=True,
             timeout=60,
         )
-    assert "closed with 1 triggers not delivered (the stream cannot be written: Broken pipe)" in ended.stderr
+    assert "closed with 1 trigger not delivered (the stream cannot be written: Broken pipe)" in ended.stderr
 
 
 @pytest.mark.parametrize("stream", [io.BytesIO(), b"", "stdout", 1], ids=lambda stream: type(stream).__name__)
