@@ -13,8 +13,8 @@ def is_interruption(error: BaseException) -> bool:
     """Return whether an exception is not the fault of the code that was called, and has to reach the caller.
 
     A signal handler gets the frame that it interrupts as an argument: so its own is known, whatever it raises.
-    What another thread or greenlet throws appears where no statement raises; so does what C code raises, but that
-    is of the standard library's classes.
+    What another thread throws appears where no statement raises, and without arguments; what C code raises has
+    some, or is of the standard library.
     """
     traceback = error.__traceback__
     if isinstance(error, RecursionError | KeyboardInterrupt):
@@ -53,7 +53,9 @@ def _is_of_standard_library(kind: type) -> bool:
 
 
 def _is_thrown_in(error: BaseException) -> bool:
+    if error.args or error.__cause__ is not None or _is_of_standard_library(type(error)):
+        return False
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
-    return step is not None and not _is_raised_there(step) and not _is_of_standard_library(type(error))
+    return step is not None and not _is_raised_there(step)

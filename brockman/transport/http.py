@@ -33,7 +33,7 @@ from brockman.options.secret import Secret
 from brockman.options.table import is_loopback
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
-from brockman.process.interruption import is_interruption
+from brockman.process.interruption import handler_frames
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
 from brockman.transport.deadline import Attempt
 from brockman.transport.failure import HiddenLocals, causes_of
@@ -196,7 +196,7 @@ class HttpTransport:
                 return answer
             except _FAILURES as error:
                 for cause in causes_of(error):
-                    if is_interruption(cause):  # a time limit may be an OSError too
+                    if handler_frames(cause):  # a time limit may be an OSError too
                         raise cause from cause.__cause__
                 failure = self._api_key.hide_in(_describe(error))
                 disconnected = any(isinstance(cause, _DISCONNECTED) for cause in causes_of(error))
