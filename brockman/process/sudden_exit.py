@@ -60,11 +60,17 @@ class Watch:
         return None if self._is_over else max(0.0, self._look_at - self._clock())
 
     def look(self) -> None:
-        """Log the warning if SIGTERM loses triggers here."""
+        """Log the warning if SIGTERM loses triggers here. Raises nothing: delivery goes on without it."""
         now = self._clock()
         if self._is_over or now < self._look_at:
             return
         self._look_at = now + _LOOK_EVERY
+        try:
+            self._look(now)
+        except Exception:
+            self._is_over = True
+
+    def _look(self, now: float) -> None:
         handler = sigterm.handler()
         server = _uvicorn(handler)
         if server is not None:
@@ -111,8 +117,9 @@ def _may_warn() -> bool:
         os.name != "posix"
         or UWSGI.is_present
         or hasattr(sys, "ps1")  # an interactive session
+        or os.environ.get("PYTEST_CURRENT_TEST")  # a test run, or started by one
         or "pytest" in sys.modules
-        or registry.substitutes  # a test run
+        or registry.substitutes
         or "RQ_JOB_ID" in os.environ  # a job of rq's, which no hook follows; see `flushing`
         or _is_handled_in_c()
         or _is_child()
@@ -121,8 +128,8 @@ def _may_warn() -> bool:
 
 def _is_handled_in_c() -> bool:
     """Return whether SIGTERM is caught, ignored or blocked by code that `signal.getsignal` does not know of."""
-    with suppress(OSError, ValueError), open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        masks = (line.split() for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt")))
+    with suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:  # as text it may import a codec
+        masks = (line.split() for line in file if line.startswith((b"SigBlk", b"SigIgn", b"SigCgt")))
         return any(int(mask, 16) >> (signal.SIGTERM - 1) & 1 for _, mask in masks)
     return False  # not Linux
 

@@ -43,7 +43,7 @@ def run_site(
 ) -> tuple[int, Program]:
     """Run a site that gets SIGTERM after a trigger from a thread, and return its exit status."""
     (folder / "site.py").write_text(f"CHOSEN = {settings!r}\nIN_THREAD = {in_thread}\n{SITE}")
-    with running([sys.executable, "site.py"], folder, server, **environment) as program:
+    with running([sys.executable, "site.py"], folder, server, PYTEST_CURRENT_TEST="", **environment) as program:
         return program.wait(30), program
 
 
@@ -73,7 +73,7 @@ def test_the_handler_is_installed_whatever_else_is_wrong(server: RecordingServer
     (tmp_path / "site.py").write_text(
         f"CHOSEN = {settings!r}\nIN_THREAD = False\n{SITE.split('WSGIHandler()')[0]}{code}"
     )
-    with running([sys.executable, "site.py"], tmp_path, server) as program:
+    with running([sys.executable, "site.py"], tmp_path, server, PYTEST_CURRENT_TEST="") as program:
         program.wait()
     assert program.text() == "handled True\n"
 

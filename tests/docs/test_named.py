@@ -127,7 +127,9 @@ with socket.create_server(("127.0.0.1", 0)), FocusLabClient() as client:
 
 def test_a_server_is_warned_of_sigterm_as_the_page_says(server: RecordingServer) -> None:
     """A real process that listens, and leaves SIGTERM to its default action."""
-    ended = ran_python(SERVES, env=environment(FL_API_KEY=KEY, FL_ENDPOINT=server.endpoint))
+    ended = ran_python(
+        SERVES, env=environment(FL_API_KEY=KEY, FL_ENDPOINT=server.endpoint, PYTEST_CURRENT_TEST="")
+    )
     assert ended.err.split() == only("warning of SIGTERM").code.split()
 
 

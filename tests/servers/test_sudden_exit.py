@@ -151,7 +151,7 @@ def serving(case: Case, folder: Path, server: RecordingServer, **environment: st
     (folder / "site_app.py").write_text(code)
     port = free_port()
     command = [argument.replace(PORT, str(port)) for argument in command]
-    with running(command, folder, server, port, **environment) as started:
+    with running(command, folder, server, port, PYTEST_CURRENT_TEST="", **environment) as started:
         assert drive(port, 1) == 1, started.text()
         assert server.triggers == []
         yield started
@@ -273,7 +273,7 @@ def run_loop(
 ) -> AbstractContextManager[Program]:
     """Run a script that lives on after a trigger; a fifth of a second counts as long."""
     (folder / "script.py").write_text(f"import signal, sys\nSECONDS = {seconds}\n{CLIENT}{setup}\n{LOOP}")
-    return running([PYTHON, "script.py"], folder, server)
+    return running([PYTHON, "script.py"], folder, server, PYTEST_CURRENT_TEST="")
 
 
 def test_a_script_that_goes_on_recording_is_warned(server: RecordingServer, tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_no_script_is_warned_for_nothing(server: RecordingServer, tmp_path: Path
 def test_a_short_script_is_not_warned(server: RecordingServer, tmp_path: Path) -> None:
     """Although SIGTERM would end it: it ends by itself."""
     (tmp_path / "script.py").write_text(CLIENT + "record(client, 'first')\nclient.flush(20)\n")
-    with running([PYTHON, "script.py"], tmp_path, server) as program:
+    with running([PYTHON, "script.py"], tmp_path, server, PYTEST_CURRENT_TEST="") as program:
         assert program.wait() == 0
         assert_exact(program, server)
     assert "brockman: " not in program.text()
