@@ -9,7 +9,6 @@ import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 300  # characters
@@ -55,11 +54,17 @@ class Answer:
     content_encoding: str = ""
     is_complete: bool = True
 
-    @cached_property
+    @property
     def text(self) -> str | None:
         """The body, decompressed and decoded, without blanks around it; None when it cannot be read."""
-        body = _decompress(self.body, self.content_encoding)
-        return None if body is None else _decode(body, self.content_type)
+        known = vars(
+            self
+        )  # not a `cached_property`: before Python 3.12 its lock stays held if a time limit strikes
+        if "_text" not in known:
+            body = _decompress(self.body, self.content_encoding)
+            known["_text"] = None if body is None else _decode(body, self.content_type)
+        text: str | None = known["_text"]
+        return text
 
     @property
     def is_page(self) -> bool:

@@ -90,7 +90,7 @@ def test_on_a_terminal_warnings_are_on_separate_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int) -> None:
     with started(
-        command("demo", "--triggers", "40000"),
+        command("demo", "--triggers", "400000"),
         env=environment(TMPDIR=str(tmp_path)),
     ) as process:
         assert process.stderr is not None

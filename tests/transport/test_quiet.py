@@ -70,8 +70,9 @@ def test_a_send_does_not_feed_the_next_with_lines(server, make_client, root, mon
     assert client.stats().recorded == 1
 
 
-def test_other_requests_are_logged_meanwhile(server, make_client, root, caplog):
+def test_other_requests_are_logged_meanwhile(server, make_client, root, caplog, monkeypatch):
     """Those of another thread while the client sends, and those of its own thread afterwards."""
+    monkeypatch.setattr(logging.getLogger("urllib3.connectionpool"), "disabled", False)  # by another test
     endpoint = Endpoint(server)
     endpoint.hold()
     client = make_client()
