@@ -82,10 +82,12 @@ class _Lifespan:
         sudden_exit.watch().has_lifespan = True
         try:
             await self._app(scope, self._listen, self._answer)
-        except Exception:
+        except BaseException as error:
+            if "startup" in self._answered and "shutdown" not in self._received:
+                sudden_exit.watch().has_lifespan = False  # the server goes on, and tells no shutdown
             if "shutdown" in self._received - self._answered:
                 await _deliver(self._timeout)
-            if self._received:
+            if self._received or not isinstance(error, Exception):
                 raise
         for phase in ("startup", "shutdown"):  # the application has no lifespan, or returned early
             if phase in self._answered:

@@ -50,7 +50,9 @@ class Callbacks:
         if self._on_drop is not None:
             try:
                 self._on_drop(reason, body)
-            except Exception as error:
+            except BaseException as error:
+                if not isinstance(error, Exception) and threading.current_thread() is threading.main_thread():
+                    raise
                 self.failed("on_drop", error)
 
     def refused(self, error: Exception, bodies: tuple[bytes, ...]) -> None:

@@ -24,7 +24,7 @@ class Limit:
     def value(self) -> int:
         """The limit: when a probe is due, twice what is known to pass."""
         if self._known < self._most and self._clock() >= self._probe_at:
-            return min(2 * self._known, self._most)
+            return min(2 * self._known + _BRACKETS, self._most)
         return self._known
 
     def is_probe(self, size: int) -> bool:

@@ -114,6 +114,11 @@ class Engine:
         is_backlog = waiting > backlog and self.limits.takes_long
         return most * _BACKLOG_FACTOR if is_backlog or self._suspect is not None else most
 
+    @property
+    def max_bytes(self) -> int:
+        """The bytes that the next batch may have: no learned limit keeps others from vouching for a suspect."""
+        return self.limits.max_bytes if self._suspect is None else self._options.max_batch_bytes
+
     def deliver(
         self, bodies: Sequence[bytes], time_left: TimeLeft = lambda: None, *, once: bool = False
     ) -> Iterator[Settled | Held]:

@@ -30,6 +30,8 @@ def make_transport(options: Options, session: requests.Session | None) -> Transp
     # stall the requests that are served meanwhile.
     from brockman.transport.http import HttpTransport
 
+    if session is not None and not all(hasattr(session, name) for name in ("send", "headers", "get_adapter")):
+        raise ConfigurationError(f"session: a {type(session).__name__} should be a requests.Session")
     assert options.api_key is not None
     return HttpTransport(
         options.endpoint,

@@ -82,7 +82,7 @@ class Pipeline:
         self._role = Role()
         may_wait = self._role.may_block
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
-        self._report = Report(self.counters, self.callbacks, Log())
+        self._report = Report(self.counters, self.callbacks, Log(), is_on_disk=bool(options.spool_dir))
         self.transport = make_transport(options, session) if transport is None else check_transport(transport)
         self._is_own_transport = transport is not None or session is not None  # the user's code
         self._engine = self.make_engine()

@@ -116,8 +116,9 @@ class Plan:
 
     @property
     def known_result(self) -> SendResult | None:
-        """The result of the first piece if a trigger behind it has vouched for it; None if it is to be sent."""
-        return (self.front.result or self.front.refusal) if self.is_vouched else None
+        """The result of the first piece if a trigger behind it was accepted; None if it is to be sent."""
+        is_vouched = any(piece.result is not None and piece.result.is_decided for piece in self.pieces)
+        return (self.front.result or self.front.refusal) if is_vouched else None
 
     def note_wait(self) -> None:
         """Begin again from the first trigger: the server may answer otherwise after a wait."""

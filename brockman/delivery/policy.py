@@ -72,7 +72,7 @@ class SendResult:
         rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
-        by_page: Whether a web page refuses the request: no verdict on a trigger, see `engine`.
+        by_page: Whether a web page, or what cannot be decoded, refuses the request: no verdict on a trigger.
     """
 
     outcome: Outcome
@@ -116,7 +116,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         from_status(answer.status, answer.words),
         retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
         location=answer.location,
-        by_page=outcome is Outcome.REFUSED and answer.is_page,
+        by_page=outcome is Outcome.REFUSED and (answer.is_page or answer.text is None),
     )
 
 

@@ -31,8 +31,10 @@ def find_caller() -> str:
 class Report:
     """Logs losses. Belongs to the worker's role, but any thread may call `note` and `refused`."""
 
-    def __init__(self, counters: Counters, callbacks: Callbacks, log: Log) -> None:
+    def __init__(self, counters: Counters, callbacks: Callbacks, log: Log, *, is_on_disk: bool = False) -> None:
+        """Make a report. `is_on_disk` says that what waits outlives the process."""
         self.log = log
+        self._is_on_disk = is_on_disk
         self._counters = counters
         self._callbacks = callbacks
         self._reported = dict(counters.dropped, rejected=counters.rejected)
@@ -42,11 +44,12 @@ class Report:
 
     def mistake(self, text: str) -> bool:
         """Have one invalid trigger of each kind logged, with its caller; return whether this is a new kind."""
-        kind = _VALUES.sub("", text)
+        caller = ascii(find_caller())[1:-1]
+        kind = f"{caller} {_VALUES.sub('', text)}"
         if kind in self._mistakes or len(self._mistakes) >= _MAX_MISTAKES:
             return False
         self._mistakes.add(kind)
-        self.log.once(logging.WARNING, f"invalid trigger, dropped, from {find_caller()}: {text}")
+        self.log.once(logging.WARNING, f"invalid trigger, dropped, from {caller}: {text}")
         return True
 
     def refused(self) -> None:
@@ -65,13 +68,14 @@ class Report:
     def due_in(self) -> float | None:
         """Return the seconds until there is something to log; None when there is nothing."""
         losses = self.log.wait(DELIVERY) if self._has_losses() else None
-        waits = (self.log.due_in(), losses, sudden_exit.watch().due_in())
+        waits = (self.log.due_in(), losses, None if self._is_on_disk else sudden_exit.watch().due_in())
         return min((wait for wait in waits if wait is not None), default=None)
 
     def write(self) -> None:
         """Log what is due: trouble, and losses unless a line of theirs was written within the last minute."""
         self.log.write()
-        sudden_exit.watch().look()
+        if not self._is_on_disk:
+            sudden_exit.watch().look()
         if self._has_losses() and self.log.wait(DELIVERY) <= 0:
             self._write([])
 

@@ -240,7 +240,7 @@ class Worker:
     def _deliver_next(self) -> None:
         self._flush_requested = False
         self._buffer.keep_up()
-        batch = self._buffer.take(self._engine.max_count(len(self._buffer)), self._engine.limits.max_bytes)
+        batch = self._buffer.take(self._engine.max_count(len(self._buffer)), self._engine.max_bytes)
         if not self._buffer:
             self._since = monotonic()
         if batch:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html.entities
+import re
 from typing import Any, NoReturn, TypeVar
 
 AnyHidden = TypeVar("AnyHidden", bound="Hidden")
@@ -55,7 +57,11 @@ class Secret(Hidden):
         return value
 
     def hide_in(self, text: str) -> str:
-        return text.replace(self._value, "<api key>")
+        """Return a text with `<api key>` where the key is, also as JSON or HTML escapes it."""
+        text = text.replace(self._value, "<api key>")
+        if "\\" not in text and "&" not in text:
+            return text
+        return re.sub("".join(map(_spellings, self._value)), "<api key>", text)
 
     def __repr__(self) -> str:
         return "<api key>"
@@ -99,3 +105,12 @@ def hide_all(**values: Any) -> dict[str, Any]:
 def reveal(value: Any) -> Any:
     """Return what `hide` was given; a `Secret` unchanged."""
     return value.reveal() if type(value) is Hidden else value
+
+
+def _spellings(character: str) -> str:
+    """Return a pattern for a character of a text in JSON or HTML."""
+    number = ord(character)
+    names = [name for name, value in html.entities.html5.items() if value == character]
+    ways = [re.escape(character), rf"\\u(?i:{number:04x})", rf"&#0*{number};?", rf"&#(?i:x0*{number:x});?"]
+    ways += [re.escape("\\" + character), *(re.escape(f"&{name}") for name in names)]
+    return f"(?:{'|'.join(ways)})"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dis
 import sys
-from types import FrameType, TracebackType
+from types import FrameType
 
+# Instructions that run no code, and look for what other threads throw in.
+_LOOKING = {dis.opmap[name] for name in ("RESUME", "JUMP_BACKWARD", "JUMP_ABSOLUTE") if name in dis.opmap}
 _RAISING = {dis.opmap[name] for name in ("RAISE_VARARGS", "RERAISE") if name in dis.opmap}
 
 
@@ -13,8 +15,8 @@ def is_interruption(error: BaseException) -> bool:
     """Return whether an exception is not the fault of the code that was called, and has to reach the caller.
 
     A signal handler gets the frame that it interrupts as an argument: so its own is known, whatever it raises.
-    What another thread throws appears where no statement raises, and without arguments; what C code raises has
-    some, or is of the standard library.
+    What another thread throws appears between two instructions, or where no statement raises, without arguments;
+    what C code raises has some, or is of the standard library.
     """
     traceback = error.__traceback__
     if isinstance(error, RecursionError | KeyboardInterrupt):
@@ -42,20 +44,19 @@ def _has_argument(frame: FrameType, searched: FrameType) -> bool:
     return False
 
 
-def _is_raised_there(step: TracebackType) -> bool:
-    code = step.tb_frame.f_code.co_code
-    return not 0 <= step.tb_lasti < len(code) or code[step.tb_lasti] in _RAISING  # Cython's frames have no code
-
-
 def _is_of_standard_library(kind: type) -> bool:
     module = kind.__module__
     return type(module) is str and module.partition(".")[0] in sys.stdlib_module_names
 
 
 def _is_thrown_in(error: BaseException) -> bool:
-    if error.args or error.__cause__ is not None or _is_of_standard_library(type(error)):
-        return False
     step = error.__traceback__
     while step is not None and step.tb_next is not None:
         step = step.tb_next
-    return step is not None and not _is_raised_there(step)
+    code = b"" if step is None else step.tb_frame.f_code.co_code  # Cython's frames have none
+    if step is None or not 0 <= step.tb_lasti < len(code):
+        return False
+    if code[step.tb_lasti] in _LOOKING:
+        return True
+    bare = not error.args and error.__cause__ is None and not _is_of_standard_library(type(error))
+    return bare and code[step.tb_lasti] not in _RAISING

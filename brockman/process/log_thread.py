@@ -59,8 +59,13 @@ class LineWriter:
         return self._written.wait(lambda: not (self._lines or self._role.is_taken), seconds)
 
     def start_no_more_threads(self) -> None:
-        """Have the callers write from now on: a thread may die with the interpreter before it has written."""
+        """Have the callers write from now on: a thread may die with the interpreter before it has written.
+
+        Lines that another one has not written by now are discarded: `logging.shutdown` waits for each of them.
+        """
         self._starts_threads = False
+        if self._role.is_taken:
+            self._lines.clear()
         self._start()
 
     def _start(self) -> None:

@@ -16,7 +16,7 @@ _MAX_WORDS_FROM = 4096  # characters
 _MAX_CODINGS = 5  # of one body; RFC 9110, 8.4 allows any number
 _ZLIB_OR_GZIP, _RAW = 47, -15  # by its header, or without one; see `zlib.decompressobj`
 _BLANKS = " \t\r\n\f\v\xa0\u200b\u2060\ufeff"
-_MARKUP = re.compile(r"<[!?]|</?[a-z][a-z0-9]*(?:\s+[a-z:-]+\s*=[^<>]*)?\s*/?>", re.IGNORECASE)
+_MARKUP = re.compile(r"<[!?]|</?[a-z][a-z0-9]*(?:\s+[a-z:-]+\s*=[^<>]*|\s*/?)>", re.IGNORECASE)
 _NOT_SHOWN = re.compile(r"<!--.*?(?:-->|$)|<(script|style|head)\b.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]*>?")
@@ -42,7 +42,7 @@ class Answer:
         date: The header, or None.
         location: The header, or None.
         content_encoding: The header, or "".
-        is_complete: Whether the body came to its end, within 64 KiB.
+        is_complete: Whether the body came to its end, or to 64 KiB.
     """
 
     status: int
@@ -73,7 +73,7 @@ class Answer:
         return text.startswith("<") or (_MARKUP.search(text) is not None and not self._is_json(text))
 
     def _is_json(self, text: str) -> bool:
-        if not self.is_complete:
+        if not self.is_complete or len(self.body) >= MAX_ANSWER_BYTES:
             return text.startswith(("{", "[", '"'))
         with suppress(ValueError, RecursionError):
             json.loads(text)

@@ -85,6 +85,11 @@ class Attempt:
         if self._outer is not None:
             _current.set(self._outer)
 
+    @property
+    def is_in_time(self) -> bool:
+        """True until the deadline, and for a second after it."""
+        return monotonic() < self._until + 1.0
+
     def remaining(self) -> float:
         """Return the seconds left.
 
@@ -116,7 +121,8 @@ def current_attempt() -> Attempt:
 def is_sending() -> bool:
     """Return whether this thread, or greenlet, is making an attempt. Takes no lock."""
     attempt = _current.get(None)
-    return attempt is not None and not attempt.is_over
+    # Where a time limit struck before the end was noted, the time of the attempt is over at last.
+    return attempt is not None and not attempt.is_over and attempt.is_in_time
 
 
 def _set_timeout(sock: socket.socket, seconds: float) -> None:

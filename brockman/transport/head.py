@@ -45,7 +45,7 @@ def read_head(reader: BinaryIO) -> tuple[http.client.HTTPMessage, bool]:
     is_whole = _collect(reader, found)
     lengths = {length.strip() for value in found.pop("Content-Length", ()) for length in value.split(b",")}
     if "Transfer-Encoding" not in found and lengths:
-        is_whole = is_whole and len(lengths) == 1 and min(lengths).isdigit()
+        is_whole = is_whole and len(lengths) == 1 and min(lengths).isdigit() and len(min(lengths)) < 19
         found["Content-Length"] = [*lengths]
     if not is_whole:
         found.pop("Transfer-Encoding", None)

@@ -195,7 +195,7 @@ class HttpTransport:
                     answer = self._exchange(self._request(body))
                 return answer
             except _FAILURES as error:
-                for cause in causes_of(error):
+                for cause in reversed(causes_of(error)):  # the innermost: urllib3 wraps it
                     if handler_frames(cause):  # a time limit may be an OSError too
                         raise cause from cause.__cause__
                 failure = self._api_key.hide_in(_describe(error))
@@ -335,18 +335,20 @@ def _read_body(raw: Any) -> tuple[bytes, bool]:
     """Return the body of an answer, or a little more than `MAX_ANSWER_BYTES` of it, and whether that is all.
 
     A read returns what has arrived; only the next one tells the end from a broken connection. A body that breaks
-    off is returned as far as it came: the status may say what became of the triggers.
+    off is returned as far as it came, and as not complete: the status may say what became of the triggers.
     """
     body = b""
+    # `read` loses what came before an error; `read1` believes every size of a chunk.
+    read = raw.read if getattr(raw, "chunked", False) else getattr(raw, "read1", raw.read)
     try:
         while len(body) <= MAX_ANSWER_BYTES:
-            chunk: bytes = raw.read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
+            chunk: bytes = read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
             if not chunk:
                 return body, not getattr(raw, "length_remaining", None)  # before 2.0 urllib3 does not raise
             body += chunk
     except _FAILURES:
-        pass
-    return body, False
+        return body, False
+    return body, True
 
 
 def _describe(error: Exception) -> str:

@@ -88,7 +88,7 @@ def test_a_smaller_limit_grows_back_within_seconds_of_success(limits, clock):
     limits.size.refused(450)
     assert limits.max_bytes == 225
     clock.now += 1
-    for size in [450, 900, 1000]:
+    for size in [453, 909, 1000]:
         assert limits.max_bytes == size
         limits.size.passed(size)
     assert limits.max_bytes == 1000

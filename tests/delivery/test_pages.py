@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from brockman.delivery.engine import Settled
 from brockman.transport import Answer
 from tests.support.engine import OK, Bench, is_array, numbers
 
@@ -150,3 +151,36 @@ def test_refusals_by_page_with_one_accepted_trigger_behind_them_are_believed():
     bench = Bench(refuses({0, 1}))
     bench.deliver(3)
     assert (bench.counters.delivered, bench.counters.rejected, bench.waits) == (1, 2, [])
+
+
+def test_a_refusal_that_cannot_be_decoded_is_no_verdict():
+    """A page in brotli is a page as well."""
+    bench = Bench([*[Answer(400, b"\x0b\x02\x80ok\x03", content_encoding="br")] * 20, *[OK] * 20])
+    bench.deliver(5)
+    assert (bench.counters.delivered, bench.counters.rejected) == (5, 0)
+
+
+def test_a_limit_of_bytes_keeps_no_trigger_from_vouching():
+    """A large trigger that a page refuses is sent with others behind it, however small requests have to be."""
+    bench = Bench(lambda body: Answer(413) if is_array(body) else refuses({0})(body))
+    bench.deliver(1, size=3000)
+    bench.buffer.put_back()
+    bench.engine.limits.size.refused(10)
+    for number in range(1, 20):
+        bench.buffer.put(b'{"n": %d}' % number)
+    bench.max_waits = 50
+    bench.deliver(0)
+    assert (bench.counters.delivered, bench.counters.rejected) == (19, 1)
+
+
+def test_a_trigger_that_was_accepted_ahead_is_settled_at_the_end():
+    """The service goes away before the refusal is confirmed, and the client closes: counts are the server's."""
+    replies = iter([Answer(400, JSON), Answer(400, PAGE), OK, Answer(503), Answer(503)])
+    bench = Bench(lambda body: next(replies))
+    left = iter([None, None, None, None, None, None, None, 1.0, 1.0, 0.0])
+    settled = [
+        event
+        for event in bench.engine.deliver([b'{"n": 0}', b'{"n": 1}'], lambda: next(left))
+        if isinstance(event, Settled)
+    ]
+    assert [event.is_accepted for event in settled] == [False, True]

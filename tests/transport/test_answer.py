@@ -143,3 +143,7 @@ def test_hostile_markup_is_read_in_time():
         answer = Answer(403, part * (MAX_ANSWER_BYTES // len(part)))
         assert answer.is_page
         assert len(answer.words) <= 300
+    for text in (b"x <a x=" + b" " * 65000 + b"z", b"x <a" + b" " * 65000 + b"z", b"x <a b" * 10000):
+        answer = Answer(403, text)
+        assert not answer.is_page
+        assert len(answer.words) <= 300

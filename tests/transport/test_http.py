@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import json
 import logging
 import pickle
 import signal
@@ -18,7 +19,7 @@ import pytest
 import requests
 
 from brockman.client import FocusLabClient
-from brockman.exceptions import ConfigurationError, ConnectionFailed
+from brockman.exceptions import BadRequest, ConfigurationError, ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.transport import Answer
 from brockman.transport.http import HttpTransport
@@ -471,3 +472,43 @@ def test_an_odd_host_that_can_be_used_makes_a_client(host):
     """Names of other scripts, underscores, a trailing dot, and zones."""
     with FocusLabClient(api_key=KEY, endpoint=f"https://{host}/") as client:
         assert client.options.endpoint == f"https://{host}/"
+
+
+def test_a_complete_body_is_read_although_the_connection_is_reset_after_it(server, make_client):
+    """A 200 with its JSON is a success: the triggers are not sent again and again."""
+
+    def resets(server, connection) -> None:
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"ok": true}')
+        server.stopped.wait(0.2)  # the client reads meanwhile
+        reset(server, connection)
+
+    server.respond = lambda request: Reply(act=resets)
+    client = make_client()
+    client.record_trigger("1", "viewed", "page")
+    assert client.flush(20)
+    assert (client.stats().delivered, len(server.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("escape", [r"\/", r"\u002f", "&#x2F;", "&#47;", "&sol;"])
+def test_the_key_is_hidden_however_it_is_escaped(server, escape):
+    """In JSON and in HTML: what is unescaped later shows nothing."""
+    key = "da9dcaa0/364541498d4ae+6b4865cf395=="
+    body = json.dumps({"rejected": [{"index": 0, "error": f"unknown {key}"}]}).replace("/", escape)
+    server.respond = lambda request: Reply(207, body.encode())
+    with pytest.raises(BadRequest) as caught:
+        FocusLabClient(key, server.endpoint).send_trigger("1", "viewed", "page")
+    assert str(caught.value) == "the server answered 400: unknown <api key>"
+
+
+def test_rejections_that_are_longer_than_what_is_read_are_asked_for_in_halves(server, make_client):
+    """A 207 beyond 64 KiB cannot be read whole: each trigger gets its own verdict all the same."""
+
+    def answer(request):
+        rejected = [{"index": index, "error": "x" * 400} for index in range(0, len(request.triggers), 2)]
+        return Reply(207, json.dumps({"rejected": rejected}).encode())
+
+    server.respond = answer
+    client = make_client(on_error=lambda error, bodies: None)
+    record(client, 400)
+    assert client.flush(20)
+    assert client.stats().delivered + client.stats().rejected == 400

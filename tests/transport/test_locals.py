@@ -74,11 +74,14 @@ def reported(error: BaseException) -> str:
 
 def strikes(call: Callable[[], object], step: int) -> Iterator[TimeLimit]:
     """Yield what a strike at every line raises, or at one line in `step`."""
+    misses = 0  # in a row: the strike before may have left a connection that fails early
     for number in itertools.count(0, step):
         limit = strike(call, number)
-        if limit is None:
+        misses = misses + 1 if limit is None else 0
+        if misses == 5:
             return
-        yield limit
+        if limit is not None:
+            yield limit
 
 
 class LoudAdapter(HTTPAdapter):
