@@ -57,6 +57,7 @@ class Pipeline:
         *,
         key: Hashable = None,
         counters: Counters | None = None,
+        is_own_transport: bool | None = None,
         spawn: Spawn | None = None,
     ) -> None:
         """Wire the parts; open nothing, start nothing.
@@ -67,24 +68,24 @@ class Pipeline:
             session: Sends, for HTTP.
             key: Equal for the clients that share this.
             counters: Where to count on; None for counts that begin at 0.
+            is_own_transport: Whether the transport is the user's code; None means that it is if it is given.
             spawn: Starts a thread, or raises RuntimeError; None for the way of this process.
         """
-        self.options = options
-        self.key = key
+        self.options, self.key = options, key
         self.fork_flag = fork_flag()
         self.exiting = False  # whether no exit hook follows, so that nothing may wait
         self.leases: set[Lease] = set()
         self.next_id = serialize_calls(make_ids(os.urandom, *REAL_NS).__next__)
         self.callbacks = Callbacks(unmasked(options.on_drop), unmasked(options.on_error))
         self.counters = counters or Counters(self.callbacks)
-        self._origin = Origin()
+        self._origin, self._role = Origin(), Role()
         self._spawn = spawn or thread_starter()
-        self._role = Role()
         may_wait = self._role.may_block
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
         self._report = Report(self.counters, self.callbacks, Log(), is_on_disk=bool(options.spool_dir))
         self.transport = make_transport(options, session) if transport is None else check_transport(transport)
-        self._is_own_transport = transport is not None or session is not None  # the user's code
+        is_given = transport is not None or session is not None
+        self._is_own_transport = is_given if is_own_transport is None else is_own_transport
         self._engine = self.make_engine()
         self._worker = Worker(
             self.buffer,
@@ -381,9 +382,8 @@ class Pipeline:
         if self.is_inherited and not UWSGI.is_present:
             self.buffer.clear()  # the frame of a thread that is gone may keep it for ever
         counters = None if self.is_inherited else self.counters
-        replacement = Pipeline(self.options, self.transport, key=self.key, counters=counters)
-        replacement._is_own_transport = self._is_own_transport
-        return replacement
+        is_own = self._is_own_transport
+        return Pipeline(self.options, self.transport, key=self.key, counters=counters, is_own_transport=is_own)
 
     def transfer_to_child(self) -> None:
         """In the first worker of uWSGI: have it deliver what waits here."""

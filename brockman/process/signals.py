@@ -3,7 +3,7 @@
 Signals are left to the main thread. uWSGI ends a worker in the thread that receives one, and would hang in this
 one; and a signal that the main thread waits for with `signal.sigwait` would end the process here. But a subprocess
 inherits what is blocked in the thread that starts it, and could not be terminated. So a callback runs with the
-signals of the thread that recorded the first trigger.
+signals of the thread that recorded the first trigger, but in uWSGI.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def remember_inherited(blocked: set[Any] | None) -> None:
 
 @contextmanager
 def inherited_signals() -> Iterator[None]:
-    """Unblock signals within the block, where the user's code runs. Does nothing in threads of others."""
-    if _thread.inherited is None:
+    """Unblock signals within the block, where the user's code runs; not in threads of others, nor in uWSGI."""
+    if _thread.inherited is None or "uwsgi" in sys.modules:
         yield
         return
     signal.pthread_sigmask(signal.SIG_SETMASK, _thread.inherited)
