@@ -58,14 +58,13 @@ class LineWriter:
         self._start()
         return self._written.wait(lambda: not (self._lines or self._role.is_taken), seconds)
 
-    def start_no_more_threads(self) -> None:
-        """Have the callers write from now on: a thread may die with the interpreter before it has written.
+    def discard(self) -> None:
+        """Discard the lines that wait: `logging.shutdown` would wait for each of them."""
+        self._lines.clear()
 
-        Lines that another one has not written by now are discarded: `logging.shutdown` waits for each of them.
-        """
+    def start_no_more_threads(self) -> None:
+        """Have the callers write from now on: a thread may die with the interpreter before it has written."""
         self._starts_threads = False
-        if self._role.is_taken:
-            self._lines.clear()
         self._start()
 
     def _start(self) -> None:
@@ -130,9 +129,11 @@ def wait_until_written(seconds: float) -> bool:
 
 
 def finish(seconds: float) -> None:
-    """Wait until every line is written, or `seconds`; later ones are written by the callers."""
-    wait_until_written(seconds)
-    _writers.get().start_no_more_threads()
+    """Wait until every line is written, or `seconds`, and discard the rest; the callers write later ones."""
+    writer = _writers.get()
+    if not writer.wait(seconds) and seconds > 0:
+        writer.discard()
+    writer.start_no_more_threads()
 
 
 def _in_own_thread() -> bool:
