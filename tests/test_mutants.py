@@ -118,7 +118,7 @@ def test_the_conservation_test_catches(name, tmp_path):
     assert source.count(old) >= 1, "the code has changed: write this mutant anew"
     (tmp_path / "brockman" / file).write_text(source.replace(old, new, 1))
     done = subprocess.run([sys.executable, "-c", RUN], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.stdout == "begun\n", done.stderr
+    assert done.stdout.startswith("begun\n"), done.stderr
     assert done.returncode != 0
     # Flaky: found, but it depended on the clock, and did not happen again.
     assert "Error" in done.stderr or "Flaky" in done.stderr

@@ -356,6 +356,7 @@ def test_close_cut_short_by_ctrl_c_leaves_everything_counted():
 
 def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
     """close from a callback, and a transport with a fault: the thread ends when its time is over, all counted."""
+    recorded = threading.Event()
 
     class Faulty:
         sends = 0
@@ -363,6 +364,7 @@ def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
         def send(self, body, timeout=None):
             Faulty.sends += 1
             if Faulty.sends == 1:
+                assert recorded.wait(20)
                 return Answer(400)
             raise RuntimeError("a fault")
 
@@ -377,6 +379,7 @@ def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
         on_error=lambda error, bodies: client.close(0.1),
     )
     record(client, 3)
+    recorded.set()
     assert eventually(lambda: sum(client.stats().dropped.values()) == 2)
     assert eventually(lambda: worker_threads() == [])
     assert (client.stats().rejected, client.stats().dropped) == (1, {"shutdown": 2})

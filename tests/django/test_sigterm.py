@@ -42,8 +42,8 @@ def run_site(
     folder: Path, server: RecordingServer, settings: dict[str, Any], *, in_thread: bool = False, **environment: str
 ) -> tuple[int, Program]:
     """Run a site that gets SIGTERM after a trigger from a thread, and return its exit status."""
-    (folder / "site.py").write_text(f"CHOSEN = {settings!r}\nIN_THREAD = {in_thread}\n{SITE}")
-    with running([sys.executable, "site.py"], folder, server, PYTEST_CURRENT_TEST="", **environment) as program:
+    (folder / "project.py").write_text(f"CHOSEN = {settings!r}\nIN_THREAD = {in_thread}\n{SITE}")
+    with running([sys.executable, "project.py"], folder, server, PYTEST_CURRENT_TEST="", **environment) as program:
         return program.wait(30), program
 
 
@@ -70,10 +70,10 @@ def test_the_handler_is_installed_whatever_else_is_wrong(server: RecordingServer
     """A client with keywords of its own, or settings that become right later, need it."""
     settings = APP | {"FL_HANDLE_SIGTERM": "on", "FL_FLUSH_INTERVAL": "soon", "FL_MAY_TRACK": "no.such.function"}
     code = "print('handled', signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL)\nos._exit(0)\n"
-    (tmp_path / "site.py").write_text(
+    (tmp_path / "project.py").write_text(
         f"CHOSEN = {settings!r}\nIN_THREAD = False\n{SITE.split('WSGIHandler()')[0]}{code}"
     )
-    with running([sys.executable, "site.py"], tmp_path, server, PYTEST_CURRENT_TEST="") as program:
+    with running([sys.executable, "project.py"], tmp_path, server, PYTEST_CURRENT_TEST="") as program:
         program.wait()
     assert program.text() == "handled True\n"
 
