@@ -16,7 +16,7 @@ _NOT_SUMMED_UP = (  # logged elsewhere, asked for, or made by the log itself
     *("closed", "disabled", "misconfigured", "untracked", "shutdown", "own_log"),
 )
 _MAX_MISTAKES = 50  # kinds of invalid triggers of which one example is logged
-_VALUES = re.compile(r"""'(?:[^'\\\\]|\\\\.)*'|"(?:[^"\\\\]|\\\\.)*"|-?\d[\d.e+]*|\bnan\b|-?\binf\b""")
+_VALUES = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|-?\d[\d.e+]*|\bnan\b|-?\binf\b""")
 _PACKAGE = str(Path(__file__).parent.parent) + "/"
 
 
