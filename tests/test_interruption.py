@@ -48,7 +48,7 @@ class Listed(list):
 
 
 class Late:
-    """Told by a wrapper, whose own frame gets the interrupted one among its positional arguments."""
+    """A handler that is an object, and takes any positional arguments."""
 
     def __call__(self, *arguments: object) -> None:
         raise InterruptedError("the time is over")

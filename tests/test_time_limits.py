@@ -159,7 +159,8 @@ class Slowly(dict[str, Any]):
             yield f"x{number}", number
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of such callbacks
+# A strike in a callback of the garbage collector passes nobody.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_law_holds_wherever_a_time_limit_strikes(make_client: Make) -> None:
     """Hundreds of times at any place: what the caller saw as recorded, and what passed on, is what was counted."""
     seen: list[str] = []

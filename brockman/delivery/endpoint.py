@@ -32,7 +32,7 @@ class Limit:
         return size > self._known
 
     def refused(self, size: int) -> None:
-        """Note that a request of this size did not pass: a probe waits longer from time to time."""
+        """Note that a request of this size did not pass. A probe doubles the pause until the next one."""
         if self.is_probe(size):
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
         else:

@@ -222,7 +222,7 @@ class Engine:
         return _Step.SETTLE if is_single or result.is_decided else _Step.SPLIT
 
     def _suspect_trigger(self, plan: Plan, piece: Piece, result: SendResult) -> _Step:
-        """Ask for the server's opinion on another trigger, as long as there are some."""
+        """Note a suspect; go on with another trigger, which may be accepted, while there is one."""
         plan.suspect(piece, result)
         if plan.has_candidate and plan.suspects < self._max_suspects:
             return _Step.GO_ON
