@@ -386,6 +386,20 @@ def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
     assert Faulty.sends < 10
 
 
+def test_an_on_drop_that_exits_is_called_for_every_trigger_that_close_drops():
+    """SystemExit there ends neither the calls nor the process."""
+    seen: list[str] = []
+
+    def leave(reason, body):
+        seen.append(reason)
+        raise SystemExit
+
+    client = FocusLabClient(api_key=KEY, endpoint="http://127.0.0.1:9/", flush_interval=60, on_drop=leave)
+    record(client, 10)
+    client.close(0.2)
+    assert eventually(lambda: seen == ["shutdown"] * 10)
+
+
 def test_nothing_is_sent_after_close_has_returned(server):
     """A stale connection detected after close is not retried, and no connection stays open."""
 

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from brockman.asgi import Application, DeliverOnShutdown, Message, Receive, Send
 from brockman.client import FocusLabClient
+from brockman.process import sudden_exit
 from tests.support.client import record
 from tests.support.programs import Program, assert_exact, drive, find_program, free_port, running
 from tests.support.scripts import RECORDING
@@ -140,6 +141,20 @@ def run_lifespan(app: Application, *asked: str, timeout: float | None = None) ->
 
     asyncio.run(lifespan())
     return answers
+
+
+def test_a_lifespan_that_fails_after_its_start_does_not_count_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server goes on, and announces no shutdown: the process is warned again."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        raise RuntimeError("a task has failed")
+
+    monkeypatch.setattr(sudden_exit.watch(), "has_lifespan", False)
+    with pytest.raises(RuntimeError, match="a task has failed"):
+        run_lifespan(app, "startup")
+    assert not sudden_exit.watch().has_lifespan
 
 
 def test_a_failed_startup_ends_the_lifespan() -> None:

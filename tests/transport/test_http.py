@@ -443,6 +443,12 @@ def test_a_transport_and_a_session_together_are_an_error():
         FocusLabClient(api_key=KEY, transport=MemoryTransport(), session=session)
 
 
+def test_what_is_no_session_is_an_error():
+    """It is named where it is given, not by the first attribute that is missing."""
+    with pytest.raises(ConfigurationError, match=r"session: a str should be a requests\.Session"):
+        FocusLabClient(api_key=KEY, session="http://proxy")
+
+
 def test_bodies_larger_than_the_sockets_buffers_arrive(server, transport):
     """A body of 8 MB is sent whole."""
     body = b'{"x":"' + b"y" * 8_000_000 + b'"}'
