@@ -17,6 +17,8 @@ from brockman.process.unique import Unique
 from brockman.process.uwsgi import UWSGI
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import requests
     from typing_extensions import Unpack  # in `typing` from Python 3.11 on
 
@@ -86,6 +88,7 @@ class FocusLabClient(Unique, WithBlocks):
     ) -> None:
         from brockman.delivery.pipeline import Pipeline
         from brockman.trigger.arguments import apply_hook
+        from brockman.trigger.coerce import coerce_stamp
         from brockman.trigger.encode import encode_trigger
 
         if options.handle_sigterm:
@@ -93,6 +96,7 @@ class FocusLabClient(Unique, WithBlocks):
         self._options = options
         self._refusal = None if options.enabled else "disabled"  # the reason under which triggers are dropped
         self._encode_arguments = encode_trigger
+        self._coerce_stamp = coerce_stamp
         hook = options.before_record
         self._before_record = None if hook is None else partial(apply_hook, hook)
         self._max_trigger_bytes = options.max_trigger_bytes
@@ -118,6 +122,9 @@ class FocusLabClient(Unique, WithBlocks):
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
+        *,
+        at: datetime | None = None,
+        trigger_id: UUID | str | None = None,
     ) -> bool:
         """Record that an actor did something to an object. Does no I/O, and does not block (but see `overflow`).
 
@@ -130,6 +137,8 @@ class FocusLabClient(Unique, WithBlocks):
             variables: Properties of this trigger, such as {"title": ...}; None for nothing.
                 All three map str to str, int, float, bool, or lists of these. UUID, date, datetime, Decimal, Enum
                 and lazy text are converted; a key whose value is None is left out.
+            at: When it was done: a datetime with a time zone, from 1970 to a day ahead; None for now.
+            trigger_id: Its id, a UUID or its text; None for a new one. The server keeps one trigger of each id.
 
         Returns:
             True when the trigger is buffered. False when it was dropped, and counted in `stats().dropped`.
@@ -144,8 +153,8 @@ class FocusLabClient(Unique, WithBlocks):
                 return False
             pipeline = self._current()
         try:
-            if self._before_record is not None:
-                body = self._encode((actor_id, action, obj, identities, attributes, variables))
+            if self._before_record is not None or at is not None or trigger_id is not None:
+                body = self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
                 pipeline = self._current()  # the hook may have forked, and this be the child
             else:  # written out: `_encode` would be one more call for every trigger
                 body = self._encode_arguments(
@@ -173,15 +182,13 @@ class FocusLabClient(Unique, WithBlocks):
         attributes: Values | None = None,
         variables: Values | None = None,
         *,
-        trigger_id: str | None = None,
+        at: datetime | None = None,
+        trigger_id: UUID | str | None = None,
     ) -> bytes | None:
         """Return a trigger as JSON, to pass to `record_encoded` later or in another process. Does not block.
 
         Takes what `record_trigger` takes, and raises InvalidTrigger as it does. Values and timestamp are captured
         now.
-
-        Args:
-            trigger_id: The trigger's id, a UUID as text; None for a new one.
 
         Returns:
             None when the trigger was dropped, and counted in `stats().dropped`.
@@ -189,7 +196,7 @@ class FocusLabClient(Unique, WithBlocks):
         if self._refuses():
             return None
         try:
-            return self._encode((actor_id, action, obj, identities, attributes, variables), trigger_id)
+            return self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
         except InvalidTrigger as error:
             self._drop_invalid(error)
             return None
@@ -225,6 +232,9 @@ class FocusLabClient(Unique, WithBlocks):
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
+        *,
+        at: datetime | None = None,
+        trigger_id: UUID | str | None = None,
     ) -> None:
         """Send one trigger now, around the buffer, in a single attempt. Takes what `record_trigger` takes.
 
@@ -242,7 +252,7 @@ class FocusLabClient(Unique, WithBlocks):
             return
         if self._refusal is not None:
             raise self._problem or ClientClosed("the client is closed; make a new one, or open it again by `with`")
-        body = self._encode((actor_id, action, obj, identities, attributes, variables))
+        body = self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
         if body is not None:
             self._current().send_now(body)
 
@@ -364,9 +374,12 @@ class FocusLabClient(Unique, WithBlocks):
             raise error
         self._current().drop("invalid", detail=str(error))
 
-    def _encode(self, arguments: Arguments, trigger_id: str | None = None) -> bytes | None:
+    def _encode(
+        self, arguments: Arguments, at: datetime | None = None, trigger_id: UUID | str | None = None
+    ) -> bytes | None:
         """Return the trigger's JSON; None when `before_record` drops it."""
-        pipeline = self._current()
+        pipeline, now = self._current(), datetime.now(_UTC)
+        own_id, moment = self._coerce_stamp(trigger_id, at, now)
         if self._before_record is not None:
             try:
                 changed = self._before_record(arguments)
@@ -378,6 +391,4 @@ class FocusLabClient(Unique, WithBlocks):
                 pipeline.drop("filtered")
                 return None
             arguments, pipeline = changed, self._current()  # the hook may have forked, and this be the child
-        return self._encode_arguments(
-            *arguments, trigger_id or pipeline.next_id(), datetime.now(_UTC), self._max_trigger_bytes
-        )
+        return self._encode_arguments(*arguments, own_id or pipeline.next_id(), moment, self._max_trigger_bytes)

@@ -29,6 +29,9 @@ from brockman.process.fork import PerProcess
 from brockman.process.log import say
 
 if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
     import requests
 
     from brockman.delivery.pipeline import Pipeline
@@ -84,9 +87,14 @@ class DjangoFocusLabClient(FocusLabClient):
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
+        *,
+        at: datetime | None = None,
+        trigger_id: UUID | str | None = None,
     ) -> bool:
         """See `FocusLabClient.record_trigger`."""
-        return self._client().record_trigger(actor_id, action, obj, identities, attributes, variables)
+        return self._client().record_trigger(
+            actor_id, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+        )
 
     def record_trigger_on_commit(
         self,
@@ -97,6 +105,8 @@ class DjangoFocusLabClient(FocusLabClient):
         attributes: Values | None = None,
         variables: Values | None = None,
         *,
+        at: datetime | None = None,
+        trigger_id: UUID | str | None = None,
         using: str | None = None,
     ) -> bool:
         """Record a trigger when the current transaction commits, and not at all when it is rolled back.
@@ -104,7 +114,7 @@ class DjangoFocusLabClient(FocusLabClient):
         Values and timestamp are captured now. Outside a transaction it is recorded at once.
 
         Args:
-            actor_id, action, obj, identities, attributes, variables: See `record_trigger`.
+            actor_id, action, obj, identities, attributes, variables, at, trigger_id: See `record_trigger`.
             using: The alias of the database whose transaction it is; None means the default one.
 
         Returns:
@@ -113,7 +123,9 @@ class DjangoFocusLabClient(FocusLabClient):
         Raises:
             InvalidTrigger: As `record_trigger` does, and for a database that does not exist.
         """
-        body = self.encode_trigger(actor_id, action, obj, identities, attributes, variables)
+        body = self.encode_trigger(
+            actor_id, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+        )
         return body is not None and self._on_commit(lambda: self.record_encoded(body), using)
 
     def _on_commit(self, record: Callable[[], Any], using: str | None = None) -> bool:
@@ -152,8 +164,10 @@ class DjangoFocusLabClient(FocusLabClient):
     def _refusal(self) -> str | None:  # type: ignore[override]
         return self._client()._refusal
 
-    def _encode(self, arguments: Arguments, trigger_id: str | None = None) -> bytes | None:
-        return self._client()._encode(arguments, trigger_id)
+    def _encode(
+        self, arguments: Arguments, at: datetime | None = None, trigger_id: UUID | str | None = None
+    ) -> bytes | None:
+        return self._client()._encode(arguments, at, trigger_id)
 
     def _is_last_to_close(self) -> bool:
         return self._client()._is_last_to_close()

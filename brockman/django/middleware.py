@@ -23,6 +23,8 @@ from brockman.process.log import Log
 from brockman.trigger.coerce import is_nobody
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from brockman.trigger.arguments import Actor, Text, Values
 
 COOKIE = "fl_actor_id"
@@ -77,11 +79,13 @@ class RequestTracker:
         variables: Values | None = None,
         *,
         actor_id: Actor | None = None,
+        at: datetime | None = None,
+        trigger_id: uuid.UUID | str | None = None,
     ) -> bool:
         """Record a trigger of this request's actor; see `FocusLabClient.record_trigger`.
 
         Args:
-            action, obj, identities, attributes, variables: As there.
+            action, obj, identities, attributes, variables, at, trigger_id: As there.
             actor_id: Another actor; None means the one of the cookie, and so does a user who is not logged in.
 
         Returns:
@@ -89,7 +93,9 @@ class RequestTracker:
             `FL_MAY_TRACK` forbids it.
         """
         actor = self._choose_actor(actor_id)
-        return actor is not None and _client.record_trigger(actor, action, obj, identities, attributes, variables)
+        return actor is not None and _client.record_trigger(
+            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+        )
 
     def record_trigger_on_commit(
         self,
@@ -100,12 +106,14 @@ class RequestTracker:
         variables: Values | None = None,
         *,
         actor_id: Actor | None = None,
+        at: datetime | None = None,
+        trigger_id: uuid.UUID | str | None = None,
         using: str | None = None,
     ) -> bool:
         """Record a trigger when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
         actor = self._choose_actor(actor_id)
         return actor is not None and _client.record_trigger_on_commit(
-            actor, action, obj, identities, attributes, variables, using=using
+            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
         )
 
     def _choose_actor(self, actor_id: Actor | None) -> Actor | None:

@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Any, TypeVar
@@ -21,6 +21,9 @@ from brockman.exceptions import InvalidTrigger
 from brockman.process.interruption import is_interruption
 
 Scalar = str | int | float | bool
+_UTC = timezone.utc
+_EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
+_MAX_AHEAD = timedelta(days=1)  # of our clock: the time may come from a machine whose clock is wrong
 Value = TypeVar("Value")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -96,6 +99,43 @@ def _is_missing(value: Any, path: str) -> bool:
     if _is_loaded(value, *_MODEL):
         return _resolve(value, path) is None
     return value is None or _is_anonymous(value, path)
+
+
+def coerce_stamp(trigger_id: Any, at: Any, now: datetime) -> tuple[str | None, datetime]:
+    """Return a caller's own id as text, None for none, and the caller's own time in UTC, or now."""
+    return (
+        None if trigger_id is None else _coerce_trigger_id(trigger_id),
+        now if at is None else _coerce_at(at, now),
+    )
+
+
+def _coerce_trigger_id(value: Any) -> str:
+    if _is(value, UUID):
+        return _call(UUID.__str__, value, "trigger_id")
+    if _is(value, str):
+        with suppress(ValueError):
+            return str(UUID(str.__str__(value)))
+    raise InvalidTrigger(f"trigger_id: {_describe(value)} should be a UUID, or the text of one")
+
+
+def _coerce_at(value: Any, now: datetime) -> datetime:
+    if not _is(value, datetime) or _call(lambda moment: moment != moment, value, "at"):  # pandas.NaT
+        raise InvalidTrigger(f"at: {_describe(value)} should be a datetime with a time zone")
+    shown = _call(datetime.isoformat, value, "at")
+    if _call(lambda moment: moment.utcoffset() is None, value, "at"):
+        raise InvalidTrigger(
+            f"at: {shown} has no time zone; give it one, as `replace(tzinfo=timezone.utc)` does for a time in UTC,"
+            " and `astimezone()` for one of this machine"
+        )
+    if not _call(lambda moment: _EPOCH <= moment <= now + _MAX_AHEAD, value, "at"):
+        raise InvalidTrigger(f"at: {shown} should be a time from 1970 to a day after now")
+    return _call(_as_utc, value, "at")
+
+
+def _as_utc(value: datetime) -> datetime:
+    """Return a time in UTC, of no subclass: pandas has one with nanoseconds."""
+    utc = value.astimezone(_UTC)
+    return datetime(utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second, utc.microsecond, _UTC)
 
 
 def _items(value: Mapping[Any, Any], field: str) -> list[tuple[Any, Any]]:

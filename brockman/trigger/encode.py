@@ -58,7 +58,6 @@ def encode_trigger(
         and (type(actor_id) is int or (type(actor_id) is str and actor_id.strip()))
         and action.strip()
         and obj.strip()
-        and recorded_at.microsecond  # orjson leaves out a fraction of zero
     ):
         # One long function, because each call costs time: tests/test_cost.py counts them, and
         # tests/benchmarks/record.py prints the price of one.
@@ -87,7 +86,8 @@ def encode_trigger(
                 "captured_attributes": attributes,
                 "variables": variables,
                 "id": trigger_id,
-                "recorded_at": recorded_at,
+                # orjson leaves out a fraction of zero.
+                "recorded_at": recorded_at if recorded_at.microsecond else format_time(recorded_at),
             }
             if not identities:  # empty fields are left out
                 del wire["captured_identities"]
@@ -103,11 +103,16 @@ def encode_trigger(
             if is_interruption(error):
                 raise
     if body is None:
-        moment = recorded_at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        moment = format_time(recorded_at)
         body = _coerce_and_encode(actor_id, action, obj, identities, attributes, variables, trigger_id, moment)
     if len(body) > max_bytes:
         raise InvalidTrigger(f"the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     return body
+
+
+def format_time(moment: datetime) -> str:
+    """Return a time in UTC as RFC 3339 with microseconds."""
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def check_encoded(body: object, max_bytes: float) -> None:
