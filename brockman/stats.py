@@ -24,8 +24,10 @@ class Stats:
             `own_log`.
         retries: Attempts beyond the first, for any cause.
         batches: Requests that were accepted in whole or in part.
+        repeated: Of those delivered, how many the server says it had already, by their ids; None as long as no
+            answer has said.
         queued_bytes: Encoded size of what is queued, in bytes; on disk, with the frames.
-        oldest_age: Seconds since the oldest unsettled trigger was recorded; None when there is none.
+        oldest_age: Seconds since the time of the oldest unsettled trigger; None when there is none.
         last_error: The error of the last failed attempt; None when there was none.
         spool_error: Why triggers cannot be written to disk now; None when they can, or `spool_dir` is not set.
     """
@@ -39,6 +41,7 @@ class Stats:
     dropped: Mapping[str, int] = field(default_factory=dict)
     retries: int = 0
     batches: int = 0
+    repeated: int | None = None
     queued_bytes: int = 0
     oldest_age: float | None = None
     last_error: str | None = None

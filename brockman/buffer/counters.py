@@ -91,11 +91,17 @@ class Counters:
         self.left_on_disk = 0  # in files when their buffer was closed, for other processes to adopt
         self.retries = 0
         self.batches = 0
+        self.repeated: int | None = None  # of the delivered ones; None as long as no server has said
         self.last_error: str | None = None
         self.dropped = dict.fromkeys(REASONS, 0)
         self.details: dict[str, str] = {}  # by reason: what was wrong with the last such trigger
         self.guard = make_lock_without_gil()
         self._callbacks = callbacks
+
+    def add_repeated(self, repeated: int | None) -> None:
+        """Count what a server says of one request."""
+        if repeated is not None:
+            self.repeated = (self.repeated or 0) + repeated
 
     def drop(self, reason: str, body: bytes | None = None) -> None:
         """Count a dropped trigger, then call `on_drop`. The body is None when it was not encoded yet."""
@@ -136,6 +142,7 @@ def read_stats(buffer: Buffer, counters: Counters) -> Stats:
             dropped={reason: count for reason, count in dropped.items() if count},
             retries=counters.retries,
             batches=counters.batches,
+            repeated=counters.repeated,
             queued_bytes=buffer.waiting_bytes,
             last_error=counters.last_error,
             spool_error=buffer.trouble,

@@ -41,12 +41,14 @@ class Settled:
         result: What became of them: accepted, or why each is refused.
         ends_request: Whether they are the last of a request that was accepted in whole or in part.
         resent: Requests that were sent again at once since the last event.
+        repeated: See `SendResult`; None but for the last triggers of a request.
     """
 
     bodies: Sequence[bytes]
     result: SendResult
     ends_request: bool
     resent: int
+    repeated: int | None
 
     @property
     def is_accepted(self) -> bool:
@@ -290,7 +292,9 @@ class Engine:
         settled = 0
         for bodies, each in _runs(piece.bodies, result):
             settled += len(bodies)
-            yield Settled(bodies, each, result.is_decided and settled == len(piece.bodies), resent)
+            is_last = settled == len(piece.bodies)
+            repeated = result.repeated if is_last else None
+            yield Settled(bodies, each, result.is_decided and is_last, resent, repeated)
             resent = 0
         # Learned after it was counted: an exception that strikes in between doubles nothing.
         self._failures.clear()

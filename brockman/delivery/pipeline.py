@@ -206,6 +206,7 @@ class Pipeline:
                 with self.counters.guard:
                     self.counters.delivered += len(event.bodies) if event.is_accepted else 0
                     self.counters.batches += event.ends_request
+                    self.counters.add_repeated(event.repeated)
             if event.result.error is not None:
                 self.counters.last_error = str(event.result.error)
         return results

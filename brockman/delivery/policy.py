@@ -73,6 +73,7 @@ class SendResult:
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
         by_page: Whether a web page, or what cannot be decoded, refuses the request: no verdict on a trigger.
+        repeated: Of the accepted triggers, how many the server says it had already; None when it does not say.
     """
 
     outcome: Outcome
@@ -81,6 +82,7 @@ class SendResult:
     retry_after: float | None = None
     location: str | None = None
     by_page: bool = False
+    repeated: int | None = None
 
     @property
     def is_decided(self) -> bool:
@@ -100,14 +102,14 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         return SendResult(Outcome.UNAVAILABLE, answer)
     outcome = classify(answer, count)
     if outcome is Outcome.ACCEPTED:
-        return ACCEPTED
+        return SendResult(outcome, repeated=count_repeated(answer.text or "", count))
     if outcome is Outcome.UNAVAILABLE and 200 <= answer.status < 300:
         return SendResult(outcome, ConnectionFailed("the answer broke off"))
     if outcome is Outcome.PARTIAL:
         words = parse_rejections(answer.text or "", count)
         if words is not None or count > 1:
             rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
-            return SendResult(outcome, rejected=rejected)
+            return SendResult(outcome, rejected=rejected, repeated=count_repeated(answer.text or "", count))
         outcome = Outcome.MISCONFIGURED  # no smaller request would get a readable answer
     server_time = parse_date(answer.date)
     asked = parse_retry_after(answer.retry_after, now if server_time is None else server_time)
@@ -218,6 +220,19 @@ def parse_date(value: str | None) -> float | None:
         # The third form of RFC 9110, 5.6.7, names no zone, and all three are UTC.
         return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
+        return None
+
+
+def count_repeated(answer: str, count: int) -> int | None:
+    """Return how many of the accepted triggers the server had already.
+
+    The answer has `"repeated"`: a number for an array, true or false for an object. None when it does not say, or
+    says a number out of range: no server can falsify the counts.
+    """
+    try:
+        repeated = json.loads(answer)["repeated"]
+        return int(repeated) if type(repeated) in (int, bool) and 0 <= repeated <= count else None
+    except (ValueError, TypeError, KeyError, RecursionError):
         return None
 
 

@@ -273,6 +273,7 @@ class Worker:
         if not self._buffer.settle(len(event.bodies), delivered=event.is_accepted):
             raise DeliveryStopped
         counters.batches += event.ends_request
+        counters.add_repeated(event.repeated)
         self._waiters.notify()
         if error is not None:
             self._callbacks.refused(error, tuple(event.bodies))

@@ -25,7 +25,7 @@ def test_one_trigger_is_stored_and_its_id_returned(shared: Running) -> None:
 
     response = shared.post(sent)
 
-    assert (response.status_code, response.json()) == (201, {"id": sent["id"]})
+    assert (response.status_code, response.json()) == (201, {"id": sent["id"], "repeated": False})
     assert shared.stored(id=sent["id"]) == [sent]
 
 
@@ -35,7 +35,7 @@ def test_an_array_is_stored_in_its_order(shared: Running) -> None:
 
     response = shared.post(sent)
 
-    assert (response.status_code, response.json()) == (201, {"accepted": 500})
+    assert (response.status_code, response.json()) == (201, {"accepted": 500, "repeated": 0})
     assert shared.stored(object=name) == sent
 
 
@@ -78,6 +78,7 @@ def test_invalid_triggers_are_listed_and_valid_ones_stored(collector: Running) -
     assert response.status_code == 207
     assert response.json() == {
         "accepted": 2,
+        "repeated": 0,
         "rejected": [
             {"index": 0, "error": "actor_id: empty; give a string that is not empty"},
             {"index": 2, "error": "trigger: a number; give an object"},
@@ -142,8 +143,8 @@ def test_a_trigger_sent_again_is_stored_once_and_counted(collector: Running) -> 
     responses = [collector.post(one), collector.post(one), collector.post([one, two, two, as_urn])]
 
     assert [response.status_code for response in responses] == [201, 201, 201]
-    assert responses[1].json() == {"id": one["id"]}
-    assert responses[2].json() == {"accepted": 4}
+    assert responses[1].json() == {"id": one["id"], "repeated": True}
+    assert responses[2].json() == {"accepted": 4, "repeated": 3}
     assert collector.ids() == [one["id"], two["id"]]
     assert collector.stats() == {"triggers": 2, "duplicates": 4, "rejected": 0, "requests": 3}
 
