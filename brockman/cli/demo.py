@@ -188,7 +188,7 @@ def _record_all(client: FocusLabClient, seed: int, count: int) -> list[int]:
                 break
             arguments = compose(seed, number)
             before = perf_counter_ns()
-            recorded = client.record_trigger(*arguments)
+            recorded = client.record_trigger(*arguments[:6])
             costs.append(perf_counter_ns() - before)
             if not recorded:
                 stop.set()

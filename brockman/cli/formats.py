@@ -192,7 +192,7 @@ def parse_row(row: Sequence[str], columns: Sequence[Column]) -> Arguments | BadL
             required[position] = cell
         elif cell:
             mappings[position - 3][key] = cell
-    return Arguments(*required, *mappings)
+    return Arguments._make((*required, *mappings, None, None))
 
 
 FORMATS: dict[str, Callable[[Iterable[Line]], Iterator[Reading]]] = {

@@ -91,7 +91,7 @@ class _Import(Sender):
                 continue
             pending.add(number)
             try:
-                if not record(*reading):
+                if not record(*reading[:6]):
                     self.say(f"line {number}: buffer full for {self._timeout or MAX_SECONDS:g} s; giving up")
                     return
             except InvalidTrigger as error:

@@ -151,7 +151,7 @@ def _read_all(store: Store) -> Iterator[dict[str, Any]]:
 
 
 def _is_same(trigger: dict[str, Any], recorded: Arguments) -> bool:
-    return recorded == (
+    return recorded[:6] == (
         trigger.get("actor_id"),
         trigger.get("action"),
         trigger.get("object"),

@@ -13,6 +13,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -21,7 +22,7 @@ _BUFFER_BYTES = 256 * 1024
 
 
 class Arguments(NamedTuple):
-    """The positional arguments of `record_trigger`."""
+    """The arguments of `record_trigger`; `at` is aware, and `trigger_id` is whatever the file has as an id."""
 
     actor_id: Any
     action: Any
@@ -29,6 +30,8 @@ class Arguments(NamedTuple):
     identities: Any
     attributes: Any
     variables: Any
+    at: datetime | None = None
+    trigger_id: str | None = None
 
 
 class BadLine(NamedTuple):

@@ -129,7 +129,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     with serving(folder) as collector, FocusLabClient(KEY, endpoint=collector.endpoint) as client:
         for number in range(1, COUNT + 1):
-            client.record_trigger(*compose(1, number))
+            client.record_trigger(*compose(1, number)[:6])
         assert client.flush()
     return collector.database
 
