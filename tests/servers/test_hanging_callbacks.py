@@ -129,6 +129,8 @@ def test_an_on_drop_that_hangs_does_not_hold_the_exit(
     server: RecordingServer, tmp_path: Any, late: int, end: str
 ) -> None:
     """Of several clients, and of triggers that an exit hook records: over within `shutdown_timeout`, nearly."""
+    if not end and (3, 12, 0) <= sys.version_info < (3, 12, 2):
+        pytest.skip("this Python starts no thread in an exit hook, and nothing bounds on_drop in the caller's")
     server.respond = lambda request: Reply(503)
     script = f"""
 import atexit, sys, threading
