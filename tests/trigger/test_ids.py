@@ -148,7 +148,7 @@ from brockman.trigger.ids import make_ids
 next_id = make_ids(os.urandom, *REAL_NS).__next__
 next_id()
 child = os.fork()  # without the client's hooks: both go on with the same state
-ids = [next_id() for _ in range(200_000)]
+ids = [next_id() for _ in range(500_000)]
 if child:
     os.wait()
 print(*ids, flush=True)
@@ -158,7 +158,7 @@ print(*ids, flush=True)
 def test_two_copies_of_one_process_make_different_ids():
     """Copies of one memory image, as of a snapshot that is restored twice, repeat no id of each other."""
     copies = ran_python(COPIES).out.split()
-    assert len(set(copies)) == len(copies) == 400_000
+    assert len(set(copies)) == len(copies) == 1_000_000
 
 
 def test_two_copies_that_take_turns_make_different_ids():
