@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from unittest.mock import Mock
 
 import pytest
 
@@ -100,3 +101,56 @@ def test_a_failed_connection_has_a_stale_flag():
 def test_the_repr_shows_status_and_text():
     """As a debugger shows it."""
     assert repr(from_status(403, "unknown key")) == "BadAPIKey(403, 'unknown key')"
+
+
+SENTENCES = {kind: str(kind()) for kind in PARENTS}
+USUAL_STATUS = {AnswerError: None, BadRequest: 400, BadAPIKey: 401, ResourceNotFound: 404, ServerError: 500}
+
+
+@pytest.mark.parametrize("kind", PARENTS, ids=lambda kind: kind.__name__)
+def test_every_error_can_be_raised_without_arguments(kind):
+    """By class, as an instance, as the side effect of a mock: its text is a sentence, also after a pickle."""
+    for error in (kind, kind()):
+        with pytest.raises(kind) as raised:
+            raise error
+        assert raised.value.args == ()
+        assert len(str(raised.value).split()) > 1
+    with pytest.raises(kind):
+        Mock(side_effect=kind)()
+    for again in (copy.copy(kind()), copy.deepcopy(kind()), pickle.loads(pickle.dumps(kind()))):
+        assert (type(again), str(again), vars(again)) == (kind, SENTENCES[kind], vars(kind()))
+    assert len(set(SENTENCES.values())) == len(SENTENCES)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PARENTS if issubclass(kind, AnswerError)])
+def test_an_answer_that_nobody_gave_has_the_usual_status(kind):
+    """`error.status` and `error.words` never fail, and the text does not claim that a server answered."""
+    assert (kind().status, kind().words) == (USUAL_STATUS.get(kind), "")
+    assert kind("no key for shop 5").status == USUAL_STATUS.get(kind)
+    assert str(kind("no key for shop 5")) == "no key for shop 5"
+    assert kind(status=418, words="tea").status == 418
+    assert str(kind(status=418, words="tea")) == "the server answered 418: tea"
+
+
+class Named(ServerError):
+    """An application's own error, which calls its parent without arguments."""
+
+    def __init__(self, *, shop):
+        super().__init__()
+        self.shop = shop
+
+
+class Silent(ConnectionFailed):
+    """One that does not call its parent at all."""
+
+    def __init__(self, shop, cause):
+        self.shop = shop
+
+
+@pytest.mark.parametrize("error", [Named(shop=5), Silent(5, "down")], ids=repr)
+def test_a_subclass_may_take_what_it_likes(error):
+    """It has all attributes, and is copied and pickled without its `__init__`."""
+    for again in (copy.copy(error), pickle.loads(pickle.dumps(error)), pickle.loads(pickle.dumps(error, 0))):
+        assert (type(again), again.shop, str(again)) == (type(error), 5, str(error))
+    assert getattr(error, "status", 500) == 500
+    assert getattr(error, "stale", False) is False

@@ -151,18 +151,19 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     if result.outcome is not Outcome.MISCONFIGURED or not isinstance(error, AnswerError):
         cause = f"status {error.status}" if isinstance(error, AnswerError) else str(error)
         return f"{endpoint} is unavailable ({cause}); {waiting} and retried"
-    if 300 <= error.status < 400:
+    status = error.status or 0  # which an answer always has
+    if 300 <= status < 400:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
-    elif 200 <= error.status < 300:
+    elif 200 <= status < 300:
         advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
     elif result.by_page:
         advice = (
             "a web page is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
         )
     else:
-        advice = _ADVICE.get(error.status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
+        advice = _ADVICE.get(status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
     words = f" ({error.words})" if error.words else ""
-    return f"{endpoint} answers {error.status}{words}: {advice}; until then {waiting}"
+    return f"{endpoint} answers {status}{words}: {advice}; until then {waiting}"
 
 
 def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:
