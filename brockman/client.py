@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from brockman.compatible import Compatible
 from brockman.delivery.blocks import WithBlocks
 from brockman.delivery.flushing import Flushing
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _UTC = timezone.utc
 
 
-class FocusLabClient(Unique, WithBlocks):
+class FocusLabClient(Unique, WithBlocks, Compatible):
     """Records triggers without waiting for the network.
 
     `record_trigger` puts a trigger into a buffer; a daemon thread, started by the first one, sends the buffer in

@@ -23,7 +23,7 @@ DIAGRAM = """
     cli  django  pytest_plugin
     celery  collector  testing
     client  asgi
-    delivery
+    compatible  delivery
     buffer  transport
     stats
     trigger

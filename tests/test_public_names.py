@@ -102,6 +102,7 @@ def test_a_client_shows_what_is_promised_and_nothing_else():
     promised = {
         *("record_trigger", "encode_trigger", "record_encoded", "send_trigger", "flush", "aflush", "flushing"),
         *("close", "aclose", "stats", "options"),
+        *("api_key", "endpoint", "get_url", "get_headers", "get_trigger_data"),  # of 0.1
     }
     assert public_names(FocusLabClient) == promised
     assert public_names(DjangoFocusLabClient) == promised | {"record_trigger_on_commit"}

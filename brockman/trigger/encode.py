@@ -103,8 +103,8 @@ def encode_trigger(
             if is_interruption(error):
                 raise
     if body is None:
-        moment = format_time(recorded_at)
-        body = _coerce_and_encode(actor_id, action, obj, identities, attributes, variables, trigger_id, moment)
+        wire = coerce_trigger(actor_id, action, obj, identities, attributes, variables)
+        body = _dumps({**wire, "id": trigger_id, "recorded_at": format_time(recorded_at)})
     if len(body) > max_bytes:
         raise InvalidTrigger(f"the trigger is {len(body)} bytes long; it should be at most {max_bytes}")
     return body
@@ -159,16 +159,14 @@ _REQUIRED = ("id", "actor_id", "action", "object")
 _ONE_OBJECT = "it should be one JSON object, as `encode_trigger` returns it"
 
 
-def _coerce_and_encode(
-    actor_id: Any,
-    action: Any,
-    obj: Any,
-    identities: Any,
-    attributes: Any,
-    variables: Any,
-    trigger_id: str,
-    recorded_at: str,
-) -> bytes:
+def coerce_trigger(
+    actor_id: Any, action: Any, obj: Any, identities: Any, attributes: Any, variables: Any
+) -> dict[str, Any]:
+    """Return a trigger as a dict for JSON, without id and time.
+
+    Raises:
+        InvalidTrigger: With the path, the value and what would be right.
+    """
     fields = {
         "actor_id": coerce_actor_id(actor_id),
         "action": coerce_text(action, "action"),
@@ -177,8 +175,10 @@ def _coerce_and_encode(
         "captured_attributes": coerce_mapping(attributes, "attributes"),
         "variables": coerce_mapping(variables, "variables"),
     }
-    wire = {name: value for name, value in fields.items() if value}  # empty fields are left out
-    wire |= {"id": trigger_id, "recorded_at": recorded_at}
+    return {name: value for name, value in fields.items() if value}  # empty fields are left out
+
+
+def _dumps(wire: dict[str, Any]) -> bytes:
     if orjson is None:
         return json.dumps(wire, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     return orjson.dumps(wire, None, _ORJSON_OPTIONS)[:-1]
