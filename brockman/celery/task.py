@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
-from brockman.celery.message import as_uuid, bind_arguments, validate_trigger
+from brockman.celery.message import as_uuid, bind_arguments, parse_time, validate_trigger
 from brockman.celery.publish import Publisher
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger
@@ -78,7 +78,7 @@ class RecordTask(celery.Task):
         Takes the arguments of `record_trigger` and the options of Celery's own `apply_async`.
 
         Returns:
-            An `AsyncResult`, whose id is the trigger's unless `task_id` is not a UUID. No result is stored.
+            An `AsyncResult`. Its id is `task_id`, or else the trigger's. No result is stored.
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
@@ -93,10 +93,16 @@ class RecordTask(celery.Task):
             if args or not kwargs.keys() <= {"trigger", "faults"}:
                 raise TypeError("record_trigger() got an unexpected keyword argument 'trigger'")
             return self._publisher.publish_message(kwargs, task_id, producer, options)
+        if "parent_id" in options:  # a signature from a message, whose serializer may have made text of the time
+            kwargs = {**kwargs, "at": parse_time(kwargs.get("at"))}
         return self._publisher.publish(self._encode(args or (), kwargs, task_id), options, task_id, producer)
 
     def _encode(self, args: Any, kwargs: Any, task_id: Any = None) -> bytes | None:
-        return self.client.encode_trigger(*bind_arguments(*args, **kwargs), trigger_id=as_uuid(task_id))
+        """Return a trigger as JSON. Its id is the caller's own, or else that of the task if it is a UUID."""
+        arguments, stamp = bind_arguments(*args, **kwargs)
+        if stamp["trigger_id"] is None:
+            stamp["trigger_id"] = as_uuid(task_id)
+        return self.client.encode_trigger(*arguments, **stamp)
 
     def _publish_as_is(self, *args: Any, **options: Any) -> Any:
         """Call Celery's own `apply_async`."""
@@ -128,11 +134,18 @@ class RecordTask(celery.Task):
 
         return Executor(self)
 
-    def _body(self, arguments: tuple[Any, ...], trigger: Any) -> bytes | None:
+    def _body(self, arguments: tuple[Any, ...], stamp: dict[str, Any], trigger: Any) -> bytes | None:
         """Return the trigger of an execution; None when it is dropped, or was at the call."""
-        if trigger is None:  # called directly, or published by name, with the arguments as they are
-            return self.client.encode_trigger(*arguments, trigger_id=as_uuid(self.request.id))
-        return validate_trigger(trigger) if trigger != "" else None
+        if trigger is not None:
+            return validate_trigger(trigger) if trigger != "" else None
+        if not self._is_local:  # published by name, with the arguments as they are; or by brockman 0.1
+            stamp = {**stamp, "at": parse_time(stamp["at"])}
+        return self._encode(arguments, stamp, self.request.id)
+
+    @property
+    def _is_local(self) -> bool:
+        """True when this process executes a call of its own, instead of a message."""
+        return bool(self.request.called_directly or self.request.is_eager)
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Count a message without a valid trigger. Celery calls this in the worker, and logs the exception."""
@@ -155,6 +168,8 @@ def record_trigger(
     attributes: Any = None,
     variables: Any = None,
     *,
+    at: Any = None,
+    trigger_id: Any = None,
     trigger: Any = None,
     faults: Any = 0,
 ) -> bool:
@@ -168,7 +183,8 @@ def record_trigger(
     Raises:
         InvalidTrigger: For a mistake in the arguments.
     """
-    body = self._body((actor_id, action, obj, identities, attributes, variables), trigger)
-    if self.request.called_directly or self.request.is_eager:
+    arguments = (actor_id, action, obj, identities, attributes, variables)
+    body = self._body(arguments, {"at": at, "trigger_id": trigger_id}, trigger)
+    if self._is_local:
         return self.client.record_encoded(body)
     return body is not None and self._executor.get().execute(body, faults if isinstance(faults, int) else 0)

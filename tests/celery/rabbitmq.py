@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import amqp
 import celery
 
 from tests.support.programs import find_program, free_port
@@ -104,6 +105,12 @@ class Node:
         app = celery.Celery("look", broker=self.url, set_as_current=False)
         yield app
         app.close()
+
+    def publish(self, queue: str, messages: list[tuple[bytes, dict[str, Any]]]) -> None:
+        """Publish bodies with their properties to a queue that exists, without Celery."""
+        with self.app() as app, app.connection_for_write() as connection:
+            for body, properties in messages:
+                connection.default_channel.basic_publish(amqp.Message(body, **properties), routing_key=queue)
 
     def waiting(self, queue: str) -> list[str]:
         """Take the messages that wait in a queue, and return their ids."""

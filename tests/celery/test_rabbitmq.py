@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from tests.celery.old_messages import every_kind, objects
 from tests.celery.rabbitmq import Node
 from tests.celery.workers import (
     CONFIRMED,
+    DJANGO,
     FORKING,
     NEVER,
     PROMISE,
@@ -87,6 +89,28 @@ def test_nothing_is_lost_by_kill_9_at_any_moment(
     assert len(arrived) < 700
     with worker(tmp_path / "last", server, settings, *POOL, **CONFIRMED) as last:
         assert eventually(lambda: arrived.keys() == set(ids), 30), last.text()
+
+
+@pytest.mark.parametrize("mode", ["buffered", "confirmed"])
+def test_messages_of_brockman_0_1_are_delivered(
+    server: RecordingServer, tmp_path: Any, node: Node, mode: str
+) -> None:
+    """As Celery 3.0 and 3.1 published them, pickled and as JSON; none is left, none is there twice."""
+    pytest.importorskip("django")
+    settings = conf(node, f"old {mode}") | {"accept_content": ["json", "pickle"]}
+    old = [
+        message
+        for celery in (0, 1)
+        for is_pickled in (True, False)
+        for message in every_kind(celery=celery, is_pickled=is_pickled)
+    ]
+    environment = {"FL_CELERY_MODE": mode, "C_FORCE_ROOT": "1"}
+    with worker(tmp_path / "worker", server, settings, *POOL, source=DJANGO, **environment) as running:
+        node.publish(f"old {mode}", [(message.body, message.amqp_properties) for message in old])
+        server.wait_until(lambda server: len(server.triggers) == len(old))
+        running.finish()
+    assert {trigger["id"]: trigger["object"] for trigger in server.triggers} == objects(old)
+    assert node.waiting(f"old {mode}") == []
 
 
 def test_a_warm_shutdown_delivers_everything(

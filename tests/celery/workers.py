@@ -49,6 +49,16 @@ app = celery.Celery("app")
 app.conf.update(worker_hijack_root_logger=False, **json.loads(os.environ["CONF"]))
 """
 WITH_TASK = APP + "import brockman.celery\n"
+# Of a Django project whose settings come from the environment.
+DJANGO = (
+    """
+import django, django.conf
+django.conf.settings.configure(INSTALLED_APPS=["brockman.django"], USE_TZ=True)
+django.setup()
+"""
+    + APP
+    + "app.autodiscover_tasks(['brockman.django'], force=True)\n"
+)
 
 # A task with a name and a client of its own, whose counts are written when the worker exits (solo pool).
 OWN = (

@@ -17,7 +17,7 @@ from brockman.testing import capture
 from tests.django.test_on_commit import rolled_back
 
 celery = pytest.importorskip("celery")
-NAME = "brockman.django.record_trigger"
+NAME = "brockman.django.celery.tasks.record_trigger"
 
 
 @pytest.fixture

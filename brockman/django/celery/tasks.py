@@ -73,5 +73,6 @@ class DjangoRecordTask(RecordTask):
         return super()._find_problem()
 
 
-record_trigger = make_task(DjangoRecordTask, "brockman.django.record_trigger")
+record_trigger = make_task(DjangoRecordTask, "brockman.django.celery.tasks.record_trigger")  # as in 0.1
+make_task(DjangoRecordTask, "brockman.django.record_trigger")  # of messages published before it was named so again
 task_postrun.connect(publish_now_and_then, weak=False, dispatch_uid="brockman.stats")

@@ -1,0 +1,71 @@
+"""Messages that brockman 0.1 published and that wait in the broker are delivered by the new version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.celery.old_messages import OldMessage, every_kind, objects
+from tests.celery.workers import DJANGO, is_empty, redis_conf, worker
+from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
+
+pytest.importorskip("django")
+ACCEPT = {"accept_content": ["json", "pickle"]}
+# As docs/celery.rst shows it.
+UTF8_PICKLES = """
+import pickle
+from kombu.serialization import register
+
+register(
+    "pickle",
+    pickle.dumps,
+    lambda body: pickle.loads(body, encoding="utf-8"),
+    content_type="application/x-python-serialize",
+    content_encoding="binary",
+)
+"""
+
+
+def push(port: int, messages: list[OldMessage]) -> None:
+    with redis.Redis(port=port) as look:
+        look.lpush("celery", *(message.in_redis for message in messages))
+
+
+@pytest.mark.parametrize("mode", ["buffered", "confirmed"])
+@pytest.mark.parametrize("celery", [0, 1])
+def test_old_messages_in_redis_are_delivered(
+    server: RecordingServer, tmp_path: Path, redis_port: int, mode: str, celery: int
+) -> None:
+    """Pickled and as JSON, positional, by keyword, mixed, retried; the trigger's id is the message's."""
+    old = [message for style in (True, False) for message in every_kind(celery=celery, is_pickled=style)]
+    push(redis_port, [*old, old[0]])
+    environment = {"FL_CELERY_MODE": mode, "C_FORCE_ROOT": "1"}
+    conf = redis_conf(redis_port) | ACCEPT
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=DJANGO, **environment) as running:
+        server.wait_until(lambda server: len(server.triggers) == len(old) + 1)
+        assert eventually(lambda: is_empty(redis_port)), running.text()
+        running.finish()
+    assert {trigger["id"]: trigger["object"] for trigger in server.triggers} == objects(old)
+    assert server.ids()[old[0].id] == 2  # one trigger, since its message came twice
+    assert {trigger["actor_id"] for trigger in server.triggers} == {"7"}
+    detailed = [trigger for trigger in server.triggers if "variables" in trigger]
+    assert len(detailed) == 6
+    for trigger in detailed:
+        assert trigger["captured_identities"] == {"email": "zoë@example.com", "user_id": 42}
+        assert trigger["captured_attributes"] == {"plan": "basic"}
+        assert trigger["variables"] == {"tags": ["a", "b"], "title": "Zoë"}
+
+
+def test_old_pickles_may_hold_utf_8(server: RecordingServer, tmp_path: Path, redis_port: int) -> None:
+    """Python 2's `str`, which Celery discards as undecodable unless the project registers a pickle for it."""
+    old = OldMessage((7, b"viewed", "Zoë".encode()))
+    push(redis_port, [old])
+    conf = redis_conf(redis_port) | ACCEPT
+    source = DJANGO + UTF8_PICKLES
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=source, C_FORCE_ROOT="1") as running:
+        server.wait_until(lambda server: len(server.triggers) == 1)
+        running.finish()
+    assert [(trigger["id"], trigger["object"]) for trigger in server.triggers] == [(old.id, "Zoë")]
