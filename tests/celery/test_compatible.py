@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import redis
 
 from tests.celery.old_messages import OldMessage, every_kind, objects
-from tests.celery.workers import DJANGO, is_empty, redis_conf, worker
+from tests.celery.workers import DJANGO, is_empty, publisher, redis_conf, worker
 from tests.support.server import RecordingServer
 from tests.support.waiting import eventually
 
@@ -57,6 +58,20 @@ def test_old_messages_in_redis_are_delivered(
         assert trigger["captured_identities"] == {"email": "zoë@example.com", "user_id": 42}
         assert trigger["captured_attributes"] == {"plan": "basic"}
         assert trigger["variables"] == {"tags": ["a", "b"], "title": "Zoë"}
+
+
+def test_messages_under_the_name_in_between_are_delivered(
+    server: RecordingServer, tmp_path: Path, redis_port: int, endpoint: dict[str, str]
+) -> None:
+    """The task was named `brockman.django.record_trigger` for a while."""
+    conf = redis_conf(redis_port)
+    with publisher(conf, **endpoint) as task:
+        body = task.client.encode_trigger("7", "viewed", "page")
+        task.app.send_task("brockman.django.record_trigger", (), {"trigger": body.decode()}, ignore_result=True)
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=DJANGO) as running:
+        server.wait_until(lambda server: len(server.triggers) == 1)
+        running.finish()
+    assert server.triggers == [json.loads(body)]
 
 
 def test_old_pickles_may_hold_utf_8(server: RecordingServer, tmp_path: Path, redis_port: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
@@ -30,10 +31,10 @@ def task(project) -> Iterator[Any]:
     app.close()
 
 
-def messages(task: Any) -> list[dict[str, Any]]:
-    """Take all messages from the broker, and return their triggers."""
+def messages(task: Any, name: str = "celery") -> list[dict[str, Any]]:
+    """Take all messages from a queue, and return their triggers."""
     found = []
-    with task.app.connection_for_read() as connection, connection.SimpleQueue("celery") as queue:
+    with task.app.connection_for_read() as connection, connection.SimpleQueue(name) as queue:
         while queue.qsize():
             message = queue.get(timeout=10)
             message.ack()
@@ -52,6 +53,17 @@ def test_a_call_converts_and_validates(task, project) -> None:
     task.delay(7, "", "page")  # in production it fails no request
     assert messages(task) == []
     assert task.client.stats().dropped == {"invalid": 1}
+
+
+@pytest.mark.parametrize("route", [NAME, "brockman.django.celery.tasks.*", "brockman.*"])
+def test_the_routes_of_0_1_match(task, route: str) -> None:
+    """The task has the name that it had: by name and by pattern, also for `delay_on_commit`."""
+    task.app.conf.task_routes = {route: {"queue": "tracking"}}
+    assert task.name == "brockman.django.celery.tasks.record_trigger"
+    task.delay(7, "viewed", "page")
+    task.delay_on_commit(8, "ordered", "book")
+    assert messages(task) == []
+    assert [trigger["actor_id"] for trigger in messages(task, "tracking")] == ["7", "8"]
 
 
 def test_its_settings_are_the_projects(task) -> None:
@@ -86,6 +98,17 @@ def test_delay_on_commit_publishes_when_the_transaction_commits(task) -> None:
         task.delay_on_commit(5, "ordered", "book", using="other")
         assert [trigger["actor_id"] for trigger in messages(task)] == ["4"]
     assert [trigger["actor_id"] for trigger in messages(task)] == ["5"]
+
+
+def test_delay_on_commit_takes_the_callers_time_and_id(task) -> None:
+    """And publishes them when the transaction commits."""
+    at, own = datetime(2012, 9, 1, tzinfo=timezone.utc), uuid.uuid4()
+    with transaction.atomic():
+        task.delay_on_commit(1, "ordered", "book", at=at, trigger_id=own)
+    (trigger,) = messages(task)
+    assert (trigger["id"], trigger["recorded_at"]) == (str(own), "2012-09-01T00:00:00.000000Z")
+    with override_settings(DEBUG=True), pytest.raises(InvalidTrigger, match=r"at: .* has no time zone"):
+        task.delay_on_commit(1, "ordered", "book", at=datetime(2012, 9, 1))
 
 
 def test_delay_on_commit_raises_a_mistake_at_the_call(task) -> None:
