@@ -7,6 +7,7 @@ raises where it was made, any serializer works, and a message delivered twice is
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import celery
@@ -117,7 +118,8 @@ class RecordTask(celery.Task):
         """
         message = {"trigger": body.decode(), **({"faults": faults} if faults else {})}
         try:
-            raise self.retry(args=(), kwargs=message, countdown=countdown)
+            # Without a limit, whatever the project's annotations set `max_retries` to: the trigger would be lost.
+            raise self.retry(args=(), kwargs=message, countdown=countdown, max_retries=sys.maxsize)
         except Reject as error:  # Celery's does not requeue: the trigger would be lost
             reason = error.reason
         raise Reject(reason, requeue=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.celery.old_messages import OldMessage, every_kind, objects
-from tests.celery.workers import DJANGO, is_empty, publisher, redis_conf, worker
-from tests.support.server import RecordingServer
+from tests.celery.old_messages import NAME, OldMessage, every_kind, objects
+from tests.celery.workers import CONFIRMED, DJANGO, is_empty, publisher, redis_conf, worker
+from tests.support.server import RecordingServer, Reply
 from tests.support.waiting import eventually
 
 pytest.importorskip("django")
@@ -58,6 +58,21 @@ def test_old_messages_in_redis_are_delivered(
         assert trigger["captured_identities"] == {"email": "zoë@example.com", "user_id": 42}
         assert trigger["captured_attributes"] == {"plan": "basic"}
         assert trigger["variables"] == {"tags": ["a", "b"], "title": "Zoë"}
+
+
+@pytest.mark.parametrize("name", [NAME, "*"])
+def test_a_limit_of_retries_loses_no_trigger(
+    server: RecordingServer, tmp_path: Path, redis_port: int, name: str
+) -> None:
+    """The old task gave up after three retries, and a project's annotations may say so, too."""
+    server.respond = lambda request: Reply(503 if len(server.requests) < 4 else 201)
+    push(redis_port, [OldMessage((7, b"viewed", b"page"), retries=3, is_pickled=False)])
+    conf = redis_conf(redis_port) | {"task_annotations": {name: {"max_retries": 3, "rate_limit": "100/s"}}}
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=DJANGO, **CONFIRMED) as running:
+        server.wait_until(lambda server: len(server.requests) == 5)
+        running.finish()
+    assert len(server.ids()) == 1
+    assert is_empty(redis_port)
 
 
 def test_messages_under_the_name_in_between_are_delivered(
