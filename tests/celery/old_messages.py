@@ -83,7 +83,7 @@ class OldMessage:
 
     @property
     def in_redis(self) -> str:
-        """What the Redis transport pushed on the list of the queue."""
+        """The item that the Redis transport pushed on the list of the queue."""
         properties: dict[str, Any] = {
             "body_encoding": "base64",
             "delivery_info": {"priority": 0, "routing_key": "celery", "exchange": "celery"},

@@ -15,19 +15,6 @@ from tests.support.waiting import eventually
 
 pytest.importorskip("django")
 ACCEPT = {"accept_content": ["json", "pickle"]}
-# As docs/celery.rst shows it.
-UTF8_PICKLES = """
-import pickle
-from kombu.serialization import register
-
-register(
-    "pickle",
-    pickle.dumps,
-    lambda body: pickle.loads(body, encoding="utf-8"),
-    content_type="application/x-python-serialize",
-    content_encoding="binary",
-)
-"""
 
 
 def push(port: int, messages: list[OldMessage]) -> None:
@@ -87,15 +74,3 @@ def test_messages_under_the_name_in_between_are_delivered(
         server.wait_until(lambda server: len(server.triggers) == 1)
         running.finish()
     assert server.triggers == [json.loads(body)]
-
-
-def test_old_pickles_may_hold_utf_8(server: RecordingServer, tmp_path: Path, redis_port: int) -> None:
-    """Python 2's `str`, which Celery discards as undecodable unless the project registers a pickle for it."""
-    old = OldMessage((7, b"viewed", "Zoë".encode()))
-    push(redis_port, [old])
-    conf = redis_conf(redis_port) | ACCEPT
-    source = DJANGO + UTF8_PICKLES
-    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=source, C_FORCE_ROOT="1") as running:
-        server.wait_until(lambda server: len(server.triggers) == 1)
-        running.finish()
-    assert [(trigger["id"], trigger["object"]) for trigger in server.triggers] == [(old.id, "Zoë")]
