@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import celery
 import pytest
 import redis
 
@@ -23,12 +25,12 @@ def push(port: int, messages: list[OldMessage]) -> None:
 
 
 @pytest.mark.parametrize("mode", ["buffered", "confirmed"])
-@pytest.mark.parametrize("celery", [0, 1])
+@pytest.mark.parametrize("version", [0, 1])
 def test_old_messages_in_redis_are_delivered(
-    server: RecordingServer, tmp_path: Path, redis_port: int, mode: str, celery: int
+    server: RecordingServer, tmp_path: Path, redis_port: int, mode: str, version: int
 ) -> None:
     """Pickled and as JSON, positional, by keyword, mixed, retried; the trigger's id is the message's."""
-    old = [message for style in (True, False) for message in every_kind(celery=celery, is_pickled=style)]
+    old = [message for style in (True, False) for message in every_kind(celery=version, is_pickled=style)]
     push(redis_port, [*old, old[0]])
     environment = {"FL_CELERY_MODE": mode, "C_FORCE_ROOT": "1"}
     conf = redis_conf(redis_port) | ACCEPT
@@ -45,6 +47,32 @@ def test_old_messages_in_redis_are_delivered(
         assert trigger["captured_identities"] == {"email": "zoë@example.com", "user_id": 42}
         assert trigger["captured_attributes"] == {"plan": "basic"}
         assert trigger["variables"] == {"tags": ["a", "b"], "title": "Zoë"}
+
+
+@pytest.mark.parametrize("mode", ["buffered", "confirmed"])
+def test_plain_messages_of_a_newer_celery_are_delivered(
+    server: RecordingServer, tmp_path: Path, redis_port: int, mode: str
+) -> None:
+    """Where 0.1 was ported, or a program without brockman publishes: both protocols, also of a retry."""
+    conf = redis_conf(redis_port) | {"result_backend": None}
+    options: list[dict[str, Any]] = [{}, {"retries": 2, "countdown": 0.1, "expires": 3600}]
+    calls: list[Any] = [
+        (("7", "viewed", "page"), {}),
+        (["7", "viewed"], {"obj": "page", "variables": {"title": "Zoë"}}),
+        ((), {"actor_id": 7, "action": "viewed", "obj": "page", "identities": None}),
+    ]
+    app = celery.Celery("old", set_as_current=False)
+    app.conf.update(conf)
+    with app:
+        results = []
+        for app.conf.task_protocol in (1, 2):
+            results += [app.send_task(NAME, *call, **option) for call in calls for option in options]
+    with worker(tmp_path / "worker", server, conf, "-P", "solo", source=DJANGO, FL_CELERY_MODE=mode) as running:
+        server.wait_until(lambda server: len(server.triggers) == len(results))
+        assert eventually(lambda: is_empty(redis_port)), running.text()
+        running.finish()
+    assert server.ids() == {result.id: 1 for result in results}
+    assert {(trigger["actor_id"], trigger["object"]) for trigger in server.triggers} == {("7", "page")}
 
 
 @pytest.mark.parametrize("name", [NAME, "*"])
