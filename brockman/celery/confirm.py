@@ -179,7 +179,7 @@ class Confirming:
         if result.outcome in INCONCLUSIVE:
             self._requeue(task, body, result, faults)
         if result.outcome is Outcome.SERVER_ERROR and faults + 1 < self._client.options.max_attempts:
-            task._requeue(body, self._delay(task, result), faults + 1)
+            task._requeue_trigger(body, self._delay(task, result), faults + 1)
         self._client._current().reject(body, result.error)
         self._log.event("rejected", logging.WARNING, f"a trigger is rejected: {result.error}")
         return False
@@ -189,7 +189,7 @@ class Confirming:
         text = policy.describe(result, self._client.options.endpoint, "triggers are kept by the broker")
         self._log.trouble("endpoint", level, text)
         self._log.write()
-        task._requeue(body, self._delay(task, result), faults)
+        task._requeue_trigger(body, self._delay(task, result), faults)
 
     def _delay(self, task: RecordTask, result: SendResult) -> float:
         """Return the seconds until the message is delivered again."""

@@ -90,9 +90,7 @@ class RecordTask(celery.Task):
                 follow this one.
         """
         kwargs = kwargs or {}
-        if "trigger" in kwargs:  # a retry
-            if args or not kwargs.keys() <= {"trigger", "faults"}:
-                raise TypeError("record_trigger() got an unexpected keyword argument 'trigger'")
+        if options.get("retries"):  # a message is published again
             return self._publisher.publish_message(kwargs, task_id, producer, options)
         if "parent_id" in options:  # a signature from a message, whose serializer may have made text of the time
             kwargs = {**kwargs, "at": parse_time(kwargs.get("at"))}
@@ -109,14 +107,17 @@ class RecordTask(celery.Task):
         """Call Celery's own `apply_async`."""
         return super().apply_async(*args, **options)
 
-    def _requeue(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
-        """End this execution, and have the trigger delivered again after `countdown` seconds.
+    def _requeue_trigger(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
+        """Do the same as `_requeue`; `faults` is how many attempts were answered with a 500."""
+        self._requeue({"trigger": body.decode(), **({"faults": faults} if faults else {})}, countdown)
+
+    def _requeue(self, message: dict[str, Any], countdown: float) -> NoReturn:
+        """End this execution, and have its message delivered again after `countdown` seconds.
 
         Raises:
             Retry: When it was published again.
             Reject: When that failed: the broker then delivers the unacknowledged message again.
         """
-        message = {"trigger": body.decode(), **({"faults": faults} if faults else {})}
         try:
             # Without a limit, whatever the project's annotations set `max_retries` to: the trigger would be lost.
             raise self.retry(args=(), kwargs=message, countdown=countdown, max_retries=sys.maxsize)
@@ -136,18 +137,11 @@ class RecordTask(celery.Task):
 
         return Executor(self)
 
-    def _body(self, arguments: tuple[Any, ...], stamp: dict[str, Any], trigger: Any) -> bytes | None:
-        """Return the trigger of an execution; None when it is dropped, or was at the call."""
-        if trigger is not None:
-            return validate_trigger(trigger) if trigger != "" else None
-        if not self._is_local:  # published by name, with the arguments as they are; or by brockman 0.1
-            stamp = {**stamp, "at": parse_time(stamp["at"])}
-        return self._encode(arguments, stamp, self.request.id)
-
-    @property
-    def _is_local(self) -> bool:
-        """True when this process executes a call of its own, instead of a message."""
-        return bool(self.request.called_directly or self.request.is_eager)
+    def _read(self, message: dict[str, Any]) -> bytes | None:
+        """Return the trigger of a message or of a direct call; None when it is dropped."""
+        if "trigger" in message:
+            return validate_trigger(message["trigger"])
+        return self._encode((), message, self.request.id)  # the arguments as they are
 
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Count a message without a valid trigger. Celery calls this in the worker, and logs the exception."""
@@ -185,8 +179,20 @@ def record_trigger(
     Raises:
         InvalidTrigger: For a mistake in the arguments.
     """
-    arguments = (actor_id, action, obj, identities, attributes, variables)
-    body = self._body(arguments, {"at": at, "trigger_id": trigger_id}, trigger)
-    if self._is_local:
-        return self.client.record_encoded(body)
-    return body is not None and self._executor.get().execute(body, faults if isinstance(faults, int) else 0)
+    if trigger == "":  # dropped at the call, and published for the tasks that follow
+        return False
+    message = {
+        "actor_id": actor_id,
+        "action": action,
+        "obj": obj,
+        "identities": identities,
+        "attributes": attributes,
+        "variables": variables,
+        "at": at,
+        "trigger_id": trigger_id,
+    }
+    if trigger is not None:
+        message = {"trigger": trigger, "faults": faults}
+    if self.request.called_directly or self.request.is_eager:
+        return self.client.record_encoded(self._read(message))
+    return self._executor.get().execute(message)

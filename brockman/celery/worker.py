@@ -23,6 +23,7 @@ from celery.exceptions import SoftTimeLimitExceeded, TaskRevokedError
 from celery.worker.strategy import default
 
 from brockman.celery.confirm import Confirming
+from brockman.celery.message import parse_time
 from brockman.delivery import policy
 from brockman.exceptions import FocusLabError
 from brockman.process.clock import monotonic
@@ -54,13 +55,18 @@ class Executor:
         # Made with the first message: the client's settings may be wrong until then.
         self.confirming = PerProcess(lambda: Confirming(task.client))
 
-    def execute(self, body: bytes, faults: int) -> bool:
+    def execute(self, message: dict[str, Any]) -> bool:
+        """Have a message's trigger buffered or sent, as `celery_mode` says; return whether it was."""
         task, problem = self._task, self._task._find_problem()
         if problem is not None:
             self._log.event("problem", logging.ERROR, f"{problem}; until then triggers are kept by the broker")
-            task._requeue(body, policy.setup_delay(task.request.retries + 1), faults)
+            task._requeue(message, policy.setup_delay(task.request.retries + 1))
+        body = task._read({**message, "at": parse_time(message["at"])} if "at" in message else message)
+        if body is None:
+            return False
         if task.is_confirmed:
-            return self.confirming.get().record(task, body, faults)
+            faults = message.get("faults")
+            return self.confirming.get().record(task, body, faults if isinstance(faults, int) else 0)
         return self._buffer(body)
 
     def reject(self, body: bytes, error: FocusLabError) -> None:
@@ -80,7 +86,7 @@ class Executor:
             taken = None
         if taken is None:
             self._log.event("full", logging.WARNING, "the buffer is full; requeueing messages after 5 s")
-            self._task._requeue(body, random.uniform(*self._task.requeue_delay))
+            self._task._requeue_trigger(body, random.uniform(*self._task.requeue_delay))
         return taken
 
     def _put(self, body: bytes) -> bool | None:

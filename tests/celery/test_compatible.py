@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import redis
 
 from tests.celery.old_messages import NAME, OldMessage, every_kind, objects
-from tests.celery.workers import CONFIRMED, DJANGO, is_empty, publisher, redis_conf, worker
+from tests.celery.workers import CONFIRMED, DJANGO, WITH_TASK, is_empty, publisher, redis_conf, worker
 from tests.support.server import RecordingServer, Reply
 from tests.support.waiting import eventually
 
@@ -22,6 +23,16 @@ ACCEPT = {"accept_content": ["json", "pickle"]}
 def push(port: int, messages: list[OldMessage]) -> None:
     with redis.Redis(port=port) as look:
         look.lpush("celery", *(message.in_redis for message in messages))
+
+
+def make_due(port: int) -> None:
+    """Take the delay from the messages that wait, as if it were over."""
+    with redis.Redis(port=port) as look:
+        for text in look.lrange("celery", 0, -1):
+            message = json.loads(text)
+            message["headers"]["eta"] = None
+            look.lrem("celery", 1, text)
+            look.lpush("celery", json.dumps(message))
 
 
 @pytest.mark.parametrize("mode", ["buffered", "confirmed"])
@@ -73,6 +84,33 @@ def test_plain_messages_of_a_newer_celery_are_delivered(
         running.finish()
     assert server.ids() == {result.id: 1 for result in results}
     assert {(trigger["actor_id"], trigger["object"]) for trigger in server.triggers} == {("7", "page")}
+
+
+@pytest.mark.parametrize("source", [DJANGO, WITH_TASK], ids=["django", "plain"])
+def test_plain_messages_wait_while_the_workers_settings_are_wrong(
+    server: RecordingServer, tmp_path: Path, redis_port: int, source: str
+) -> None:
+    """As those of the new version do: a deployment without a key loses none. They keep their id and time."""
+    conf = redis_conf(redis_port) | {"result_backend": None}
+    name = NAME if source is DJANGO else "brockman.record_trigger"
+    with celery.Celery("old", set_as_current=False) as app:
+        app.conf.update(conf)
+        stamp = {"at": "2012-09-01T12:30:00Z", "trigger_id": str(uuid.uuid4())}
+        first = app.send_task(name, ("7", "viewed", "page"), {"identities": {"email": "a@b.c"}})
+        app.send_task(name, ("7", "viewed"), {"obj": "page", **stamp})
+    options: Any = (server, conf, "-P", "solo")
+    with worker(tmp_path / "wrong", *options, source=source, FL_API_KEY="") as running:
+        assert eventually(lambda: running.text().count("Retry in 30") == 2), running.text()
+        running.finish()
+    assert server.requests == []
+    make_due(redis_port)
+    with worker(tmp_path / "right", *options, source=source) as running:
+        server.wait_until(lambda server: len(server.triggers) == 2)
+        running.finish()
+    found = {trigger["id"]: trigger for trigger in server.triggers}
+    assert found.keys() == {first.id, stamp["trigger_id"]}
+    assert found[first.id]["captured_identities"] == {"email": "a@b.c"}
+    assert found[stamp["trigger_id"]]["recorded_at"] == "2012-09-01T12:30:00.000000Z"
 
 
 @pytest.mark.parametrize("name", [NAME, "*"])
