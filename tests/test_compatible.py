@@ -48,10 +48,11 @@ AS_SENT = {
     "captured_attributes": MAPPINGS["attributes"],
     "variables": MAPPINGS["variables"],
 }
-# Of the client of 0.1, which raised for every status but 201. 200 and 202 were UnknownError then.
+# Of the client of 0.1, which raised for every status but 201; of the 5xx only 500 was a ServerError then.
 ERRORS = [
     *((401, BadAPIKey), (403, BadAPIKey), (400, BadRequest), (404, ResourceNotFound), (500, ServerError)),
-    *((503, ServerError), (417, UnknownError), (302, UnknownError), (429, UnknownError), (409, UnknownError)),
+    *((502, ServerError), (503, ServerError), (511, ServerError)),
+    *((status, UnknownError) for status in (302, 402, 405, 407, 408, 409, 410, 413, 415, 417, 422, 429)),
 ]
 
 
