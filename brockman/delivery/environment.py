@@ -15,8 +15,9 @@ from brockman.options.fields import PREFIX, show
 from brockman.options.table import KeylessOptions
 from brockman.process.log import Log
 
-_SHORTEST = 5  # letters of a name without its prefix; shorter ones are like too many
-_SIMILARITY = 0.8
+_SHORTEST = 5  # letters of a name without prefix and underscores; shorter ones are like too many
+_LONG = 8  # letters; two of a shorter name may make another word (FL_APP_KEY)
+_UNITS = {"MS", "S", "SEC", "SECONDS", "KB", "MB"}
 _KNOWN = tuple(PREFIX + name.upper() for table in (Options, CelerySettings) for name in table.names())
 _log = Log()
 
@@ -41,13 +42,31 @@ def warn_of_misspelt() -> None:
 
 
 def find_misspelt(names: Iterable[str], known: Collection[str] = _KNOWN) -> dict[str, str]:
-    """Return the names that are nearly those of settings, each with the one that was probably meant."""
-    rests = [name.removeprefix(PREFIX) for name in known]
+    """Return the names that are slips of settings' names, each with the one that was probably meant.
+
+    Other products have variables that begin with `FL_` too. A name that is longer or shorter by whole words is
+    theirs, unless the last word is a unit.
+    """
     found = {}
-    for name in sorted(names):
-        rest = name.removeprefix(PREFIX)
-        if name.startswith(PREFIX) and name not in known and len(rest) >= _SHORTEST:
-            near = difflib.get_close_matches(rest.upper(), rests, 1, _SIMILARITY)
-            if near:
-                found[name] = PREFIX + near[0]
+    for name in sorted(set(names) - set(known)):
+        if name.upper().startswith(PREFIX):
+            slips = {
+                setting: slip for setting in known if (slip := _count_slips(name.upper(), setting)) is not None
+            }
+            if slips:
+                found[name] = min(slips, key=slips.__getitem__)
     return found
+
+
+def _count_slips(name: str, setting: str) -> int | None:
+    """Return how many letters are missing, added or moved (which counts twice); None for more than two."""
+    words, right = ([word for word in text.split("_")[1:] if word] for text in (name, setting))
+    if words[:-1] == right and words[-1] in _UNITS:
+        return 0
+    if set(words) < set(right) or set(words) > set(right):
+        return None
+    written, meant = "".join(words), "".join(right)
+    same = sum(block.size for block in difflib.SequenceMatcher(None, written, meant).get_matching_blocks())
+    slips = len(written) + len(meant) - 2 * same
+    allows_two = len(meant) >= _LONG or sorted(written) == sorted(meant)
+    return slips if len(meant) >= _SHORTEST and slips <= (2 if allows_two else 1) else None

@@ -62,7 +62,10 @@ def test_a_variable_that_is_nearly_a_setting_is_named_once():
         ("FL_Endpoint", "FL_ENDPOINT"),
         ("FL_API_KEYS", "FL_API_KEY"),
         ("FL_ENABLE", "FL_ENABLED"),
-        ("FL_BATCH_SIZE", "FL_MAX_BATCH_SIZE"),
+        ("fl_endpoint", "FL_ENDPOINT"),
+        ("FL__API_KEY", "FL_API_KEY"),
+        ("FL_AIP_KEY", "FL_API_KEY"),
+        ("FL_MAX_QUEUESIZES", "FL_MAX_QUEUE_SIZE"),
         ("FL_FLUSHINTERVAL", "FL_FLUSH_INTERVAL"),
         ("FL_FLUSH_INTERVAL_MS", "FL_FLUSH_INTERVAL"),
         ("FL_SPOOLDIR", "FL_SPOOL_DIR"),
@@ -71,7 +74,7 @@ def test_a_variable_that_is_nearly_a_setting_is_named_once():
     ],
 )
 def test_a_slip_is_recognized(name, right):
-    """Letters swapped, missing or added, a part left out, or the wrong case."""
+    """Letters swapped, missing or added, underscores, a unit, or the wrong case."""
     assert find_misspelt([name]) == {name: right}
 
 
@@ -79,7 +82,10 @@ def test_nothing_else_is_named():
     """Neither settings, nor variables of other programs, whether they begin with FL_ or not."""
     ours = [f"FL_{name.upper()}" for table in (Options, CelerySettings) for name in table.names()]
     others = (
-        "STUDIO_PATH HOME USER TOKEN ZIP MODE DEBUG LOG_LEVEL LICENSE_KEY API_URL API_TOKEN CACHE_DIR SERVER_URL"
+        "STUDIO_PATH HOME USER TOKEN ZIP MODE DEBUG LOG_LEVEL LICENSE_KEY API_URL API_TOKEN CACHE_DIR SERVER_URL ENV"
+        " ENVIRONMENT WRITE_TIMEOUT SEND_TIMEOUT TIMEOUT API_KEY_ID API_KEY_PATH API_KEYCHAIN APP_KEY ENDPOINT_ID"
+        " ENDPOINT_2 OLD_ENDPOINT DISABLED BATCH_SIZE MIN_BATCH_SIZE QUEUE_SIZE MAX_RETRIES ATTEMPTS ERROR INVALID"
+        " ON_EXIT BEFORE_SEND HANDLE_SIGINT CELERY_QUEUE POOL_SIZE GZIP_LEVEL"
     )
     rest = ["FL_", "FLENDPOINT", "ENDPIONT", "PATH", "XFL_ENDPIONT", "FL_COOKIE_SECURE", "FL_SEND_IN_TESTS"]
     assert find_misspelt([*ours, *(f"FL_{name}" for name in others.split()), *rest]) == {}
