@@ -24,6 +24,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from celery.exceptions import OperationalError
 
@@ -140,9 +141,8 @@ class _CircuitBreaker:
             self._retry_at = now + self._cooldown
         return True
 
-    def record_failure(self, error: Exception) -> None:
+    def record_failure(self, cause: str) -> None:
         self._retry_at = monotonic() + self._cooldown
-        cause = re.sub("//[^/]*@", "//...@", str(error))[:300] or type(error).__name__
         text = f"the Celery broker cannot be reached ({cause}); recording triggers in this process"
         self._log.trouble("broker", logging.WARNING, text)
         self._log.write()
@@ -185,7 +185,7 @@ class Publisher:
                 try:
                     result = self._send(message, task_id, producer, options)
                 except _BrokerUnavailable as error:
-                    breaker.record_failure(error.cause)
+                    breaker.record_failure(_describe(error.cause, task.app.conf))
                 else:
                     breaker.record_success()
                     return result
@@ -233,7 +233,7 @@ class Publisher:
 
     def _pool(self, timeout: float) -> Any:
         app, pools = self._task.app, self._pools.get()
-        key = (id(app), app.conf.broker_write_url, timeout)
+        key = (id(app), str(app.conf.broker_write_url), timeout)  # a text or a list
         pool = pools.get(key)
         if pool is None:
             driver, given = app.connection_for_write().transport.driver_type, app.conf.broker_transport_options
@@ -267,3 +267,34 @@ def _close(pools: PerProcess[dict[Any, Any]]) -> None:
 
 def _broker_errors(connection: Any) -> tuple[type[Exception], ...]:
     return (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
+
+
+def _describe(error: Exception, conf: Any) -> str:
+    """Return the error's text, or its class alone if the text may hold a password of the broker."""
+    text = str(error)[:300]
+    lowered = text.lower()  # as host names are
+    if not text or "://" in text or any(secret.lower() in lowered for secret in _find_secrets(conf)):
+        return type(error).__name__
+    return text
+
+
+def _find_secrets(conf: Any) -> Iterator[str]:
+    """Yield the passwords in an app's settings, and the parts of them that may be taken for a host or a port."""
+    for urls in (conf.broker_write_url, conf.broker_url):
+        for url in urls if isinstance(urls, (list, tuple)) else [urls or ""]:
+            for part in (url, *url.split(";")):  # brokers to fail over to
+                user, _, password = part.rpartition("@")[0].partition("://")[2].partition(":")
+                query = part.rpartition("@")[2].partition("?")[2]
+                values = (password or user, unquote(password or user), *dict(parse_qsl(query)).values())
+                yield from (piece for value in values for piece in (value, *re.split("[/?#@:;]", value)) if piece)
+    if conf.broker_password:
+        yield str(conf.broker_password)
+    yield from _passwords(conf.broker_transport_options)
+
+
+def _passwords(options: Any) -> Iterator[str]:
+    for name, value in options.items() if isinstance(options, dict) else ():
+        if isinstance(value, dict):
+            yield from _passwords(value)
+        elif re.search("pass|secret|token|key", str(name), re.I) and isinstance(value, str) and value:
+            yield value

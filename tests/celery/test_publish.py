@@ -127,6 +127,33 @@ def test_a_call_with_followers_raises(server: RecordingServer, endpoint: dict[st
     assert server.requests == []
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://Geheim#@127.0.0.1:{}",  # Celery takes the password for the host
+        "redis://:x@Geheim@127.0.0.1:{}",
+        "redis://a:x@127.0.0.1:{0};redis://Geheim?@127.0.0.1:{0}",
+        ["redis://:Geheim%2F@127.0.0.1:{}", "redis://Geheim#2@127.0.0.1:{}"],
+        "redis://:Geheim@127.0.0.1:{}/0",
+        "amqp://a:Geheim@127.0.0.1:{0}//;amqp://a:Geheim@127.0.0.1:{0}//",
+        "redis+socket:///Geheim/redis?password=Geheim",
+    ],
+    ids=str,
+)
+def test_no_password_of_a_broker_is_logged(
+    server: RecordingServer, endpoint: dict[str, str], url: str | list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """However its URL is written, also where Celery takes a part of the password for a host."""
+    port = free_port()
+    urls = url.format(port) if isinstance(url, str) else [each.format(port) for each in url]
+    with publisher({"broker_url": urls}, **endpoint) as task:
+        publish(task, 1)
+        server.wait_until(lambda server: len(server.triggers) == 1)
+    (line,) = (record.getMessage() for record in caplog.records if record.name == "brockman")
+    assert line.startswith("brockman: the Celery broker cannot be reached (")
+    assert "geheim" not in line.lower()
+
+
 Spoil = Callable[[redis.Redis], Any]
 
 
