@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, aclosing
 from typing import Any, TypeVar
@@ -84,7 +85,13 @@ def _flush_after(flushing: Flushing, result: Any) -> Any:
         import asyncio
 
         coroutine = _wrap_coroutine(flushing, lambda: result)()
-        return asyncio.ensure_future(coroutine, loop=result.get_loop()) if asyncio.isfuture(result) else coroutine
+        if asyncio.isfuture(result):
+            task = asyncio.ensure_future(coroutine, loop=result.get_loop())
+            task.add_done_callback(lambda task: task.cancelled() and result.cancel())  # also before its first step
+            return task
+        if inspect.iscoroutine(result):  # closed with the coroutine that never began to await it
+            weakref.finalize(coroutine, result.close).atexit = False
+        return coroutine
     if isinstance(result, Generator):
         return _wrap_generator(flushing, lambda: result)()
     if isinstance(result, AsyncGenerator):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -98,6 +99,28 @@ def test_a_task_stays_a_task(client: FocusLabClient) -> None:
         assert client.stats().delivered == 1
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_cancelled_before_it_began_leaves_nothing(client: FocusLabClient, kind: str) -> None:
+    """No task that runs on, and no coroutine that was never awaited; nor does what is closed unused."""
+
+    async def run() -> None:
+        function = make_coroutine_functions(client, client.flushing(30))[kind]
+        task = asyncio.ensure_future(function())
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        if inspect.iscoroutine(unused := function()):
+            unused.close()
+        else:
+            unused.cancel()
+        if others := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(others)
+        assert client.stats().recorded == 0
+
+    asyncio.run(run())
+    gc.collect()  # a coroutine that was never awaited fails the test
 
 
 def counted(client: FocusLabClient) -> Generator[int, int, str]:
