@@ -30,6 +30,8 @@ _ADVICE = {
     501: "check endpoint (FL_ENDPOINT)",
 }
 _OWN_SUCCESSES = (201, 202, 204)  # the API's own words; a proxy or a captive portal answers 200
+# Servers in Go and Tomcat say in plain text that a request came without TLS, before they read it.
+_EXPECTS_TLS = re.compile(r"to an https server|requires tls|sent to https port", re.IGNORECASE)
 _ABOUT_ARRAYS = (405, 501)  # refuse an array; for a single object they are about the endpoint
 
 
@@ -53,11 +55,12 @@ _BY_STATUS = {
     413: Outcome.TOO_LARGE,
     501: Outcome.REFUSED,  # an array
     **dict.fromkeys((401, 403, 404), Outcome.MISCONFIGURED),
-    # Not in the API's table, and no trigger's fault: payment, a proxy, a retired endpoint, a portal.
-    **dict.fromkeys((402, 407, 410, 411, 511), Outcome.MISCONFIGURED),
+    # Not in the API's table, and no trigger's fault: payment, a proxy, a retired endpoint, a wrong host name,
+    # missing TLS, a key that is too long, a portal.
+    **dict.fromkeys((402, 407, 410, 411, 421, 426, 431, 511), Outcome.MISCONFIGURED),
     **dict.fromkeys((408, 425, 429, 502, 503, 504), Outcome.UNAVAILABLE),
-    # A content delivery network's statuses for an origin that does not answer.
-    **dict.fromkeys((521, 522, 523, 524, 529), Outcome.UNAVAILABLE),
+    # A content delivery network's statuses for an origin that does not answer, or not with TLS.
+    **dict.fromkeys((521, 522, 523, 524, 525, 526, 529, 530), Outcome.UNAVAILABLE),
 }
 _BY_CLASS = {2: Outcome.ACCEPTED, 4: Outcome.REFUSED, 5: Outcome.SERVER_ERROR}
 
@@ -72,7 +75,8 @@ class SendResult:
         rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
-        by_page: Whether a web page, or what cannot be decoded, refuses the request: no verdict on a trigger.
+        by_page: Whether a web page, what cannot be decoded, or a server that expects TLS refuses the request: no
+            verdict on a trigger.
         repeated: Of the accepted triggers, how many the server says it had already; None when it does not say.
     """
 
@@ -118,7 +122,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         from_status(answer.status, answer.words),
         retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
         location=answer.location,
-        by_page=outcome is Outcome.REFUSED and (answer.is_page or answer.text is None),
+        by_page=outcome is Outcome.REFUSED and _is_foreign(answer),
     )
 
 
@@ -142,6 +146,11 @@ def classify(answer: Answer, count: int) -> Outcome:
     return Outcome.MISCONFIGURED if answer.is_page or answer.text is None else outcome
 
 
+def _is_foreign(answer: Answer) -> bool:
+    """Return whether a refusal was said by something in front of the API."""
+    return answer.text is None or answer.is_page or _EXPECTS_TLS.search(answer.text) is not None
+
+
 def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     """Return the text of the log line for a result that settles nothing: the cause, and what to change.
 
@@ -156,6 +165,8 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
     elif 200 <= status < 300:
         advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
+    elif _EXPECTS_TLS.search(error.words):
+        advice = "it expects https://; check endpoint (FL_ENDPOINT)"
     elif result.by_page:
         advice = (
             "a web page is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"

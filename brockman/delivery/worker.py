@@ -266,7 +266,8 @@ class Worker:
 
     def _settle(self, event: Settled) -> None:
         counters, error = self._counters, event.result.error
-        if self._report.log.over(DELIVERY, f"{self._options.endpoint} answers again"):
+        has_answered = event.result.outcome is not Outcome.SERVER_ERROR
+        if has_answered and self._report.log.over(DELIVERY, f"{self._options.endpoint} answers again"):
             self._report.write()
         if error is not None:
             counters.last_error = counters.details["rejected"] = str(error)

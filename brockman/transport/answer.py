@@ -9,6 +9,7 @@ import re
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import cast
 
 MAX_ANSWER_BYTES = 64 * 1024
 _MAX_WORDS = 300  # characters
@@ -62,9 +63,10 @@ class Answer:
         )  # not a `cached_property`: before Python 3.12 its lock stays held if a time limit strikes
         if "_text" not in known:
             body = _decompress(self.body, self.content_encoding)
-            known["_text"] = None if body is None else _decode(body, self.content_type)
-        text: str | None = known["_text"]
-        return text
+            text = None if body is None else _decode(body, self.content_type)
+            # 64 KiB of blanks are no empty answer: what follows them is unknown.
+            known["_text"] = text or (None if len(body or b"") >= MAX_ANSWER_BYTES else text)
+        return cast("str | None", known["_text"])
 
     @property
     def is_page(self) -> bool:

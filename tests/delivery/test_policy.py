@@ -50,13 +50,19 @@ OUTCOMES: dict[int, Outcome] = {
     407: Outcome.MISCONFIGURED,
     410: Outcome.MISCONFIGURED,
     411: Outcome.MISCONFIGURED,
+    421: Outcome.MISCONFIGURED,
+    426: Outcome.MISCONFIGURED,
+    431: Outcome.MISCONFIGURED,
     511: Outcome.MISCONFIGURED,
     # not in the API's table: a content network reports that the origin is unreachable
     521: Outcome.UNAVAILABLE,
     522: Outcome.UNAVAILABLE,
     523: Outcome.UNAVAILABLE,
     524: Outcome.UNAVAILABLE,
+    525: Outcome.UNAVAILABLE,
+    526: Outcome.UNAVAILABLE,
     529: Outcome.UNAVAILABLE,
+    530: Outcome.UNAVAILABLE,
 }
 PORTAL = b"<!DOCTYPE html>\n<html><body>Please log in to the network</body></html>"
 NOW = 1_763_000_000.0

@@ -72,6 +72,8 @@ UNREADABLE = {
     "no gzip at all": Answer(200, b"{}", content_encoding="gzip"),
     "an image": Answer(200, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
     "zeros": Answer(200, b"\0" * 100),
+    "blanks without end": Answer(200, b"\r\n" * (MAX_ANSWER_BYTES // 2)),
+    "compressed blanks without end": Answer(200, gzip.compress(b" " * 70_000), content_encoding="gzip"),
 }
 
 
