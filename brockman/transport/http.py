@@ -198,6 +198,7 @@ class HttpTransport:
                 for cause in reversed(causes_of(error)):  # the innermost: urllib3 wraps it
                     if handler_frames(cause):  # a time limit may be an OSError too
                         raise cause from cause.__cause__
+                del cause  # its text may hold a part of a proxy's password
                 failure = self._api_key.hide_in(_describe(error))
                 disconnected = any(isinstance(cause, _DISCONNECTED) for cause in causes_of(error))
                 stale = self._has_own_connections and attempt.reused and not attempt.received and disconnected

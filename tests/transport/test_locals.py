@@ -17,6 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from brockman.client import FocusLabClient
+from brockman.exceptions import ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
 from tests.support.client import KEY
@@ -140,6 +141,20 @@ def test_no_report_of_a_strike_in_the_making_of_a_client_shows_the_key(monkeypat
     reports = [reported(limit) for limit in strikes(make, 7)]
     assert len(reports) > 50
     assert not [report for report in reports if any(secret in report for secret in SECRETS)]
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:{}/@127.0.0.1:9", "http://{}#@127.0.0.1:9", "http://u:{}@127.0.0.1:x"]
+)
+def test_no_report_of_a_wrong_proxy_shows_its_password(monkeypatch, proxy):
+    """Of one that cannot be parsed, or of which a part is taken for the host."""
+    monkeypatch.setenv("http_proxy", proxy.format(PASSWORD))
+    transport = HttpTransport("http://focuslab.invalid/", Secret(KEY), connect_timeout=5, read_timeout=5)
+    with pytest.raises(ConnectionFailed) as caught:
+        transport.send(b"{}")
+    transport.close()
+    lines = reported(caught.value).splitlines()
+    assert not [line for line in lines if PASSWORD.lower() in line.lower()]
 
 
 def test_the_locals_of_what_the_caller_handles_are_kept(server):
