@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 
 import pytest
@@ -114,21 +115,30 @@ def test_a_mock_of_one_session_intercepts_that_one(server, make_client):
 
 
 class Canned(requests.adapters.BaseAdapter):
-    """An adapter that answers without a connection."""
+    """An adapter that answers without a connection: with its content, or with a stream, as vcrpy does."""
+
+    def __init__(self, *, streams: bool) -> None:
+        super().__init__()
+        self.streams = streams
 
     def send(self, request, **kwargs):
         response = requests.Response()
-        response.status_code, response._content, response.request = 400, b"no such action", request
+        response.status_code, response.request = 400, request
+        if self.streams:
+            response.raw = io.BytesIO(b"no such action")
+        else:
+            response._content = b"no such action"
         return response
 
     def close(self):
         pass
 
 
-def test_an_adapter_may_answer_by_itself(server, make_client):
+@pytest.mark.parametrize("streams", [False, True], ids=["content", "stream"])
+def test_an_adapter_may_answer_by_itself(server, make_client, streams):
     """One that reads nothing from a connection: its content is the body."""
     with requests.Session() as session:
-        session.mount(server.endpoint, Canned())
+        session.mount(server.endpoint, Canned(streams=streams))
         with pytest.raises(BadRequest, match="no such action"):
             make_client(session=session).send_trigger("1", "viewed", "page")
 
