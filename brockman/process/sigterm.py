@@ -6,16 +6,16 @@ Celery have handlers of their own and do not need this.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
-import threading
+from collections.abc import Callable
 from typing import Any
 
 from brockman.exceptions import ConfigurationError
 from brockman.process import exit
 from brockman.process.fork import Origin
-from brockman.process.threads import in_sub_interpreter
 
 _previous: Any = signal.SIG_DFL  # the handler before ours
 _installed: Origin | None = None
@@ -36,13 +36,15 @@ def install() -> None:
             "handle_sigterm is True, but the server that runs this process handles SIGTERM outside Python;"
             " leave it off: such a server has exit hooks"
         )
-    if threading.current_thread() is not threading.main_thread() or in_sub_interpreter():
+    before, _previous = _previous, previous
+    try:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+    except ValueError:  # `threading` does not tell the main thread where eventlet has patched it
+        _previous = before
         raise ConfigurationError(
             "handle_sigterm is True in a thread, but only the main thread can install a signal handler;"
             " make the first client there, or leave it off"
-        )
-    _previous = previous
-    signal.signal(signal.SIGTERM, _on_sigterm)
+        ) from None
     _installed = Origin()
 
 
@@ -62,13 +64,29 @@ def follows_uvicorn() -> bool:
 
 
 def _on_sigterm(number: int, frame: Any) -> None:
-    gevent, greenlet = sys.modules.get("gevent.hub"), sys.modules.get("greenlet")
-    current: Any = greenlet.getcurrent() if greenlet is not None else None
-    if gevent is not None and any(isinstance(one, gevent.Hub) for one in (current, current.parent)):
-        # The hub must not wait, and the worker cannot wait for itself.
-        gevent.spawn_raw(_deliver, number, frame)
-    else:
+    spawn = _spawner()
+    if spawn is None:
         _deliver(number, frame)
+        return
+    spawn(_deliver, number, frame)
+    if frame is not None and frame.f_code.co_name == "do_poll":  # of eventlet's hub: Python would poll on
+        raise InterruptedError(errno.EINTR, "SIGTERM")
+
+
+def _spawner() -> Callable[..., object] | None:
+    """Return how to start a greenlet if the handler runs in a hub, or in the worker; None if it may wait.
+
+    The hub must not wait, and the worker cannot wait for itself.
+    """
+    greenlet: Any = sys.modules.get("greenlet")
+    gevent, eventlet = sys.modules.get("gevent.hub"), sys.modules.get("eventlet.hubs")
+    current = [] if greenlet is None else [greenlet.getcurrent(), greenlet.getcurrent().parent]
+    if gevent is not None and any(isinstance(one, gevent.Hub) for one in current):
+        return gevent.spawn_raw  # type: ignore[no-any-return]
+    hub = getattr(getattr(eventlet, "_threadlocal", None), "hub", None)  # not `get_hub`, which makes one
+    if hub is not None and hub.greenlet in current:
+        return sys.modules["eventlet"].spawn_n  # type: ignore[no-any-return]
+    return None
 
 
 def _deliver(number: int, frame: Any) -> None:

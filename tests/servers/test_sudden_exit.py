@@ -235,16 +235,25 @@ def test_sigterm_that_was_handled_before_uvicorn_came_needs_nothing(
     assert "brockman: " not in started.text()
 
 
-GEVENT = """
+GREENLETS = {
+    "gevent": """
 from gevent.pywsgi import WSGIServer
 WSGIServer(("127.0.0.1", int(sys.argv[1])), app).serve_forever()
-"""
+""",
+    "eventlet": """
+import eventlet.wsgi
+eventlet.wsgi.server(eventlet.listen(("127.0.0.1", int(sys.argv[1]))), app)
+""",
+}
 
 
-def test_a_signal_in_the_hub_of_gevent_delivers(server: RecordingServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", GREENLETS)
+def test_a_signal_in_the_hub_of_greenlets_delivers(server: RecordingServer, tmp_path: Path, library: str) -> None:
     """The hub, which must not wait, is where a server's process is when nothing happens."""
-    begin = "from gevent import monkey\nmonkey.patch_all()\nimport sys\n"
-    case = ("gevent", begin + CLIENT + WSGI + GEVENT, [PYTHON, "site_app.py", PORT])
+    begin = "import sys, warnings\nwarnings.simplefilter('ignore')\n"
+    begin += {"gevent": "from gevent import monkey\nmonkey.patch_all()\n"}.get(library, "")
+    begin += {"eventlet": "import eventlet\neventlet.monkey_patch()\n"}.get(library, "")
+    case = (library, begin + CLIENT + WSGI + GREENLETS[library], [PYTHON, "site_app.py", PORT])
     with serving(case, tmp_path, server, FL_HANDLE_SIGTERM="1") as started:
         assert started.stop() == -signal.SIGTERM, started.text()
         assert_exact(started, server)
