@@ -30,8 +30,6 @@ _ADVICE = {
     501: "check endpoint (FL_ENDPOINT)",
 }
 _OWN_SUCCESSES = (201, 202, 204)  # the API's own words; a proxy or a captive portal answers 200
-# Servers in Go and Tomcat say in plain text that a request came without TLS, before they read it.
-_EXPECTS_TLS = re.compile(r"to an https server|requires tls|sent to https port", re.IGNORECASE)
 _ABOUT_ARRAYS = (405, 501)  # refuse an array; for a single object they are about the endpoint
 
 
@@ -75,8 +73,7 @@ class SendResult:
         rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
-        by_page: Whether a web page, what cannot be decoded, or a server that expects TLS refuses the request: no
-            verdict on a trigger.
+        by_page: Whether a web page, or what cannot be decoded, refuses the request: no verdict on a trigger.
         repeated: Of the accepted triggers, how many the server says it had already; None when it does not say.
     """
 
@@ -122,7 +119,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         from_status(answer.status, answer.words),
         retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
         location=answer.location,
-        by_page=outcome is Outcome.REFUSED and _is_foreign(answer),
+        by_page=outcome is Outcome.REFUSED and (answer.is_page or answer.text is None),
     )
 
 
@@ -146,11 +143,6 @@ def classify(answer: Answer, count: int) -> Outcome:
     return Outcome.MISCONFIGURED if answer.is_page or answer.text is None else outcome
 
 
-def _is_foreign(answer: Answer) -> bool:
-    """Return whether a refusal was said by something in front of the API."""
-    return answer.text is None or answer.is_page or _EXPECTS_TLS.search(answer.text) is not None
-
-
 def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     """Return the text of the log line for a result that settles nothing: the cause, and what to change.
 
@@ -165,8 +157,6 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
     elif 200 <= status < 300:
         advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
-    elif _EXPECTS_TLS.search(error.words):
-        advice = "it expects https://; check endpoint (FL_ENDPOINT)"
     elif result.by_page:
         advice = (
             "a web page is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"

@@ -31,23 +31,6 @@ def test_a_server_that_answers_only_pages_loses_nothing(status, count, caplog):
     assert status >= 500 or ("400 Bad Request" in line and "FL_ENDPOINT" in line)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        b"Client sent an HTTP request to an HTTPS server.\n",
-        b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
-        PAGE.replace(b"nginx", b"The plain HTTP request was sent to HTTPS port"),
-    ],
-    ids=["Go", "Tomcat", "nginx"],
-)
-def test_http_to_a_port_for_https_loses_nothing(words, caplog):
-    """Each server says it with 400, before it reads the request; not all of them with a page."""
-    bench = Bench([*[Answer(400, words)] * 20, *[OK] * 20])
-    bench.deliver(5)
-    assert (bench.counters.delivered, bench.counters.rejected) == (5, 0)
-    assert "it expects https://; check endpoint (FL_ENDPOINT)" in caplog.text
-
-
 def test_a_server_that_only_fails_is_said_to_be_away_once(caplog):
     """A trigger that is rejected after ten 500s is no sign that the service is back."""
     bench = Bench([*[Answer(500, PAGE)] * 25, OK], max_attempts=3)
