@@ -22,6 +22,7 @@ def is_excepted(url: str) -> bool:
 
 
 def _matches(entry: str, host: str, port: int | None) -> bool:
+    entry = entry.rstrip(".")  # of a fully qualified name; the host has none either
     with suppress(ValueError):  # neither is an address: names are compared
         return ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip("[]"), strict=False)
     name, colon, wanted = entry.rpartition(":")

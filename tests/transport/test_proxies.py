@@ -64,6 +64,7 @@ RULES = [
     ("*.Corp, other.test", ["focuslab.corp", "other.test"], ["focuslab.test"]),
     ("other.test *.corp", ["focuslab.corp"], ["focuslab.test"]),
     ("*.corp:{port}", ["focuslab.corp"], []),
+    ("*.corp., other.test.:{port}", ["focuslab.corp", "other.test"], ["focuslab.test"]),
     ("focuslab.corp:1, *.corp:2", [], ["focuslab.corp"]),
     ("focuslab.corp:{port}", ["focuslab.corp"], ["focuslab.test"]),
     ("*", ["focuslab.corp", "10.1.2.3"], []),
