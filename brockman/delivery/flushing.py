@@ -86,9 +86,7 @@ def _flush_after(flushing: Flushing, result: Any) -> Any:
 
         coroutine = _wrap_coroutine(flushing, lambda: result)()
         if asyncio.isfuture(result):
-            task = asyncio.ensure_future(coroutine, loop=result.get_loop())
-            task.add_done_callback(lambda task: task.cancelled() and result.cancel())  # also before its first step
-            return task
+            return _follow(result, coroutine)
         if inspect.iscoroutine(result):  # closed with the coroutine that never began to await it
             weakref.finalize(coroutine, result.close).atexit = False
         return coroutine
@@ -97,6 +95,21 @@ def _flush_after(flushing: Flushing, result: Any) -> Any:
     if isinstance(result, AsyncGenerator):
         return _wrap_async_generator(flushing, lambda: result)()
     return None
+
+
+def _follow(future: Any, coroutine: Any) -> Any:
+    """Return a task for a coroutine that awaits a future; cancelled before its first step, it cancels that too."""
+    import asyncio
+    import inspect
+
+    class Task(asyncio.Task[Any]):
+        def cancel(self, *arguments: Any, **keywords: Any) -> bool:
+            if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                future.cancel(*arguments, **keywords)
+                future.add_done_callback(lambda one: one.cancelled() or one.exception())  # nobody else asks
+            return super().cancel(*arguments, **keywords)
+
+    return Task(coroutine, loop=future.get_loop())
 
 
 def _wrap_coroutine(flushing: Flushing, function: _Function) -> _Function:
