@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 _BRACKETS = 3  # bytes of an array of two, beside them
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 300.0  # seconds until a larger request is tried again
-FORGET_AFTER = 3600.0  # seconds; a server that took no array yet may have been replaced by one that does
+# Where no array was accepted yet: the server may know none, or had a bad minute.
+FIRST_ARRAY_PAUSE, LONGEST_ARRAY_PAUSE = 60.0, 3600.0
 
 
 class Limit:
@@ -64,7 +65,7 @@ class EndpointLimits:
         self.size = Limit(max_batch_bytes, clock)
         self._clock = clock
         self._singles_until = self._short_until = -math.inf
-        self._pause = FIRST_PAUSE
+        self._pause = FIRST_ARRAY_PAUSE
 
     @property
     def singles_only(self) -> bool:
@@ -73,8 +74,8 @@ class EndpointLimits:
 
     def remember_singles_only(self) -> None:
         """Send single objects for a while: an array was refused, and each trigger of it accepted alone."""
-        self._singles_until = self._clock() + (self._pause if self.arrays_work else FORGET_AFTER)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._singles_until = self._clock() + self._pause
+        self._pause = min(2 * self._pause, LONGEST_PAUSE if self.arrays_work else LONGEST_ARRAY_PAUSE)
 
     def remember_array(self) -> None:
         """Note that an array was accepted."""

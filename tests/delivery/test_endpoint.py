@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from brockman.delivery.endpoint import FORGET_AFTER, EndpointLimits
+from brockman.delivery.endpoint import EndpointLimits
 
 
 class Clock:
@@ -34,25 +34,14 @@ def test_no_limit_is_known_at_first(limits):
     assert limits.arrays_work is False
 
 
-def test_an_array_is_tried_again_after_an_hour(limits, clock):
-    """A server that accepts no arrays gets single objects for an hour, to the second."""
-    limits.remember_singles_only()
-    assert limits.singles_only is True
-    clock.now += 3599
-    assert limits.singles_only is True
-    clock.now += 1
-    assert limits.singles_only is False
-
-
-def test_the_hour_starts_again_when_arrays_are_rejected_again(limits, clock):
-    """The hour is counted from the last rejection."""
-    limits.remember_singles_only()
-    clock.now += FORGET_AFTER - 1
-    limits.remember_singles_only()
-    clock.now += FORGET_AFTER - 1
-    assert limits.singles_only is True
-    clock.now += 1
-    assert limits.singles_only is False
+def test_an_array_is_tried_again_after_a_minute_and_then_ever_later(limits, clock):
+    """A server that accepts no arrays gets one once an hour in the end; one that had a bad minute, soon."""
+    for minutes in [1, 2, 4, 8, 16, 32, 60, 60]:
+        limits.remember_singles_only()
+        clock.now += 60 * minutes - 0.5
+        assert limits.singles_only is True
+        clock.now += 0.5
+        assert limits.singles_only is False
 
 
 def test_arrays_are_tried_again_within_seconds_where_they_worked_before(limits, clock):
