@@ -121,8 +121,8 @@ class Buffer(ABC):
         """Count the oldest of those in flight as delivered or rejected; after `discard` only return False."""
 
     @abstractmethod
-    def put_back(self) -> None:
-        """Return the triggers in flight to the front of those that wait."""
+    def take_more(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
+        """Move the next triggers in flight, behind those that are, and return them; none when there are none."""
 
     @abstractmethod
     def discard(self, reason: str) -> list[bytes]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import islice
 
 from brockman.buffer.base import Buffer
@@ -167,19 +166,33 @@ class MemoryBuffer(Buffer):
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         self._overflowed = False
         with self._seqlock.write():
-            if not self._in_flight and not self._discarded:
-                # A thread may evict between these two lines: then the batch is another one, and at worst too large
-                # for one request, which the engine cuts.
-                fitting = count_fitting(self._peek(min(max_count, self._estimate(max_bytes))), max_bytes)
-                move(self._waiting, self._in_flight, fitting)
-                size = sum(map(len, self._in_flight))  # not in the next line: no call between its read and store
-                with self._guard:
-                    self._bytes -= size
-                if HAS_GIL and not self._waiting:
-                    self._bytes = 0  # an exception between append and += left it wrong: corrected here
+            if not self._in_flight:
+                self._move_in_flight(max_count, max_bytes)
             batch = list(self._in_flight)
         self._blocked.notify()
         return batch
+
+    def take_more(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
+        with self._seqlock.write():
+            before = len(self._in_flight)
+            self._move_in_flight(max_count, max_bytes)
+            more = list(islice(self._in_flight, before, None))
+        self._blocked.notify()
+        return more
+
+    def _move_in_flight(self, max_count: int, max_bytes: int) -> None:
+        if self._discarded:
+            return
+        before = len(self._in_flight)
+        # A thread may evict between these two lines: then the batch is another one, and at worst too large for one
+        # request, which the engine cuts.
+        fitting = count_fitting(self._peek(min(max_count, self._estimate(max_bytes))), max_bytes)
+        move(self._waiting, self._in_flight, fitting)
+        size = sum(map(len, islice(self._in_flight, before, None)))  # no call between read and store below
+        with self._guard:
+            self._bytes -= size
+        if HAS_GIL and not self._waiting:
+            self._bytes = 0  # an exception between append and += left it wrong: corrected here
 
     def _estimate(self, size: int) -> int:
         """Return about how many waiting triggers have `size` bytes together, and a quarter more.
@@ -210,18 +223,6 @@ class MemoryBuffer(Buffer):
                 else:
                     self._counters.rejected += count
         return True
-
-    def put_back(self) -> None:
-        with self._seqlock.write():
-            if not self._discarded:
-                self._return_to_front(self._in_flight)
-
-    def _return_to_front(self, place: deque[bytes]) -> None:
-        size = sum(map(len, place))
-        with suppress(IndexError):  # it ran out
-            self._waiting.extendleft(iter(place.pop, None))  # one C call, as in `move`
-        with self._guard:
-            self._bytes += size
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
         give_each(self._in_flight, put)

@@ -30,6 +30,8 @@ _CONFIRMATIONS = 2  # in a row: of two servers behind a balancer, one may be bro
 _FIRST_SUSPECTS, _MOST_SUSPECTS = 8, 512  # triggers that a page may refuse before a wait; doubled by each wait
 
 TimeLeft = Callable[[], "float | None"]
+Bodies = Sequence[bytes]
+TakeMore = Callable[[], Bodies]
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Settled:
         repeated: See `SendResult`; None but for the last triggers of a request.
     """
 
-    bodies: Sequence[bytes]
+    bodies: Bodies
     result: SendResult
     ends_request: bool
     resent: int
@@ -108,21 +110,15 @@ class Engine:
         """Return how many triggers the next batch may have when this many wait.
 
         A backlog goes in longer batches: over a network with a delay, throughput is the triggers in a request
-        times the round trips in a second. So does what waits behind triggers that a page has refused: the server
-        has to accept one of them.
+        times the round trips in a second.
         """
         most = self._options.max_batch_size
         backlog = min(_BACKLOG, self._options.max_queue_size // _BACKLOG_SHARE)
         is_backlog = waiting > backlog and self.limits.takes_long
-        return most * _BACKLOG_FACTOR if is_backlog or self._suspect is not None else most
-
-    @property
-    def max_bytes(self) -> int:
-        """The bytes that the next batch may have: no learned limit keeps others from vouching for a suspect."""
-        return self.limits.max_bytes if self._suspect is None else self._options.max_batch_bytes
+        return most * _BACKLOG_FACTOR if is_backlog else most
 
     def deliver(
-        self, bodies: Sequence[bytes], time_left: TimeLeft = lambda: None, *, once: bool = False
+        self, bodies: Bodies, time_left: TimeLeft = lambda: None, more: TakeMore = tuple, *, once: bool = False
     ) -> Iterator[Settled | Held]:
         """Send triggers until each is settled, and yield what happens. Each step blocks for one attempt.
 
@@ -130,10 +126,12 @@ class Engine:
             bodies: The triggers, oldest first.
             time_left: Returns the seconds that an attempt may take: with 0 delivery ends, held; None leaves it to
                 the transport.
+            more: Returns the triggers to settle next, one of which may be accepted where a page refused all
+                others; none when there are none.
             once: One attempt for each trigger: the first `Held` is final, and a trigger that meets a 500 alone is
                 settled with `SERVER_ERROR`.
         """
-        plan = Plan(bodies, self._suspect, self._known)
+        plan = self._plan(bodies, more)
         server_errors = resent = 0
         while plan.pieces:
             piece = plan.next_piece()
@@ -158,9 +156,9 @@ class Engine:
             if step in (_Step.HOLD, _Step.HOLD_FOR_OTHERS):
                 is_final = once or step is _Step.HOLD_FOR_OTHERS
                 yield self._hold(plan, result, time_left, is_final=is_final, resent=resent)
+                resent = 0
                 if is_final:
                     return
-                resent = 0
             elif step is _Step.SETTLE:
                 yield from self._settle(plan, result, resent)
                 server_errors = resent = 0
@@ -168,6 +166,12 @@ class Engine:
                 self._learn_from_refusal(plan, result)
                 plan.halve()
                 server_errors = 0
+
+    def _plan(self, bodies: Bodies, take_more: TakeMore) -> Plan:
+        plan = Plan(bodies, self._suspect, self._known, take_more)
+        if self._suspect is not None:
+            self._extend(plan)
+        return plan
 
     def _cut_to_limits(self, plan: Plan) -> bool:
         """Return whether the first piece was larger than the endpoint takes, and is split now."""
@@ -177,7 +181,7 @@ class Engine:
             plan.cut(plan.front, count)
         return count < len(bodies)
 
-    def _send(self, bodies: Sequence[bytes], time_left: TimeLeft) -> tuple[Answer | ConnectionFailed | None, int]:
+    def _send(self, bodies: Bodies, time_left: TimeLeft) -> tuple[Answer | ConnectionFailed | None, int]:
         """Return the answer, or why there is none (None: no time was left), and how often it was sent again."""
         body, count, resends = encode_batch(bodies), len(bodies), 0
         while True:
@@ -213,8 +217,7 @@ class Engine:
                 return _Step.GO_ON
             return self._suspect_trigger(plan, piece, result)
         if result.by_page and is_single:
-            is_last = not plan.has_candidate and (plan.is_fresh or (plan.is_lone and self._has_accepted))
-            if not plan.is_vouched and not is_last:
+            if not (plan.is_vouched or self._was_vouched(plan)):
                 return self._suspect_trigger(plan, piece, result)
             piece.confirmations += 1
             if piece.confirmations < _CONFIRMATIONS:
@@ -226,11 +229,20 @@ class Engine:
     def _suspect_trigger(self, plan: Plan, piece: Piece, result: SendResult) -> _Step:
         """Note a suspect; go on with another trigger, which may be accepted, while there is one."""
         plan.suspect(piece, result)
-        if plan.has_candidate and plan.suspects < self._max_suspects:
+        if plan.suspects < self._max_suspects and (plan.has_candidate or self._extend(plan)):
             return _Step.GO_ON
         self._suspect = plan.front.bodies[0]
         self._max_suspects = min(2 * self._max_suspects, _MOST_SUSPECTS)
         return _Step.HOLD_FOR_OTHERS
+
+    def _was_vouched(self, plan: Plan) -> bool:
+        """Return whether a trigger was accepted before, and there is none left that may be accepted now."""
+        may_be = plan.is_fresh or (plan.is_lone and self._has_accepted)
+        return may_be and not (plan.has_candidate or self._extend(plan))
+
+    def _extend(self, plan: Plan) -> bool:
+        """Add triggers that may vouch for a suspect; return whether there were any."""
+        return plan.count < _BACKLOG_FACTOR * self._options.max_batch_size and plan.extend()
 
     def _may_pass(self, result: SendResult, plan: Plan, server_errors: int) -> bool:
         """Return whether a 500 is worth another attempt; otherwise it is the fault of what was sent.
@@ -325,7 +337,7 @@ class Engine:
                 plan.note_refused_array()
 
 
-def _runs(bodies: Sequence[bytes], result: SendResult) -> Iterator[tuple[Sequence[bytes], SendResult]]:
+def _runs(bodies: Bodies, result: SendResult) -> Iterator[tuple[Bodies, SendResult]]:
     """Yield the triggers of a request in order, in runs of the same result."""
     if result.rejected is None:
         yield bodies, result

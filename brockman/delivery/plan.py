@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -41,13 +41,20 @@ class Plan:
         is_part_accepted: Whether any trigger of the batch was accepted: then a 500 is the fault of what was sent.
     """
 
-    def __init__(self, bodies: Sequence[bytes], suspect: bytes | None, known: Mapping[bytes, SendResult]) -> None:
+    def __init__(
+        self,
+        bodies: Sequence[bytes],
+        suspect: bytes | None,
+        known: Mapping[bytes, SendResult],
+        take_more: Callable[[], Sequence[bytes]],
+    ) -> None:
         """Plan one request, and one for the suspect of before.
 
         Args:
             bodies: The triggers, oldest first.
             suspect: A trigger that a page refused before; None when there is none.
             known: Results of triggers that were sent ahead of their turn before.
+            take_more: Returns the triggers behind them.
         """
         self.pieces: deque[Piece] = deque()
         start = 0
@@ -57,6 +64,7 @@ class Plan:
                 start = index + 1
         self.pieces = deque(piece for piece in (*self.pieces, Piece(bodies[start:])) if piece.bodies)
         self.is_vouched = self.is_fresh = self.is_part_accepted = False
+        self._take_more = take_more
         self._accepted_alone: list[bool] = []  # of each settled trigger
         self._refused_arrays: list[tuple[int, int]] = []
 
@@ -69,6 +77,11 @@ class Plan:
     def is_lone(self) -> bool:
         """True when one trigger is left."""
         return len(self.pieces) == 1 and len(self.front.bodies) == 1
+
+    @property
+    def count(self) -> int:
+        """The number of triggers that are not settled."""
+        return sum(len(piece.bodies) for piece in self.pieces)
 
     @property
     def suspects(self) -> int:
@@ -84,6 +97,13 @@ class Plan:
         """Split the first piece in halves."""
         older, newer = halve(self.pieces.popleft().bodies)
         self.pieces.extendleft((Piece(newer), Piece(older)))
+
+    def extend(self) -> bool:
+        """Add what waits behind the batch; return whether there was anything."""
+        more = self._take_more()
+        if more:
+            self.pieces.append(Piece(more))
+        return bool(more)
 
     def cut(self, piece: Piece, count: int) -> Piece:
         """Cut the oldest triggers off a piece, and return them as one. The rest may meet other limits later."""

@@ -240,7 +240,7 @@ class Worker:
     def _deliver_next(self) -> None:
         self._flush_requested = False
         self._buffer.keep_up()
-        batch = self._buffer.take(self._engine.max_count(len(self._buffer)), self._engine.max_bytes)
+        batch = self._buffer.take(self._engine.max_count(len(self._buffer)), self._engine.limits.max_bytes)
         if not self._buffer:
             self._since = monotonic()
         if batch:
@@ -250,7 +250,7 @@ class Worker:
 
     def deliver(self, batch: Sequence[bytes]) -> None:
         """Bring a batch to its end, however long it takes. Raises DeliveryStopped when the client closes."""
-        for event in self._engine.deliver(batch, self._time_left):
+        for event in self._engine.deliver(batch, self._time_left, self._take_more):
             self._counters.retries += event.resent
             if self._origin.is_inherited:  # a callback forked, or a greenlet was copied
                 raise DeliveryStopped
@@ -263,6 +263,9 @@ class Worker:
         if self._origin.is_inherited:  # a callback forked
             return 0.0
         return None if self._stop_at == math.inf else max(0.0, self._stop_at - monotonic())
+
+    def _take_more(self) -> Sequence[bytes]:
+        return self._buffer.take_more(self._options.max_batch_size, self._options.max_batch_bytes)
 
     def _settle(self, event: Settled) -> None:
         counters, error = self._counters, event.result.error
@@ -290,8 +293,6 @@ class Worker:
         self._report.write()
         self.sleep(event.seconds, server_requested=result.retry_after is not None)
         self._counters.retries += 1
-        if event.is_final:
-            self._buffer.put_back()  # and taken again with what waits behind them
 
     def sleep(self, seconds: float, *, server_requested: bool) -> None:
         """Wait before the next attempt.

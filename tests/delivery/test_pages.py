@@ -70,7 +70,6 @@ def test_a_trigger_refused_by_page_first_of_all_waits_for_another_one():
     bench.deliver(1)
     assert (bench.counters.rejected, len(bench.waits), len(bench.buffer)) == (0, 2, 0)
     bench.max_waits = 99
-    bench.buffer.put_back()
     bench.deliver(1, start=1)
     assert (bench.counters.delivered, bench.counters.rejected) == (1, 1)
 
@@ -173,7 +172,6 @@ def test_a_limit_of_bytes_keeps_no_trigger_from_vouching():
     """A large trigger that a page refuses is sent with others behind it, however small requests have to be."""
     bench = Bench(lambda body: Answer(413) if is_array(body) else refuses({0})(body))
     bench.deliver(1, size=3000)
-    bench.buffer.put_back()
     bench.engine.limits.size.refused(10)
     for number in range(1, 20):
         bench.buffer.put(b'{"n": %d}' % number)
@@ -193,3 +191,10 @@ def test_a_trigger_that_was_accepted_ahead_is_settled_at_the_end():
         if isinstance(event, Settled)
     ]
     assert [event.is_accepted for event in settled] == [False, True]
+
+
+def test_large_triggers_that_a_page_refuses_keep_none_back():
+    """More of them than a request has bytes for: those behind them are delivered."""
+    bench = Bench(refuses(set(range(40))), max_waits=20)
+    bench.deliver(60, size=30_000)
+    assert (bench.counters.delivered, bench.counters.rejected) == (20, 40)

@@ -71,7 +71,7 @@ class SpoolParts:
     def drain(self, reader: Reader, max_count: int = 500) -> None:
         """Deliver all that is in a reader."""
         for _ in range(1000):
-            batch = reader.take(max_count, 1 << 19)
+            batch = reader.take_more(max_count, 1 << 19)
             if not batch:
                 break
             self.delivered += batch

@@ -35,7 +35,7 @@ def leave_some(path: Path) -> None:
         gone = SpoolParts(path, segment_bytes=4096)
         gone.record(bodies)
         while settled:
-            batch = gone.writer.take(settled, 1 << 20)
+            batch = gone.writer.take_more(settled, 1 << 20)
             gone.writer.settle(len(batch), delivered=True)
             gone.writer.acknowledge()
             settled -= len(batch)

@@ -256,7 +256,7 @@ def _partly_sent(path: Path, bodies: list[bytes], count: int) -> Path:
     gone = SpoolParts(path, segment_bytes=4096)
     gone.record(bodies)
     folder = path / gone.writer.process_dirs[-1].name
-    batch = gone.writer.take(count, 1 << 20)
+    batch = gone.writer.take_more(count, 1 << 20)
     gone.writer.settle(len(batch), delivered=True)
     gone.writer.acknowledge()
     gone.close()

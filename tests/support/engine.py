@@ -70,7 +70,7 @@ class Bench:
         for i in range(start, start + count):
             self.buffer.put(json.dumps({"n": i, "pad": "x" * size}).encode())
         while len(self.buffer) or self.buffer.in_flight:
-            batch = self.buffer.take(self.engine.max_count(len(self.buffer)), self.engine.max_bytes)
+            batch = self.buffer.take(self.engine.max_count(len(self.buffer)), self.engine.limits.max_bytes)
             try:
                 self._worker.deliver(batch)
             except DeliveryStopped:

@@ -131,7 +131,7 @@ class Adopted:
                 reader.stored, reader.stored_bytes = count, size
                 self._counters.recovered += count
             if count == 0:  # nothing, or damage without even the start of a frame
-                reader.take(1, 1)
+                reader.take_more(1, 1)
                 self.close_reader(reader)
         if reader.damaged:
             self._damaged.append(reader)

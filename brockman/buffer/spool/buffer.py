@@ -8,6 +8,7 @@ put -> writer (files of this process)     -.
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from brockman.buffer.base import Buffer
@@ -69,7 +70,7 @@ class SpoolBuffer(Buffer):
         self._writer = Writer(counters, keep, self._spool, quota, segment_bytes=size, fsync=fsync)
         self._adopted = Adopted(self._spool, counters, keep, self._log, self._seqlock.write)
         self._disk = DiskState(self._writer, fallback, self._log, wake)
-        self._source: Source = fallback  # of the triggers in flight
+        self._in_flight: deque[tuple[Source, int]] = deque()  # how many of each source, in the order of `take`
         self._own_first = False
         self._overflow = options.overflow
         self._block_timeout = options.block_timeout
@@ -104,7 +105,7 @@ class SpoolBuffer(Buffer):
 
     @property
     def in_flight(self) -> int:
-        return self._source.in_flight
+        return sum(source.in_flight for source in self._all_sources())
 
     @property
     def evicted(self) -> int:
@@ -217,28 +218,45 @@ class SpoolBuffer(Buffer):
     def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
         """Do as `Buffer.take`: from this process and from those that are gone in turn."""
         self._overflowed = False
+        with self._seqlock.write():
+            unsettled = [(source, source.unsettled) for source in self._all_sources()]
+            self._in_flight = deque((source, len(bodies)) for source, bodies in unsettled if bodies)
+        batch: Sequence[bytes] = [body for _, bodies in unsettled for body in bodies]
+        if not batch:
+            batch, failed = self._take(max_count, max_bytes)
+            if failed is not None and not batch:
+                raise failed
+        return [] if self._discarded else batch  # discarded meanwhile: what was taken stays for other processes
+
+    def take_more(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
+        """Do as `Buffer.take_more`: from whatever process has left some, since others may have none."""
+        return self._take(max_count, max_bytes)[0]
+
+    def _take(self, max_count: int, max_bytes: int) -> tuple[Sequence[bytes], OSError | None]:
+        """Return the next triggers of the first source that has some, and why another one could not be read."""
         batch: Sequence[bytes] = []
         failed: OSError | None = None
         with self._seqlock.write():
-            sources = [] if self._discarded else [self._source] if self._source.in_flight else self._sources()
+            sources = [] if self._discarded else self._sources()
             for source in sources:
-                self._source = source
                 try:
-                    batch = source.take(max_count, max_bytes)
+                    batch = source.take_more(max_count, max_bytes)
                 except OSError as error:
                     failed = error
                     continue
                 self._close_if_empty(source)
                 if batch:
+                    self._in_flight.append((source, len(batch)))
                     break
         for source in sources:
             if isinstance(source, Reader):
                 source.notify_damaged()
         if failed is not None:
             self._log.note(f"files cannot be read at present: {failed.strerror}")
-            if not batch:
-                raise failed
-        return [] if self._discarded else batch  # discarded meanwhile: what was taken stays for other processes
+        return batch, failed
+
+    def _all_sources(self) -> list[Source]:
+        return [self._writer, *self._adopted.readers, self._fallback]
 
     def _sources(self) -> list[Source]:
         own: list[Source] = [self._writer] if self._writer.waiting else []
@@ -248,10 +266,24 @@ class SpoolBuffer(Buffer):
         return [*own, *self._adopted.readers] if self._own_first else [*self._adopted.readers, *own]
 
     def settle(self, count: int, *, delivered: bool) -> bool:
-        source = self._source
+        while count:
+            source, held = self._in_flight[0]
+            part = min(count, held)
+            if not self._settle(source, part, delivered=delivered):
+                return False
+            count -= part
+        self._blocked.notify()
+        return True
+
+    def _settle(self, source: Source, count: int, *, delivered: bool) -> bool:
+        """Settle triggers of the source that is the first in flight."""
         with self._seqlock.write():
             if self._discarded:
                 return False
+            held = self._in_flight[0][1] - count
+            self._in_flight.popleft()
+            if held:
+                self._in_flight.appendleft((source, held))
             if not isinstance(source, Reader):
                 return source.settle(count, delivered=delivered)
             source.settle(count, delivered=delivered)
@@ -264,21 +296,13 @@ class SpoolBuffer(Buffer):
                 self._log.note(f"settled triggers may be sent again, acknowledging failed: {error.strerror}")
             self._close_if_empty(source)
         source.notify_damaged()
-        self._blocked.notify()
         return True
-
-    def put_back(self) -> None:
-        """Do as `Buffer.put_back`, for the next `take` from this process or another one."""
-        with self._seqlock.write():
-            if not self._discarded:
-                self._source.put_back()
 
     def _close_if_empty(self, source: Source) -> None:
         """Close an adopted reader that is empty."""
         if isinstance(source, Reader) and source is not self._writer and source.is_empty:
             with self._seqlock.write():
-                if not source.take(1, 1):  # the rest is zeros, or damage
-                    self._source = self._fallback
+                if not source.take_more(1, 1):  # the rest is zeros, or damage
                     self._adopted.close_reader(source)
 
     def adopt(self, seconds: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from brockman.buffer.memory import MemoryBuffer
@@ -57,6 +58,13 @@ class FallbackBuffer(MemoryBuffer):
                 while self._store_slice(store):
                     pass
 
+    def _return_to_front(self, place: deque[bytes]) -> None:
+        size = sum(map(len, place))
+        with suppress(IndexError):  # it ran out
+            self._waiting.extendleft(iter(place.pop, None))  # one C call, as in `move`
+        with self._guard:
+            self._bytes += size
+
     def _store_slice(self, store: Store) -> int:
         self._return_to_front(self._moving)
         for most in (_SLICE, 1):  # the room that is left may be enough for one
@@ -71,13 +79,18 @@ class FallbackBuffer(MemoryBuffer):
                 self._return_to_front(self._moving)
         return 0
 
-    def take(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
-        """Do as `MemoryBuffer.take`; return nothing while another thread stores the oldest on a slow disk."""
+    def take_more(self, max_count: int, max_bytes: int) -> Sequence[bytes]:
+        """Do as `MemoryBuffer.take_more`; return nothing while another thread stores the oldest on a slow disk."""
         with self._seqlock.if_free(_PATIENCE) as is_free:
             if not is_free:  # otherwise they would be stored and sent
                 return []
             self._return_to_front(self._moving)
-            return super().take(max_count, max_bytes)
+            return super().take_more(max_count, max_bytes)
+
+    @property
+    def unsettled(self) -> Sequence[bytes]:
+        """The triggers in flight, oldest first."""
+        return list(self._in_flight)
 
     def discard(self, reason: str) -> list[bytes]:
         with self._seqlock.write():

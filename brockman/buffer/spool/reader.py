@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from brockman.buffer.counters import Counters
 from brockman.buffer.spool.process_dir import ProcessDir
@@ -27,12 +28,11 @@ class Reader:
         self.stored = self.stored_bytes = 0
         self.taken = self.taken_bytes = 0
         self.batch: list[bytes] = []
-        self.settled = 0
+        self.settled = 0  # of the batch
         self.is_stuck = False  # whether a file could not be removed
         self.damaged = 0  # triggers found damaged since `notify_damaged`
-        self._stops: list[int] = []  # where in the segment at the head each trigger of the batch ends
-        self._start = 0  # where in it the batch begins
-        self._is_whole = True  # whether nothing in the batch was damaged
+        self._reading = self.head  # where the next triggers are
+        self._places: list[tuple[Segment, int]] = []  # where each trigger of the batch ends
         self._counters = counters
         self._quarantine = quarantine
 
@@ -65,47 +65,61 @@ class Reader:
         self.last.next = segment
         self.last = segment
 
-    def take(self, max_count: int, max_bytes: int) -> list[bytes]:
-        """Take the next batch, from one segment, and return it; an empty one when no trigger is left.
+    @property
+    def unsettled(self) -> list[bytes]:
+        """The triggers in flight, oldest first."""
+        return self.batch[self.settled :]
 
-        Triggers that are still in flight are returned again instead.
+    def take_more(self, max_count: int, max_bytes: int) -> list[bytes]:
+        """Take the next triggers in flight, from one segment, and return them; none when there are none.
 
         Raises:
             OSError: When a file cannot be read at present.
         """
-        if self.in_flight:
-            return self.batch[self.settled :]
         while True:
-            segment = self.head
+            segment = self._reading
             was_open = segment.is_open  # before it is read: triggers appended later are seen the next time
             result = self._read(segment, max_count, max_bytes)
             bodies: list[bytes] = []
-            stops: list[int] = []
+            places: list[tuple[Segment, int]] = []
             for span in result.spans:
                 if span.body is None:
                     segment.damages += 1
                     self._quarantine(segment, segment.bytes_of(span))
                 else:
                     bodies.append(span.body)
-                    stops.append(span.stop)
+                    places.append((segment, span.stop))
             count, size = len(bodies), result.stop - segment.read_to
-            self._start, self._is_whole = segment.read_to, count == len(result.spans)
+            unsettled = self.in_flight
+            if unsettled:
+                batch, places, settled = self.batch + bodies, self._places + places, self.settled
+            else:
+                batch, settled = bodies, 0
             with self._counters.guard:
-                self._take(segment, bodies, stops, count, size, result.stop)
+                self._take(segment, batch, places, settled, count, size, result.stop)
             if bodies:
                 return bodies
             if segment.damages or segment.seen < segment.count:
                 self._count_damaged(segment)
             if segment.read_to >= segment.end and not was_open:
-                self._finish(segment)
+                if not unsettled:
+                    self._finish_before(segment)
+                    self._finish(segment)
                 if segment.next is None:
                     return []
-                self.head = segment.next
+                self._reading = segment.next
             elif not result.spans:
                 return []
 
     def _take(
-        self, segment: Segment, bodies: list[bytes], stops: list[int], count: int, size: int, read_to: int
+        self,
+        segment: Segment,
+        batch: list[bytes],
+        places: list[tuple[Segment, int]],
+        settled: int,
+        count: int,
+        size: int,
+        read_to: int,
     ) -> None:
         surplus = segment.seen + count - segment.count  # someone has replaced the file by another
         if surplus > 0:
@@ -115,22 +129,8 @@ class Reader:
         segment.seen += count
         self.taken += count
         self.taken_bytes += size
-        self.batch, self._stops, self.settled = bodies, stops, 0
+        self.batch, self._places, self.settled = batch, places, settled
         segment.read_to = read_to
-
-    def put_back(self) -> None:
-        """Return the triggers in flight to those that wait, unless there was damage between them."""
-        segment, count, settled = self.head, self.in_flight, self.settled
-        start = self._stops[settled - 1] if settled else self._start
-        size = segment.read_to - start
-        if not count or not self._is_whole:
-            return
-        with self._counters.guard:
-            segment.seen -= count  # from here no call
-            self.taken -= count
-            self.taken_bytes -= size
-            self.batch, self._stops, self.settled = [], [], 0
-            segment.read_to = start
 
     @staticmethod
     def _read(segment: Segment, max_count: int, max_bytes: int) -> ReadResult:
@@ -182,20 +182,32 @@ class Reader:
                 self._counters.rejected += count
 
     def acknowledge(self) -> None:
-        """Write the acknowledged offset, and remove a segment that is settled."""
-        segment = self.head
-        if segment.process_dir is None:
-            return
+        """Write the acknowledged offsets, and remove the segments that are settled."""
         if self.in_flight:
             if self.settled:
-                segment.acknowledge(self._stops[self.settled - 1])
+                segment, stop = self._places[self.settled - 1]
+                self._finish_before(segment)
+                segment.acknowledge(stop)
             return
+        segment = self._reading
         was_open = segment.is_open
+        self._finish_before(segment)
+        if segment.process_dir is None:
+            return
         segment.acknowledge(segment.read_to)
         if segment.read_to >= segment.end and not was_open:
             self._finish(segment)
             if segment.next is not None:
-                self.head = segment.next
+                self._reading = self.head = segment.next
+
+    def _finish_before(self, segment: Segment) -> None:
+        """Remove the segments before this one, which are settled."""
+        while self.head is not segment and self.head.next is not None:
+            if self.head.process_dir is not None:
+                with suppress(OSError):  # of use only if it cannot be removed
+                    self.head.acknowledge(self.head.read_to)
+            self._finish(self.head)
+            self.head = self.head.next
 
     def evict(self) -> list[bytes] | None:
         """Drop the oldest segment that is neither read nor written as `overflow`, and return its triggers.
@@ -203,7 +215,7 @@ class Reader:
         Returns:
             None when there is no such segment; an empty list when it is being read by now.
         """
-        before = self.head
+        before = self._reading
         victim = before.next
         if victim is None or victim.is_open:
             return None
@@ -212,7 +224,7 @@ class Reader:
         count, size, is_mine = len(bodies), victim.end - victim.read_to, False
         with self._counters.guard:
             # Not if a signal handler has flushed meanwhile: the worker did not wait for this thread.
-            if self.head is before and before.next is victim:  # from here no call
+            if self._reading is before and before.next is victim:  # from here no call
                 before.next = victim.next
                 self.taken += count
                 self.taken_bytes += size
@@ -244,11 +256,12 @@ class Reader:
 
         Triggers that wait or are in flight stay for the process that adopts them, and count as waiting.
         """
+        needed = {id(segment) for segment, _ in self._places[self.settled :]}
         unsettled = self.in_flight
-        self.taken, self.batch, self.settled = self.taken - unsettled, [], 0
+        self.taken, self.batch, self._places, self.settled = self.taken - unsettled, [], [], 0
         for segment in self.segments():
             is_read = segment.process_dir is not None and segment.read_to >= segment.end
-            if is_read and not (segment is self.head and unsettled):
+            if is_read and id(segment) not in needed:
                 self._finish(segment)
             segment.close()
         for process_dir in self.process_dirs:
