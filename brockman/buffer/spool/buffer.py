@@ -77,6 +77,7 @@ class SpoolBuffer(Buffer):
         self._wake = wake
         self._may_wait = may_wait
         self._blocked = Condition()
+        self._is_inherited = False
         self._next_adoption = -math.inf
         self._interval: IntervalSync | None = None
         self._sync: Callable[[], None] | None = None
@@ -162,6 +163,9 @@ class SpoolBuffer(Buffer):
 
     def _put_slowly(self, body: bytes) -> bool:
         """Do as `put` where the active segment does not take the trigger."""
+        if self._discarded and not self._is_inherited:  # closed since the caller looked
+            self._counters.drop("closed", body)
+            return False
         if self._disk.is_overtaken and self._may_wait():
             self._blocked.wait(lambda: not self._disk.is_overtaken, _PAUSE, lambda: self._discarded)
         if self._disk.takes_triggers:
@@ -173,7 +177,14 @@ class SpoolBuffer(Buffer):
                     return self._put_in_full_spool(body)
             except OSError as error:
                 self._disk.fail(error)
-        return self._fallback.put(body)
+        return self._fallback.put(body) and not (self._discarded and self._is_lost(body))
+
+    def _is_lost(self, body: bytes) -> bool:
+        """Return whether a trigger in the fallback was dropped, not moved to disk, because the client closes."""
+        if self._is_inherited:
+            return False
+        self._counters.notify_drops("closed", self._fallback.discard("closed"), math.inf)
+        return id(body) in self._fallback.lost
 
     def _put_in_full_spool(self, body: bytes) -> bool:
         """Make room for a trigger as the overflow policy says, or drop it."""
@@ -371,7 +382,7 @@ class SpoolBuffer(Buffer):
 
     def after_fork_in_child(self) -> None:
         """Do as `Buffer.after_fork_in_child`. Takes no lock."""
-        self._discarded = True
+        self._discarded = self._is_inherited = True
         self._disk.close()
         self._writer.after_fork_in_child()
         self._adopted.after_fork_in_child()

@@ -21,11 +21,16 @@ Store = Callable[["deque[bytes]"], bool]
 
 
 class FallbackBuffer(MemoryBuffer):
-    """A memory buffer whose triggers can be moved to disk, the oldest first."""
+    """A memory buffer whose triggers can be moved to disk, the oldest first.
+
+    Attributes:
+        lost: The `id` of each trigger that was dropped by `discard`: of use to who holds it since it was put.
+    """
 
     def __init__(self, *args: Any, **bounds: Any) -> None:
         """Take the arguments of `MemoryBuffer`."""
         super().__init__(*args, **bounds)
+        self.lost: set[int] = set()
         self._moving: deque[bytes] = deque()  # being stored; empty again afterwards, unless an exception struck
 
     def __len__(self) -> int:
@@ -95,7 +100,9 @@ class FallbackBuffer(MemoryBuffer):
     def discard(self, reason: str) -> list[bytes]:
         with self._seqlock.write():
             self._return_to_front(self._moving)
-        return super().discard(reason)
+            dropped = super().discard(reason)
+            self.lost.update(map(id, dropped))
+        return dropped
 
     def transfer_to_child(self, put: Callable[[bytes], object]) -> None:
         give_each(self._moving, put)

@@ -58,6 +58,7 @@ class Writer(Reader):
         # Held to change the active segment, and for one write where it is not mapped. Reentrant: a signal handler
         # may come at any call.
         self.changing = threading.RLock()
+        self._is_closed = False
 
     def append(self, body: bytes) -> bool:
         """Store a trigger; return False when it needs a new segment. Blocks only where files are not mapped.
@@ -152,6 +153,8 @@ class Writer(Reader):
         seen = self.active
         if seen.end + size <= seen.limit:
             return True
+        if self._is_closed:
+            return False
         self._spool.open()
         room = max(self._segment_bytes, len(HEADER) + size)
         if room > MAX_BYTES or not self._quota.has_room(room):
@@ -181,6 +184,8 @@ class Writer(Reader):
         """
         with self.changing:
             seen = self.active
+            if self._is_closed:
+                return
             try:
                 self._spool.open()
                 if self._quota.has_room(self._segment_bytes):
@@ -277,5 +282,7 @@ class Writer(Reader):
         super().after_fork_in_child()
 
     def close(self) -> None:
-        self.seal()
+        with self.changing:  # no thread begins a segment afterwards, which would stay locked
+            self._is_closed = True
+            self.seal()
         super().close()
