@@ -16,6 +16,7 @@ from brockman.process.clock import monotonic
 
 LINE_EVERY = 60.0  # seconds
 _MAX_KNOWN = 1000  # texts that are remembered, so that each is logged once
+_MAX_COUNTED = 10_000  # keys that are remembered of texts that are summed up
 _log = logging.getLogger("brockman")
 
 
@@ -66,6 +67,7 @@ class Log:
         self._troubles: dict[str, _Trouble] = {}
         self._lines: deque[tuple[int, str]] = deque(maxlen=10)
         self._known: set[str] = set()
+        self._counted: set[str] = set()
         self._next_at: dict[str, float] = {}
         self._skipped: Counter[str] = Counter()
 
@@ -87,6 +89,18 @@ class Log:
             return False
         self._lines.append((ended.level, f"{text} after {self._clock() - ended.since:.0f} s"))
         return True
+
+    def summed(self, subject: str, level: int, texts: dict[str, str]) -> None:
+        """Have `write` log one of these texts and the number of the others, at most once a minute.
+
+        The keys of those that were logged or counted are remembered; they come in no later line.
+        """
+        new = [key for key in texts if key not in self._counted]
+        if new and self.wait(subject) <= 0 and len(self._counted) < _MAX_COUNTED:
+            self.claim(subject)
+            self._counted.update(new)
+            rest = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            self._lines.append((level, texts[new[0]] + rest))
 
     def once(self, level: int, text: str) -> None:
         """Have `write` log a text, unless it was logged before."""
@@ -164,6 +178,10 @@ class SpoolLog:
         """Note that the disk takes triggers."""
         self.problem = None
         self._log.over("disk", f"writing to {self._path} again")
+
+    def note_names(self, texts: dict[str, str]) -> None:
+        """Note something about many files, by name: one line a minute."""
+        self._log.summed("names", logging.WARNING, {n: f"spool {self._path}: {t}" for n, t in texts.items()})
 
     def note(self, text: str) -> None:
         """Note something about a file; the same text is logged once."""

@@ -115,6 +115,32 @@ def test_what_is_not_a_segment_is_ignored_and_logged_once(
     assert len([line for line in lines if f"{folder.name}/{name}" in line and "ignored" in line]) == 1, lines
 
 
+def test_thousands_of_files_of_others_are_one_line(
+    make: Callable[..., FocusLabClient], quick_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Folders and files, with different reasons and more at each look: one example, and how many there are."""
+    bodies = triggers(3)
+    folder = leave(quick_path, bodies)
+    for number in range(300):
+        (folder / f"1{number:07d}").mkdir()
+
+    def plant(start: int) -> None:
+        for number in range(start, start + 400):
+            (quick_path / f"{number}-{number:016x}").mkdir(mode=0o700)
+            (quick_path / f"{number}-{number:016x}").chmod(0o702 + number % 8 * 8)
+
+    transport = MemoryTransport()
+    client = make(transport, spool_dir=str(quick_path))
+    for start in range(1, 1600, 400):
+        plant(start)
+        assert client.flush(20)
+    assert sent(transport) == ids(bodies)
+    client.close(5)
+    lines = [r.getMessage() for r in caplog.records if "ignored" in r.getMessage()]
+    assert len(lines) == 1
+    assert lines[0].endswith("; ignored (and 699 more)")
+
+
 @pytest.mark.parametrize("kind", NOT_SEGMENTS)
 def test_something_else_in_the_place_of_a_segment_that_is_read(
     make: Callable[..., FocusLabClient], tmp_path: Path, kind: str

@@ -47,6 +47,7 @@ class Adopted:
         self._write_lock = write
         self._looking = threading.RLock()
         self._is_closed = False
+        self._noted: dict[str, str] = {}  # lines of this look, by name: anybody's files may be in the spool
         # Settled, but their files cannot be removed: they stay locked, or would be adopted again and again.
         self._stuck: list[Reader] = []
         self._damaged: list[Reader] = []  # `on_drop` is still to be called for their damage
@@ -73,6 +74,8 @@ class Adopted:
         else:
             self._look(deadline)
         finally:
+            self._log.note_names(self._noted)
+            self._noted = {}
             self._looking.release()
         with suppress(IndexError):
             while True:
@@ -98,10 +101,10 @@ class Adopted:
             try:
                 process_dir = adopt_process_dir(self._spool, name)
             except UnsafeDirectory as error:
-                self._log.note(f"{name}: {error.strerror}; ignored")
+                self._noted[name] = f"{name}: {error.strerror}; ignored"
                 continue
             except OSError as error:
-                self._log.note(f"{name} cannot be adopted: {error.strerror}")
+                self._noted[name] = f"{name} cannot be adopted: {error.strerror}"
                 continue
             if process_dir is not None:
                 self._adopt(process_dir)
@@ -113,7 +116,7 @@ class Adopted:
         try:
             link_segments(reader, process_dir, self._note_ignored)
         except OSError as error:  # too many open files, or a disk that fails: at the next look
-            self._log.note(f"{process_dir.name} cannot be read: {error.strerror}")
+            self._noted[process_dir.name] = f"{process_dir.name} cannot be read: {error.strerror}"
             reader.after_fork_in_child()
             return
         except BaseException:
@@ -137,7 +140,8 @@ class Adopted:
             self._damaged.append(reader)
 
     def _note_ignored(self, process_dir: ProcessDir, error: NotASegment) -> None:
-        self._log.note(f"{process_dir.name}/{error.filename}: {error.strerror}; ignored")
+        name = f"{process_dir.name}/{error.filename}"
+        self._noted[name] = f"{name}: {error.strerror}; ignored"
 
     def close_reader(self, reader: Reader) -> None:
         with self._counters.guard:
