@@ -7,12 +7,15 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import requests
 
 from brockman.asgi import DeliverOnShutdown
+from brockman.buffer.spool.buffer import SpoolBuffer
 from brockman.client import FocusLabClient
+from brockman.transport import Answer
 from brockman.transport.memory import MemoryTransport
 from tests.support.client import law_holds, record
 from tests.support.server import RecordingServer
@@ -165,3 +168,44 @@ def test_threads_that_enter_and_leave_lose_nothing(make_client: Make, server: Re
     assert recorded == [1] * 120
     assert eventually(lambda: len(server.triggers) == 120)
     assert set(server.ids().values()) == {1}
+
+
+class Refusing:
+    """A transport of the user's, whose answers are those of `status`."""
+
+    status = 404
+
+    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+        return Answer(self.status)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_nothing_is_logged_again_by_each_opening(
+    make_client: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trigger on the closed client, a wrong set-up, a file of others: one line each."""
+    monkeypatch.setattr(SpoolBuffer, "adopt_every", 0.0)
+    (tmp_path / f"1-{1:016x}").mkdir(mode=0o700)
+    (tmp_path / f"1-{1:016x}").chmod(0o777)
+    transport = Refusing()
+    client = make_client(spool_dir=str(tmp_path), transport=transport)
+    for number in range(5):
+        with client:
+            record(client, 1, start=number)
+            assert eventually(lambda: client.stats().last_error)
+            client.close(0)
+        record(client, 1)
+    transport.status = 201
+    with client:
+        assert client.flush(20)
+    lines = [line.getMessage() for line in caplog.records]
+    for text in (
+        "a closed client",
+        "Refusing answers 404",
+        "others may write",
+        "again after",
+    ):
+        assert len([line for line in lines if text in line]) == 1, (text, lines)
+    assert not [line for line in lines if client.options.endpoint in line]

@@ -19,6 +19,7 @@ from dataclasses import replace
 from brockman.buffer.base import Buffer
 from brockman.process.clock import monotonic, wall
 from brockman.process.interruption import is_interruption
+from brockman.process.log import Log
 from brockman.process.threads import make_lock_without_gil
 from brockman.stats import Stats
 
@@ -95,6 +96,7 @@ class Counters:
         self.last_error: str | None = None
         self.dropped = dict.fromkeys(REASONS, 0)
         self.details: dict[str, str] = {}  # by reason: what was wrong with the last such trigger
+        self.log = Log()  # goes on with the counts when a client is opened again: it repeats nothing
         self.guard = make_lock_without_gil()
         self._callbacks = callbacks
 

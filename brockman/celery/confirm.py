@@ -173,7 +173,7 @@ class Confirming:
         if result is None:
             return False
         if result.error is None:
-            if self._log.over("endpoint", f"{self._client.options.endpoint} answers again"):
+            if self._log.over("endpoint", f"{self._engine.target} answers again"):
                 self._log.write()
             return True
         if result.outcome in INCONCLUSIVE:
@@ -186,7 +186,7 @@ class Confirming:
 
     def _requeue(self, task: RecordTask, body: bytes, result: SendResult, faults: int) -> NoReturn:
         level = logging.ERROR if result.outcome is Outcome.MISCONFIGURED else logging.WARNING
-        text = policy.describe(result, self._client.options.endpoint, "triggers are kept by the broker")
+        text = policy.describe(result, self._engine.target, "triggers are kept by the broker")
         self._log.trouble("endpoint", level, text)
         self._log.write()
         task._requeue_trigger(body, self._delay(task, result), faults)

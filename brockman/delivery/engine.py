@@ -89,11 +89,16 @@ class Engine:
     """Sends batches to one endpoint, one attempt at a time: a sick server sees no storm. Not thread-safe.
 
     Triggers are settled strictly from the oldest to the newest, so a buffer needs to know only how many.
+
+    Attributes:
+        limits: What was learned of the endpoint.
+        target: The endpoint's URL, or the class of a transport of the user's.
     """
 
     def __init__(
         self, options: Options, transport: Transport, clock: Callable[[], float], rand: Callable[[], float]
     ) -> None:
+        self.target: str = getattr(transport, "target", options.endpoint)
         self.limits = EndpointLimits(options.max_batch_bytes, clock)
         self._options = options
         self._transport = transport

@@ -26,7 +26,7 @@ from brockman.options import Options
 from brockman.process import exit, log_thread, registry
 from brockman.process.clock import REAL_NS, monotonic
 from brockman.process.fork import CLEARED, HERE, Origin, fork_flag
-from brockman.process.log import Log, say
+from brockman.process.log import say
 from brockman.process.registry import Lease
 from brockman.process.signals import inherited_signals, unmasked
 from brockman.process.sync import Role, SupportsSet, Wakeup
@@ -82,7 +82,7 @@ class Pipeline:
         self._spawn = spawn or thread_starter()
         may_wait = self._role.may_block
         self.buffer = make_buffer(options, self.counters, wake=self._wake, may_wait=may_wait, spawn=self._spawn)
-        self._report = Report(self.counters, self.callbacks, Log(), is_on_disk=bool(options.spool_dir))
+        self._report = Report(self.counters, self.callbacks, self.counters.log, is_on_disk=bool(options.spool_dir))
         self.transport = make_transport(options, session) if transport is None else check_transport(transport)
         is_given = transport is not None or session is not None
         self._is_own_transport = is_given if is_own_transport is None else is_own_transport

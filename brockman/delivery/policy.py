@@ -143,17 +143,22 @@ def classify(answer: Answer, count: int) -> Outcome:
     return Outcome.MISCONFIGURED if answer.is_page or answer.text is None else outcome
 
 
-def describe(result: SendResult, endpoint: str, waiting: str) -> str:
+def describe(result: SendResult, target: str, waiting: str) -> str:
     """Return the text of the log line for a result that settles nothing: the cause, and what to change.
 
-    `waiting` says what becomes of the triggers meanwhile.
+    Args:
+        result: The result.
+        target: The endpoint's URL, or the class of a transport of the user's.
+        waiting: What becomes of the triggers meanwhile.
     """
     error = result.error
     if result.outcome is not Outcome.MISCONFIGURED or not isinstance(error, AnswerError):
         cause = f"status {error.status}" if isinstance(error, AnswerError) else str(error)
-        return f"{endpoint} is unavailable ({cause}); {waiting} and retried"
+        return f"{target} is unavailable ({cause}); {waiting} and retried"
     status = error.status or 0  # which an answer always has
-    if 300 <= status < 400:
+    if "://" not in target:
+        advice = "it should answer as the API does"
+    elif 300 <= status < 400:
         advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
     elif 200 <= status < 300:
         advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
@@ -164,7 +169,7 @@ def describe(result: SendResult, endpoint: str, waiting: str) -> str:
     else:
         advice = _ADVICE.get(status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
     words = f" ({error.words})" if error.words else ""
-    return f"{endpoint} answers {status}{words}: {advice}; until then {waiting}"
+    return f"{target} answers {status}{words}: {advice}; until then {waiting}"
 
 
 def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:

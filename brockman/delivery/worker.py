@@ -270,7 +270,7 @@ class Worker:
     def _settle(self, event: Settled) -> None:
         counters, error = self._counters, event.result.error
         has_answered = event.result.outcome is not Outcome.SERVER_ERROR
-        if has_answered and self._report.log.over(DELIVERY, f"{self._options.endpoint} answers again"):
+        if has_answered and self._report.log.over(DELIVERY, f"{self._engine.target} answers again"):
             self._report.write()
         if error is not None:
             counters.last_error = counters.details["rejected"] = str(error)
@@ -288,7 +288,7 @@ class Worker:
             raise DeliveryStopped
         self._counters.last_error = str(result.error)
         level = logging.ERROR if result.outcome is Outcome.MISCONFIGURED else logging.WARNING
-        text = policy.describe(result, self._options.endpoint, "triggers are held")
+        text = policy.describe(result, self._engine.target, "triggers are held")
         self._report.log.trouble(DELIVERY, level, text)
         self._report.write()
         self.sleep(event.seconds, server_requested=result.retry_after is not None)

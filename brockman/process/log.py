@@ -160,10 +160,11 @@ class SpoolLog:
         problem: Why the disk takes no triggers; None while it does.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, log: Log) -> None:
+        """Make a log of the spool in a directory, as a part of another one."""
         self.problem: str | None = None
         self._path = path
-        self._log = Log()
+        self._log = log
         self.due_in, self.write = self._log.due_in, self._log.write
 
     def fail(self, error: OSError) -> None:

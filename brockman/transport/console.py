@@ -74,8 +74,8 @@ def _write(stream: TextIO, text: str) -> None:
     """Write all of a text, also to a stream whose `write` takes a part and returns its length."""
     while text:
         count = stream.write(text)
-        if not isinstance(count, int) or count >= len(text):  # None, of many that imitate a stream: all of it
-            return
+        if isinstance(count, bool) or not isinstance(count, int) or count >= len(text):
+            return  # all of it: many that imitate a stream return None, or True
         if count <= 0:
             raise OSError("it takes no characters")
         text = text[count:]

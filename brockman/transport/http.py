@@ -140,6 +140,7 @@ class HttpTransport:
                 where it trusts that; the deadline of an attempt is then checked only between socket operations.
             clock: Measures how long a connection has been idle.
         """
+        self.target = endpoint  # how the log names it
         self._origin = Origin()
         self._url = endpoint + "trigger/"
         self._api_key = api_key

@@ -41,7 +41,7 @@ class SpoolParts:
         self.counters = Counters(Callbacks(lambda reason, body: self.notified.append((reason, body)), None))
         self.spool = SpoolDir(str(path))
         self.spool.open()
-        self.log = SpoolLog(str(path))
+        self.log = SpoolLog(str(path), self.counters.log)
         keep = Quarantine(self.spool, self.counters, self.log).keep
         quota = Quota(self.spool, 1 << 30, monotonic)
         self.writer = Writer(self.counters, keep, self.spool, quota, segment_bytes=segment_bytes, fsync="never")

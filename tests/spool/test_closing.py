@@ -62,7 +62,7 @@ def test_true_stays_true_while_another_thread_opens_and_closes(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What was accepted is delivered, now or by the next process; only what was refused counts as `closed`."""
+    """An accepted trigger is delivered, now or by the next process; only those refused count as `closed`."""
     monkeypatch.setattr(SpoolBuffer, "segment_bytes", SEGMENT_BYTES[size])
     endpoint = Endpoint(server)
     options = {"spool_dir": str(tmp_path / "spool"), "shutdown_timeout": 0.0}

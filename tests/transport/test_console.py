@@ -71,7 +71,23 @@ def test_what_an_encoding_lacks_is_escaped(encoding):
     assert ("naïve" in lines[0]) is (encoding not in ("ascii", "cp932"))
 
 
-@pytest.mark.parametrize("stream", [io.StringIO, Partial, Latin, lambda: Partial(None), lambda: Partial(1000)])
+class Flag(io.StringIO):
+    """A stream whose `write` returns whether it wrote."""
+
+    def write(self, text: str) -> int:
+        return super().write(text) > 0
+
+
+class NoFlag(io.StringIO):
+    """A stream whose `write` returns whether it failed."""
+
+    def write(self, text: str) -> int:
+        return super().write(text) < 0
+
+
+@pytest.mark.parametrize(
+    "stream", [io.StringIO, Partial, Latin, lambda: Partial(None), lambda: Partial(1000), Flag, NoFlag]
+)
 def test_a_stream_of_any_kind_gets_all_of_it(stream):
     """Without an encoding, without `flush`, with a `write` that takes a part or returns nothing."""
     lines = printed_by(stream())
@@ -130,6 +146,7 @@ def test_a_stream_that_cannot_be_written_loses_nothing_in_silence(stream, cause,
     warnings = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
     assert len(warnings) == 2
     assert all(f"the stream cannot be written: {cause}" in line for line in warnings)
+    assert "ConsoleTransport is unavailable" in warnings[0]  # not an endpoint that is never asked
 
 
 def test_what_was_held_is_printed_when_there_is_a_stream_again(monkeypatch):

@@ -61,7 +61,7 @@ class SpoolBuffer(Buffer):
         path, fsync = str(options.spool_dir), options.spool_fsync
         self._counters = counters
         self._fallback = fallback
-        self._log = SpoolLog(path)
+        self._log = SpoolLog(path, counters.log)
         self._spool = SpoolDir(path, self._log.note)
         self._seqlock = SeqLock()  # held by take, settle, adopt, evict, release_files; by put only to evict
         keep = Quarantine(self._spool, counters, self._log).keep
