@@ -73,7 +73,8 @@ class SendResult:
         rejected: For `PARTIAL`, the error of each refused trigger by its index; None when it cannot be read.
         retry_after: Seconds that the server asks to wait; None when it does not, or when the set-up is wrong.
         location: Where a redirect points.
-        by_page: Whether a web page, or what cannot be decoded, refuses the request: no verdict on a trigger.
+        by_page: Whether a web page, a text about TLS or HTTP, or what cannot be decoded refuses the request: no
+            verdict on a trigger.
         repeated: Of the accepted triggers, how many the server says it had already; None when it does not say.
     """
 
@@ -119,7 +120,7 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         from_status(answer.status, answer.words),
         retry_after=None if outcome is Outcome.MISCONFIGURED else asked,
         location=answer.location,
-        by_page=outcome is Outcome.REFUSED and (answer.is_page or answer.text is None),
+        by_page=outcome is Outcome.REFUSED and (answer.is_page or answer.text is None or answer.is_about_protocol),
     )
 
 
@@ -163,9 +164,7 @@ def describe(result: SendResult, target: str, waiting: str) -> str:
     elif 200 <= status < 300:
         advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
     elif result.by_page:
-        advice = (
-            "a web page is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
-        )
+        advice = "that is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
     else:
         advice = _ADVICE.get(status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
     words = f" ({error.words})" if error.words else ""

@@ -22,6 +22,9 @@ _NOT_SHOWN = re.compile(r"<!--.*?(?:-->|$)|<(script|style|head)\b.*?(?:</\1\s*>|
 _TITLE = re.compile(r"<title\b[^>]*>(.*?)</title", re.IGNORECASE | re.DOTALL)
 _TAG = re.compile(r"<[^>]*>?")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")  # in no text
+_JSON = json.JSONDecoder(parse_int=float, strict=False)  # a number of any length, a line break within a text
+_BETWEEN = re.compile(r"\s*")
+_PROTOCOL = re.compile(r"\b(?:https?|tls|ssl)\b(?!:)", re.IGNORECASE)
 _BOMS = (  # the longer ones first: that of UTF-16 is the beginning of another
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -74,11 +77,21 @@ class Answer:
         text = self.text or ""
         return text.startswith("<") or (_MARKUP.search(text) is not None and not self._is_json(text))
 
+    @property
+    def is_about_protocol(self) -> bool:
+        """True for the plain text of a server that expected TLS, or did not understand the request as HTTP."""
+        text = (self.text or "")[:_MAX_WORDS_FROM]
+        return _PROTOCOL.search(text) is not None and not text.startswith(("{", "[", '"'))
+
     def _is_json(self, text: str) -> bool:
+        """Return whether a text is JSON, or several JSON values: one on each line, or behind each other."""
         if not self.is_complete or len(self.body) >= MAX_ANSWER_BYTES:
             return text.startswith(("{", "[", '"'))
+        place = 0
         with suppress(ValueError, RecursionError):
-            json.loads(text)
+            while place < len(text):
+                place = _JSON.raw_decode(text, place)[1]
+                place = _BETWEEN.match(text, place).end()  # type: ignore[union-attr]
             return True
         return False
 

@@ -168,6 +168,37 @@ def test_a_refusal_that_cannot_be_decoded_is_no_verdict():
     assert (bench.counters.delivered, bench.counters.rejected) == (5, 0)
 
 
+NOT_UNDERSTOOD = {
+    "Go": b"Client sent an HTTP request to an HTTPS server.\n",
+    "Tomcat": b"Bad Request\r\nThis combination of host and port requires TLS.\r\n",
+    "Cheroot": b"The client sent a plain HTTP request, but this server only speaks HTTPS on this port.",
+    "uvicorn": b"Invalid HTTP request received.",
+    "a proxy": b"400: SSL required",
+}
+
+
+@pytest.mark.parametrize("words", NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
+@pytest.mark.parametrize("status", [400, 426])
+def test_a_text_about_tls_or_http_is_no_verdict(words, status, caplog):
+    """A server that did not understand the request speaks in plain text: held, with its words in the log."""
+    bench = Bench([*[Answer(status, words, "text/plain")] * 20, *[OK] * 20])
+    bench.deliver(5)
+    assert (bench.counters.delivered, bench.counters.rejected) == (5, 0)
+    assert "check endpoint (FL_ENDPOINT)" in caplog.text
+    assert " ".join(words.decode().split()) in caplog.text
+
+
+def test_a_refusal_that_names_https_rejects_when_others_are_accepted():
+    """An API may say the same of one trigger."""
+    bench = Bench(lambda body: Answer(400, b"url has to be https") if 3 in numbers(body) else OK)
+    bench.deliver(5)
+    assert (bench.counters.delivered, bench.counters.rejected, bench.waits) == (4, 1, [])
+    for words in (b'{"error": "url has to be https"}', b"see https://example.com/docs"):
+        bench = Bench([Answer(400, words)])
+        bench.deliver(1)
+        assert (bench.counters.rejected, bench.waits) == (1, [])
+
+
 def test_a_limit_of_bytes_keeps_no_trigger_from_vouching():
     """A large trigger that a page refuses is sent with others behind it, however small requests have to be."""
     bench = Bench(lambda body: Answer(413) if is_array(body) else refuses({0})(body))

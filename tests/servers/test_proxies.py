@@ -10,6 +10,7 @@ from tests.support.client import record
 from tests.support.endpoint import Endpoint
 from tests.support.nginx import nginx
 from tests.support.programs import free_port, running
+from tests.support.server import Reply
 from tests.support.tls import make_certificates
 from tests.support.waiting import eventually
 
@@ -44,6 +45,20 @@ def test_http_to_a_port_that_speaks_tls_holds(server, make_client, tmp_path, cap
         assert client.stats().rejected == 0
         assert eventually(lambda: "plain HTTP request was sent to HTTPS port" in caplog.text)
         client.close(0)
+
+
+def test_the_answer_of_go_to_http_on_a_port_that_speaks_tls_holds(server, make_client, caplog):
+    """It is HTTP/1.0 without headers, and plain text."""
+    answer = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"
+    server.respond = lambda request: Reply(act=lambda server, connection: connection.sendall(answer))
+    client = make_client()
+    record(client, 20)
+    assert client.flush(0.5).pending == 20
+    assert client.stats().rejected == 0
+    assert eventually(lambda: "sent an HTTP request to an HTTPS server" in caplog.text)
+    server.respond = lambda request: Reply()
+    assert client.flush(20)
+    assert client.stats().delivered == 20
 
 
 def test_a_server_that_knows_no_post_holds(server, make_client, tmp_path):

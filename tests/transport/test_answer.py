@@ -139,6 +139,30 @@ def test_no_json_is_a_page(value):
     assert not Answer(200, json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")).is_page
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "", " ", "\n\n"])
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_several_json_values_are_no_page(between, is_ascii):
+    """A line of JSON for each trigger, with markup in its texts, is JSON, cut off after 64 KiB too."""
+    lines = [{"id": number, "text": f"<p class='x'>{number}</p> <br/>\u2028"} for number in range(200)]
+    body = between.join(json.dumps(line, ensure_ascii=is_ascii) for line in lines).encode()
+    for answer in (Answer(200, body), Answer(200, body, "text/html"), Answer(200, body * 9)):
+        assert not answer.is_page
+
+
+@pytest.mark.parametrize(
+    "body", ['{"n": %s, "t": "<b>x</b>"}' % ("9" * 5000), '{"t": "<b>\n</b>"}', '"<html></html>"', '["<br>"]\n']
+)
+def test_unusual_json_is_no_page(body):
+    """A number of any length, a line break in a text, a text alone."""
+    assert not Answer(200, body.encode()).is_page
+
+
+@pytest.mark.parametrize("body", ['{"a": 1}\n<html></html>', '{"a": 1} <br> {"a": 1}', "1 <b>x</b>"])
+def test_a_page_behind_json_is_a_page(body):
+    """An error page in the middle of an answer that had begun."""
+    assert Answer(200, body.encode()).is_page
+
+
 def test_hostile_markup_is_read_in_time():
     """64 KiB of unfinished tags take no time to speak of."""
     for part in (b"<title ", b"<script ", b"<!--", b"<", b"<a ", b"</title"):
