@@ -26,6 +26,7 @@ from brockman.process.uwsgi import thread_starter
 Line = Callable[[], None]  # writes it
 
 _MAX_LINES = 1000  # that wait; behind a handler that blocks, the oldest are discarded
+_LAST_WAIT = 0.5  # seconds at exit, for the line that counts those discarded
 _START_GRACE = 1.0  # seconds that a thread has to begin before another one is started
 
 
@@ -34,6 +35,7 @@ class LineWriter:
 
     def __init__(self) -> None:
         self._lines: deque[Line] = deque(maxlen=_MAX_LINES)
+        self._discarded = 0  # lines, since the last one that says so
         self._role = Role()  # of the one who writes
         self._written = Condition()
         self._origin = Origin()
@@ -48,6 +50,7 @@ class LineWriter:
 
     def put(self, line: Line) -> None:
         """Have a line written. Does not block where a thread can be started."""
+        self._discarded += len(self._lines) == _MAX_LINES
         self._lines.append(line)
         self._start()
 
@@ -59,8 +62,22 @@ class LineWriter:
         return self._written.wait(lambda: not (self._lines or self._role.is_taken), seconds)
 
     def discard(self) -> None:
-        """Discard the lines that wait: `logging.shutdown` would wait for each of them."""
+        """Discard the lines that wait, and have one that counts them written instead.
+
+        `logging.shutdown` would wait for each of them.
+        """
+        self._discarded += len(self._lines)
         self._lines.clear()
+        self._lines.append(self._say_discarded)
+
+    def _say_discarded(self) -> None:
+        count, self._discarded = self._discarded, 0
+        if count:
+            import logging  # not at the top: the client can be imported without it
+
+            text = "%d lines of the log were discarded: a handler of it takes long"
+            with suppress(Exception):  # of a filter or handler
+                logging.getLogger("brockman").warning("brockman: " + text, count)
 
     def start_no_more_threads(self) -> None:
         """Have the callers write from now on: a thread may die with the interpreter before it has written."""
@@ -102,6 +119,7 @@ class LineWriter:
             try:
                 while self._lines and not self._origin.is_inherited:  # a handler may fork
                     self._lines.popleft()()
+                    self._say_discarded()
             finally:
                 flag[USUAL] = flag[HERE]
                 self._role.release()
@@ -133,6 +151,7 @@ def finish(seconds: float) -> None:
     writer = _writers.get()
     if not writer.wait(seconds) and seconds > 0:
         writer.discard()
+        writer.wait(_LAST_WAIT)
     writer.start_no_more_threads()
 
 

@@ -165,6 +165,44 @@ started = time.monotonic()
     assert sorted(trigger["object"] for trigger in server.triggers) == ["0", "1", "2", "last", "log"]
 
 
+def test_lines_that_a_slow_handler_has_no_time_for_at_exit_are_counted() -> None:
+    """The process does not wait for each of them: the last line says how many are missing."""
+    script = """
+import logging, threading
+from brockman.client import FocusLabClient
+from brockman.process.log import say
+
+class Slow(logging.Handler):
+    def emit(self, record):
+        threading.Event().wait(0.2)
+        print(record.getMessage(), flush=True)
+
+client = FocusLabClient(shutdown_timeout=0.5)
+client.record_trigger("a", "viewed", "page")
+logging.getLogger("brockman").addHandler(Slow())
+for n in range(100):
+    say(logging.WARNING, f"line {n}")
+"""
+    ended = ran_python(script, env=environment(FL_API_KEY="k", FL_ENABLED="0"))
+    assert ended.status == 0, ended.err
+    *lines, last = ended.out.splitlines()
+    assert lines == [f"brockman: line {n}" for n in range(len(lines))]
+    assert last == f"brockman: {100 - len(lines)} lines of the log were discarded: a handler of it takes long"
+
+
+def test_lines_beyond_a_thousand_are_counted(attach: Callable[..., Calling]) -> None:
+    """Behind a handler that blocks for a while: the oldest are discarded, and one line says how many."""
+    released = threading.Event()
+    handler = attach(lambda record: released.wait(SOON))
+    for n in range(1500):
+        say(logging.WARNING, f"line {n}")
+    released.set()
+    lines = handler.lines
+    (found,) = [line for line in lines if "discarded" in line]
+    assert found == f"brockman: {1501 - len(lines)} lines of the log were discarded: a handler of it takes long"
+    assert lines[-1] == "brockman: line 1499"
+
+
 @pytest.mark.parametrize("place", ["the program", "an exit hook", "a late exit hook"])
 def test_the_line_about_what_is_lost_is_written_at_exit(server: RecordingServer, place: str) -> None:
     """Wherever it was recorded: the process waits until the line is written."""

@@ -278,11 +278,11 @@ time.sleep(SECONDS)
 
 
 def run_loop(
-    folder: Path, server: RecordingServer, seconds: float, setup: str = ""
+    folder: Path, server: RecordingServer, seconds: float, setup: str = "", **environment: str
 ) -> AbstractContextManager[Program]:
     """Run a script that lives on after a trigger; a fifth of a second counts as long."""
     (folder / "script.py").write_text(f"import signal, sys\nSECONDS = {seconds}\n{CLIENT}{setup}\n{LOOP}")
-    return running([PYTHON, "script.py"], folder, server, PYTEST_CURRENT_TEST="")
+    return running([PYTHON, "script.py"], folder, server, PYTEST_CURRENT_TEST="", **environment)
 
 
 def test_a_script_that_goes_on_recording_is_warned(server: RecordingServer, tmp_path: Path) -> None:
@@ -306,6 +306,14 @@ def test_a_script_that_goes_on_recording_is_warned(server: RecordingServer, tmp_
 def test_no_script_is_warned_for_nothing(server: RecordingServer, tmp_path: Path, setup: str) -> None:
     """One that takes care of SIGTERM itself, or gets none, logs nothing."""
     with run_loop(tmp_path, server, 1, setup) as program:
+        assert program.wait() == 0
+        assert "brockman: " not in program.text()
+        assert_exact(program, server)
+
+
+def test_no_script_with_a_spool_is_warned(server: RecordingServer, tmp_path: Path) -> None:
+    """Its triggers are on disk, however it ends."""
+    with run_loop(tmp_path, server, 1, FL_SPOOL_DIR=str(tmp_path / "spool")) as program:
         assert program.wait() == 0
         assert "brockman: " not in program.text()
         assert_exact(program, server)

@@ -176,9 +176,13 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
-def open_files() -> int:
-    """Return how many descriptors this process has open."""
-    return len(os.listdir("/proc/self/fd"))
+def open_below(folder: Path) -> int:
+    """Return how many descriptors this process has open of what is or was in a folder."""
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # closed meanwhile
+            found += os.readlink(f"/proc/self/fd/{descriptor}").startswith(f"{folder}/")
+    return found
 
 
 def fill(path: Path) -> None:
