@@ -27,6 +27,8 @@ _ADVICE = {
     404: "check endpoint (FL_ENDPOINT)",
     405: "check endpoint (FL_ENDPOINT)",
     407: "check the proxy's user and password",
+    421: "check endpoint (FL_ENDPOINT)",
+    426: "check endpoint (FL_ENDPOINT)",
     501: "check endpoint (FL_ENDPOINT)",
 }
 _OWN_SUCCESSES = (201, 202, 204)  # the API's own words; a proxy or a captive portal answers 200
