@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
-from brockman.cli import access_log
+from brockman.cli.formats import access_log
 from brockman.cli.source import Arguments, BadLine
 from tests.cli.test_formats import COMBINED
 
@@ -26,6 +28,7 @@ def test_a_line_becomes_a_trigger() -> None:
             "referer": "https://example.com/",
             "user_agent": "curl/8.5",
         },
+        datetime(2025, 10, 10, 13, 55, 36, tzinfo=timezone(timedelta(hours=2))),
     )
 
 

@@ -1,0 +1,150 @@
+"""Parses CSV: a header, and then a trigger in each row. No I/O.
+
+Cells are text and stay text; an empty cell of a mapping is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from brockman.cli.formats.csv_header import DELIMITERS, SEPARATOR, Header, find_header
+from brockman.cli.formats.fields import REQUIRED, UnreadableField, read_id, read_time
+from brockman.cli.source import Arguments, BadLine, Line, Reading, excerpt
+from brockman.exceptions import ConfigurationError
+
+_MAX_LINES_OF_A_ROW = 1000
+
+
+def read_csv(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Reading]:
+    """Parse a CSV file, also several in one, each with its header.
+
+    Raises:
+        ConfigurationError: If a header is wrong.
+    """
+    feed = _Feed(lines)
+    rows = csv.reader(feed)
+    header: Header | None = None
+    delimiters: tuple[str, ...] = DELIMITERS
+    hint = mapping.get("action", "action").casefold()  # no header is without it
+    while (line := feed.peek()) is not None:
+        number, text = line
+        if isinstance(text, str):
+            separator = SEPARATOR.fullmatch(text) if "=" in text[:6] else None
+            found = None
+            if separator is not None:
+                delimiters = (separator[1], *DELIMITERS)
+            elif header is None or hint in text.casefold():
+                found = find_header(text, mapping, delimiters)
+            if found is not None:
+                header = found
+                rows = csv.reader(feed, strict=True, delimiter=header.delimiter)
+            if found is not None or separator is not None:
+                feed.skip()
+                continue
+        if header is not None:
+            yield from _read_row(feed, rows, header)
+            continue
+        feed.skip()
+        if isinstance(text, BadLine):
+            yield number, text
+        elif not text.isspace() and text:
+            raise ConfigurationError(
+                f"the CSV header is {excerpt(text)}; it should name {', '.join(REQUIRED)}, or --map their names"
+            )
+
+
+def _read_row(feed: _Feed, rows: Iterator[list[str]], header: Header) -> Iterator[Reading]:
+    """Yield the next row, unless it is blank. After one that is not CSV, its second line is the next."""
+    taken = feed.taken
+    taken.clear()
+    try:
+        row = next(rows, [])
+    except csv.Error as error:
+        number, text = taken[0]
+        until = f" (the row runs to line {taken[-1][0]})" if len(taken) > 1 else ""
+        yield number, text if isinstance(text, BadLine) else BadLine(f"not CSV: {error}{until}")
+        feed.put_back()
+        return
+    first = taken[0][0]
+    for number, text in taken:
+        if isinstance(text, BadLine):
+            place = "" if number == first else f" (in the row from line {first})"
+            yield number, BadLine(f"{text.reason}{place}")
+            return
+    reading = parse_row(row, header)
+    if isinstance(reading, BadLine) and any(_is_row(text, header) for _, text in taken[1:]):
+        feed.put_back()  # its quotes were no pair
+    if reading is not None:
+        yield first, reading
+
+
+def _is_row(text: str | BadLine, header: Header) -> bool:
+    try:
+        row = next(csv.reader([str(text)], strict=True, delimiter=header.delimiter), [])
+    except csv.Error:
+        return False
+    return len(row) == header.width
+
+
+def parse_row(row: list[str], header: Header) -> Arguments | BadLine | None:
+    """Return the trigger of a row, or None if all its cells are empty."""
+    width = header.width
+    if len(row) != width:
+        if "".join(row).strip() == "":
+            return None
+        if len(row) < width or any(row[width:]):
+            return BadLine(f"{len(row)} cells, where the header has {width}")
+    if not any(row):
+        return None
+    actor_id, action, obj = header.required
+    mappings: tuple[dict[str, str], dict[str, str], dict[str, str]] = ({}, {}, {})
+    for index, mapping, key in header.values:
+        if row[index]:
+            mappings[mapping][key] = row[index]
+    trigger = Arguments(row[actor_id], row[action], row[obj], *mappings)
+    if not header.times and not header.ids:
+        return trigger
+    try:
+        at = read_time({name: row[index] for name, index in header.times.items()}, [*header.times])
+        given = read_id({name: row[index] for name, index in header.ids.items()}, [*header.ids])
+    except UnreadableField as error:
+        return BadLine(str(error))
+    return trigger._replace(at=at, trigger_id=given)
+
+
+class _Feed:
+    """The lines for `csv.reader`, which accepts only text; a quoted cell may span several of them."""
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self._lines = iter(lines)
+        self._next: deque[Line] = deque()
+        self.taken: list[Line] = []
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> str:
+        if len(self.taken) >= _MAX_LINES_OF_A_ROW:
+            raise csv.Error(f"a quoted cell has more than {_MAX_LINES_OF_A_ROW} lines")
+        line = self.peek()
+        if line is None:
+            raise StopIteration
+        self.taken.append(self._next.popleft())
+        text = line[1].text if isinstance(line[1], BadLine) else line[1]  # the quotes of a bad line still count
+        return text.lstrip("\0") + "\n"
+
+    def peek(self) -> Line | None:
+        """Return the next line without taking it; None at the end."""
+        if not self._next:
+            self._next.extend(islice(self._lines, 1))
+        return self._next[0] if self._next else None
+
+    def skip(self) -> None:
+        self._next.popleft()
+
+    def put_back(self) -> None:
+        """Make the second line of the last row the next one."""
+        self._next.extendleft(reversed(self.taken[1:]))
