@@ -22,7 +22,7 @@ def _simplify(name: str) -> str:
 # The field that a name stands for, whatever its case: `Actor ID`, `messageId`.
 _FIELDS_BY_POSITION = {position: name for name, position in reversed(POSITIONS.items())}
 _FIELDS = {_simplify(name): _FIELDS_BY_POSITION[position] for name, position in POSITIONS.items()}
-_STAMPS = {_simplify(name): name for name in (*TIME_NAMES, *ID_NAMES)}
+_STAMPS = {_simplify(name): name for name in reversed((*TIME_NAMES, *ID_NAMES))}
 
 
 class Header(NamedTuple):
@@ -110,6 +110,7 @@ def _parse(names: Sequence[str], delimiter: str, mapping: Mapping[str, str]) -> 
         raise ConfigurationError(
             f"the CSV header is {excerpt(delimiter.join(names))}; it has no column {excerpt(missing[0])} (--map)"
         )
-    ordered = {name: times[name] for name in (*TIME_NAMES, *times) if name in times}
+    times = {name: times[name] for name in (*TIME_NAMES, *times) if name in times}  # the best first
+    ids = {name: ids[name] for name in (*ID_NAMES, *ids) if name in ids}
     actor_id, action, obj = required
-    return Header(delimiter, len(names), (actor_id, action, obj), values, ordered, ids)
+    return Header(delimiter, len(names), (actor_id, action, obj), values, times, ids)

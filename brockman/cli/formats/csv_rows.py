@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 from brockman.cli.formats.csv_header import DELIMITERS, SEPARATOR, Header, find_header
@@ -37,7 +37,7 @@ def read_csv(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Read
             if separator is not None:
                 delimiters = (separator[1], *DELIMITERS)
             elif header is None or hint in text.casefold():
-                found = find_header(text, mapping, delimiters)
+                found = _find_header(line, mapping, delimiters)
             if found is not None:
                 header = found
                 rows = csv.reader(feed, strict=True, delimiter=header.delimiter)
@@ -56,6 +56,13 @@ def read_csv(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Read
             )
 
 
+def _find_header(line: Line, mapping: Mapping[str, str], delimiters: Sequence[str]) -> Header | None:
+    try:
+        return find_header(str(line[1]), mapping, delimiters)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"line {line[0]}: {error}") from None
+
+
 def _read_row(feed: _Feed, rows: Iterator[list[str]], header: Header) -> Iterator[Reading]:
     """Yield the next row, unless it is blank. After one that is not CSV, its second line is the next."""
     taken = feed.taken
@@ -68,22 +75,26 @@ def _read_row(feed: _Feed, rows: Iterator[list[str]], header: Header) -> Iterato
         yield number, text if isinstance(text, BadLine) else BadLine(f"not CSV: {error}{until}")
         feed.put_back()
         return
-    first = taken[0][0]
-    for number, text in taken:
-        if isinstance(text, BadLine):
-            place = "" if number == first else f" (in the row from line {first})"
-            yield number, BadLine(f"{text.reason}{place}")
-            return
+    first, last = taken[0][0], taken[-1][0]
+    are_rows = [_is_row(text, header) for _, text in taken[1:]]
+    bad = next(((number, text) for number, text in taken if isinstance(text, BadLine)), None)
     reading = parse_row(row, header)
-    if isinstance(reading, BadLine) and any(_is_row(text, header) for _, text in taken[1:]):
-        feed.put_back()  # its quotes were no pair
-    if reading is not None:
+    if are_rows and all(are_rows[:-1]) and sum(are_rows) > 1:  # text with as many commas is rare
+        yield first, BadLine(f"not CSV: a quote in it is open to line {last}, across what look like rows")
+        feed.put_back()
+    elif bad is not None:
+        number, text = bad
+        place = "" if number == first else f" (in the row from line {first})"
+        yield number, BadLine(f"{text.reason}{place}")
+    elif reading is not None:
+        if isinstance(reading, BadLine) and any(are_rows):
+            feed.put_back()
         yield first, reading
 
 
 def _is_row(text: str | BadLine, header: Header) -> bool:
     try:
-        row = next(csv.reader([str(text)], strict=True, delimiter=header.delimiter), [])
+        row = next(csv.reader([_text(text)], strict=True, delimiter=header.delimiter), [])
     except csv.Error:
         return False
     return len(row) == header.width
@@ -115,6 +126,10 @@ def parse_row(row: list[str], header: Header) -> Arguments | BadLine | None:
     return trigger._replace(at=at, trigger_id=given)
 
 
+def _text(line: str | BadLine) -> str:
+    return line.text if isinstance(line, BadLine) else line  # the quotes of a bad line still count
+
+
 class _Feed:
     """The lines for `csv.reader`, which accepts only text; a quoted cell may span several of them."""
 
@@ -133,8 +148,7 @@ class _Feed:
         if line is None:
             raise StopIteration
         self.taken.append(self._next.popleft())
-        text = line[1].text if isinstance(line[1], BadLine) else line[1]  # the quotes of a bad line still count
-        return text.lstrip("\0") + "\n"
+        return _text(line[1]).lstrip("\0") + "\n"
 
     def peek(self) -> Line | None:
         """Return the next line without taking it; None at the end."""
