@@ -75,10 +75,14 @@ def _read_row(feed: _Feed, rows: Iterator[list[str]], header: Header) -> Iterato
         yield number, text if isinstance(text, BadLine) else BadLine(f"not CSV: {error}{until}")
         feed.put_back()
         return
+    reading = parse_row(row, header)
     first, last = taken[0][0], taken[-1][0]
+    if first == last and isinstance(taken[0][1], str):
+        if reading is not None:
+            yield first, reading
+        return
     are_rows = [_is_row(text, header) for _, text in taken[1:]]
     bad = next(((number, text) for number, text in taken if isinstance(text, BadLine)), None)
-    reading = parse_row(row, header)
     if are_rows and all(are_rows[:-1]) and sum(are_rows) > 1:  # text with as many commas is rare
         yield first, BadLine(f"not CSV: a quote in it is open to line {last}, across what look like rows")
         feed.put_back()
@@ -111,19 +115,22 @@ def parse_row(row: list[str], header: Header) -> Arguments | BadLine | None:
     if not any(row):
         return None
     actor_id, action, obj = header.required
-    mappings: tuple[dict[str, str], dict[str, str], dict[str, str]] = ({}, {}, {})
+    identities: dict[str, str] = {}
+    attributes: dict[str, str] = {}
+    variables: dict[str, str] = {}
+    mappings = identities, attributes, variables
     for index, mapping, key in header.values:
         if row[index]:
             mappings[mapping][key] = row[index]
-    trigger = Arguments(row[actor_id], row[action], row[obj], *mappings)
-    if not header.times and not header.ids:
-        return trigger
+    at = own_id = None
     try:
-        at = read_time({name: row[index] for name, index in header.times.items()}, [*header.times])
-        given = read_id({name: row[index] for name, index in header.ids.items()}, [*header.ids])
+        if header.times:
+            at = read_time({name: row[index] for name, index in header.times.items()}, [*header.times])
+        if header.ids:
+            own_id = read_id({name: row[index] for name, index in header.ids.items()}, [*header.ids])
     except UnreadableField as error:
         return BadLine(str(error))
-    return trigger._replace(at=at, trigger_id=given)
+    return Arguments(row[actor_id], row[action], row[obj], *mappings, at, own_id)
 
 
 def _text(line: str | BadLine) -> str:

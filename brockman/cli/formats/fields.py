@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
-from uuid import UUID
 
 from brockman.cli.formats.times import parse_time
 from brockman.cli.source import Arguments, excerpt
@@ -92,10 +90,8 @@ def _read(values: Mapping[str, object], names: Sequence[str], parse: Callable[[A
 def _parse_id(value: object) -> str | None:
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"{excerpt(str(value))} is not an id; it should be a UUID or another text")
-    with suppress(ValueError):
-        uuid = UUID(str(value).strip())
-        return str(uuid) if uuid.int else None  # the nil UUID is no id
-    return str(value).strip()
+    text = str(value).strip()
+    return text if text.strip("0-") or len(text) < 32 else None  # the nil UUID is no id
 
 
 def override(trigger: Arguments, values: Mapping[str, Any], mapping: Mapping[str, str]) -> Arguments:

@@ -19,7 +19,7 @@ from brockman.cli.formats.fields import (
 )
 from brockman.cli.source import Arguments, BadLine, excerpt
 
-_KNOWN = {*POSITIONS, *TIME_NAMES, *ID_NAMES}
+_STAMPS = {*TIME_NAMES, *ID_NAMES}
 
 
 def parse(line: str, mapping: Mapping[str, str]) -> Arguments | BadLine:
@@ -29,7 +29,7 @@ def parse(line: str, mapping: Mapping[str, str]) -> Arguments | BadLine:
 
 def load(line: str) -> dict[str, Any] | BadLine:
     try:
-        value = json.loads(line.lstrip("\0\ufeff"))
+        value = json.loads(line if line[:1] == "{" else line.lstrip("\0\ufeff"))
     except json.JSONDecodeError as error:
         return BadLine(f"not JSON: {error.msg} at column {error.colno}: {excerpt(line)}")
     except (ValueError, RecursionError) as error:  # an int of thousands of digits; thousands of brackets
@@ -47,21 +47,27 @@ def is_trigger(value: dict[str, Any], mapping: Mapping[str, str]) -> bool:
 
 def parse_object(value: dict[str, Any], mapping: Mapping[str, str]) -> Arguments | BadLine:
     """Return the trigger of an object. With a mapping, fields of other names are left out."""
-    unknown = value.keys() - _KNOWN
-    if unknown and not mapping:
-        return BadLine(
-            f"{excerpt(min(unknown))} is not a field of a trigger; put it into variables, or give --map FIELD=NAME"
-        )
-    names: dict[int, str] = {}
-    for name, position in POSITIONS.items():
-        if name in value:
-            if position in names:
-                return BadLine(f"{names[position]} and {name} are the same field; give one")
-            names[position] = name
-    parts = (value[names[position]] if position in names else None for position in range(6))
+    parts: list[Any] = [None] * 6
+    has_stamps = False
+    for name, item in value.items():
+        position = POSITIONS.get(name)
+        if position is None:
+            if name in _STAMPS:
+                has_stamps = True
+            elif not mapping:
+                return BadLine(
+                    f"{excerpt(name)} is not a field of a trigger; put it into variables, or give --map FIELD=NAME"
+                )
+        elif parts[position] is not None:
+            first, second = (found for found in POSITIONS if POSITIONS[found] == position and found in value)
+            return BadLine(f"{first} and {second} are the same field; give one")
+        else:
+            parts[position] = item
+    if not has_stamps and not mapping:
+        return Arguments(*parts)
     try:
         at = None if "time" in mapping else read_time(value)
-        trigger = Arguments(*parts)._replace(at=at, trigger_id=None if "id" in mapping else read_id(value))
+        trigger = Arguments(*parts, at=at, trigger_id=None if "id" in mapping else read_id(value))
         return override(trigger, value, mapping) if mapping else trigger
     except UnreadableField as error:
         return BadLine(str(error))

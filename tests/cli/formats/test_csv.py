@@ -142,7 +142,7 @@ def test_a_row_with_too_few_or_many_cells_is_a_bad_line(row: str) -> None:
         ("time", "1760097336", "at=2025-10-10T11:55:36+00:00"),
         ("time", "1760097336123", "at=2025-10-10T11:55:36.123000+00:00"),
         ("time", "", ""),
-        ("id", "DA9DCAA0-3645-4149-8D4A-E6B4865CF395", "id=da9dcaa0-3645-4149-8d4a-e6b4865cf395"),
+        ("id", "DA9DCAA0-3645-4149-8D4A-E6B4865CF395", "id=DA9DCAA0-3645-4149-8D4A-E6B4865CF395"),
         ("messageId", "ajs-next-123", "id=ajs-next-123"),
         ("message_id,uuid", "17,17", "id=17"),
         ("id,uuid", "17,18", "id=17"),
