@@ -67,7 +67,7 @@ def parse_object(value: dict[str, Any], mapping: Mapping[str, str]) -> Arguments
         return Arguments(*parts)
     try:
         at = None if "time" in mapping else read_time(value)
-        trigger = Arguments(*parts, at=at, trigger_id=None if "id" in mapping else read_id(value))
+        trigger = Arguments(*parts)._replace(at=at, trigger_id=None if "id" in mapping else read_id(value))
         return override(trigger, value, mapping) if mapping else trigger
     except UnreadableField as error:
         return BadLine(str(error))
