@@ -153,6 +153,8 @@ def test_a_wrong_csv_row_is_reported_with_its_first_line(tmp_path: Path) -> None
         ("actor_id,action", "it should name actor_id, action, object"),
         ("actor_id,action,object,email", "column 'email'"),
         ("actor_id,action,object,variables.", "column 'variables.'"),
+        ("actor_id,action,object,user.email", "column 'user.email'"),
+        ("actor_id,action,object,identities", "column 'identities'"),
         ("actor_id,action,object,obj", "'obj' twice"),
     ],
 )

@@ -189,7 +189,7 @@ def unescape(text: str) -> str:
     r"""Undo the escapes of servers: `\"`, `\\`, `\x22`, `\n`."""
     if "\\" not in text:
         return text
-    return _ESCAPE.sub(_unescape_one, text.encode()).decode("utf-8", "replace")
+    return _ESCAPE.sub(_unescape_one, text.encode("utf-8", "surrogatepass")).decode("utf-8", "replace")
 
 
 def _unescape_one(match: re.Match[bytes]) -> bytes:

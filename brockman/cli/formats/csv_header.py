@@ -98,7 +98,7 @@ def _parse(names: Sequence[str], delimiter: str, mapping: Mapping[str, str]) -> 
                 ids[name if field in mapping else field] = index
             elif 0 <= position < 3:
                 required[position] = index
-            elif key:
+            elif position >= 3 and key:
                 values.append((index, position - 3, key))
             else:
                 raise ConfigurationError(

@@ -92,7 +92,7 @@ def parse_object(value: dict[str, Any], mapping: Mapping[str, str]) -> Arguments
     path, _, query = target.partition("?")
     variables: dict[str, Any] = {"time": time.isoformat()}
     for name in ("status", "bytes"):
-        with suppress(KeyError, ValueError):
+        with suppress(KeyError, ValueError, TypeError, OverflowError):
             variables[name] = int(found[name])
     query = query or str(found.get("query", "")).removeprefix("?")
     texts = {"query": query, "referer": found.get("referer"), "user_agent": found.get("user_agent")}

@@ -15,7 +15,7 @@ from tests.cli.conftest import Import
 from tests.cli.formats.test_lines import FILES, cases
 from tests.support.server import RecordingServer
 
-NGINX = '{"remote_addr": "%s", "time_iso8601": "2025-10-10T13:55:36+02:00", "request": "GET / HTTP/1.1", "status": 200}'
+NGINX = '{"remote_addr": "%s", "time_iso8601": "2025-10-10T13:55:36+02:00", "request": "GET / HTTP/1.1"}'
 LOG = '%s - - [10/Oct/2025:13:55:36 +0200] "GET / HTTP/1.1" 200 1 "-" "x"'
 TRIGGER = '{"actor_id": "%s", "action": "viewed", "object": "page"}'
 
