@@ -77,7 +77,10 @@ def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str]) -> Iterato
         looked.append(reading)
         if reading[0] >= first[-1][0]:
             break
-    problem = survey.problem() or find_second(texts, name, mapping)
+    bad = {number for number, reading in looked if isinstance(reading, BadLine)}
+    problem = survey.problem() or find_second(
+        (text for number, text in first if number in bad), len(looked), mapping
+    )
     if problem is not None:
         raise ConfigurationError(f"{problem}. Nothing was sent. {_HOW_TO_GO_ON.format(name)}")
     return chain(looked, readings)

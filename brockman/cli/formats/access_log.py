@@ -31,7 +31,7 @@ _REST = re.compile(_TAIL, re.ASCII)
 _STATUS = re.compile(r'" (\d{3}) (\d{1,18}|-)(?= "|\s*$)', re.ASCII)
 _REQUEST = re.compile(r"([A-Za-z][A-Za-z_-]{0,31}) (.*[^ ]) HTTP/\d(?:\.\d)?", re.ASCII)
 _REQUEST_0_9 = re.compile(r"(GET) (/\S*)", re.ASCII)
-_FORWARDED = re.compile(r'"([0-9A-Fa-f.:,\[\] ]{2,1000})"')  # a field after the user agent
+_FORWARDED = re.compile(r'"([0-9A-Fa-f.:,\[\] -]{1,1000})"')  # a field after the user agent
 _ADDRESS_OF_SERVER = re.compile(r"[\d.]+:\d{2,3}", re.ASCII)  # a client's port has more digits
 _NAMES = ("address", "user", "time", "method", "path", "query", "status", "bytes", "referer", "user_agent", "host")
 _PORT = re.compile(r"\.\d+:", re.ASCII)
@@ -130,6 +130,8 @@ def _split_unescaped(line: str, start: int) -> tuple[str | None, ...] | None:
         return None
     rest = line[status.end() :].strip()
     names = rest[1:-1].split('" "') if rest else [None, None]
+    if len(names) == 1 and _FORWARDED.fullmatch(rest):  # a common log with one more field
+        return line[start + 1 : status.start()], *status.groups(), None, None, rest
     if len(names) < 2 or rest[-1:] not in ("", '"'):
         return None
     return line[start + 1 : status.start()], *status.groups(), names[0], names[1], None

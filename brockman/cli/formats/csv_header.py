@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from brockman.cli.formats.fields import ID_NAMES, POSITIONS, REQUIRED, TIME_NAMES
@@ -12,6 +13,10 @@ from brockman.cli.source import excerpt
 from brockman.exceptions import ConfigurationError
 
 SEPARATOR = re.compile('\ufeff?"?sep=(.)"?[,;\t|]*', re.IGNORECASE)  # Excel's first line
+_FIRST_NAME = re.compile(
+    "\ufeff?(?:actor_?id|action|obj(?:ect)?|id|recorded_?at|timestamp|time)\\b", re.IGNORECASE
+)
+_MAX_NAMES_LOOKED_AT = 20
 DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -46,6 +51,15 @@ def find_header(line: str, mapping: Mapping[str, str], delimiters: Sequence[str]
         names = _split(line, delimiter)
         if {field for name in names for field in _fields_of(name, mapping)} >= {*REQUIRED}:
             return _parse(names, delimiter, mapping)
+    return None
+
+
+def split_glued(line: str, mapping: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return a line and the header that begins in the middle of it: the file before had no last line break."""
+    for match in islice(_FIRST_NAME.finditer(line, 1), _MAX_NAMES_LOOKED_AT):
+        header = line[match.start() :]
+        if find_header(header, mapping) is not None:
+            return line[: match.start()], header
     return None
 
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-from brockman.cli.formats.csv_header import DELIMITERS, SEPARATOR, Header, find_header
+from brockman.cli.formats.csv_header import DELIMITERS, SEPARATOR, Header, find_header, split_glued
 from brockman.cli.formats.fields import REQUIRED, UnreadableField, read_id, read_time
 from brockman.cli.source import Arguments, BadLine, Line, Reading, excerpt
 from brockman.exceptions import ConfigurationError
@@ -44,6 +44,8 @@ def read_csv(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Read
             if found is not None or separator is not None:
                 feed.skip()
                 continue
+            if header is not None and hint in text.casefold():
+                feed.replace(number, split_glued(text, mapping) or (text,))
         if header is not None:
             yield from _read_row(feed, rows, header)
             continue
@@ -165,6 +167,11 @@ class _Feed:
 
     def skip(self) -> None:
         self._next.popleft()
+
+    def replace(self, number: int, texts: Sequence[str]) -> None:
+        """Put lines instead of the next one."""
+        self._next.popleft()
+        self._next.extendleft((number, text) for text in reversed(texts))
 
     def put_back(self) -> None:
         """Make the second line of the last row the next one."""

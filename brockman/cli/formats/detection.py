@@ -81,11 +81,8 @@ class Survey:
         return None
 
 
-def find_second(texts: Iterable[str | BadLine], name: str, mapping: Mapping[str, str]) -> str | None:
-    """Return the problem that more than a tenth of the lines have another format, or None."""
-    counts = Counter(found for text in texts if (found := detect(text, mapping)) is not None)
-    total = sum(counts.values())
-    others = [f"{count} {found}" for found, count in counts.items() if found != name and count * 10 > total]
-    if total <= _MIN_LINES or not others:
-        return None
-    return f"the first lines have several formats: {counts[name]} {name}, {', '.join(others)}"
+def find_second(bad: Iterable[str | BadLine], total: int, mapping: Mapping[str, str]) -> str | None:
+    """Return the problem that more than a tenth of all lines have another format, or None."""
+    counts = Counter(found for text in bad if (found := detect(text, mapping)) is not None)
+    others = [f"{count} lines are {found}" for found, count in counts.items() if count * 10 > total > _MIN_LINES]
+    return f"of the first {total} lines, {' and '.join(others)}" if others else None

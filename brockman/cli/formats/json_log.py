@@ -21,7 +21,8 @@ from brockman.cli.source import Arguments, BadLine, excerpt
 _NAMES = {
     "forwarded": ("http_x_forwarded_for", "x_forwarded_for", "request_x_forwarded_for", "forwarded_for", "xff"),
     "address": (
-        *("client_ip", "clientip", "clienthost", "remote_addr", "remote_ip", "remoteip", "remote_address"),
+        *("http_cf_connecting_ip", "cf_connecting_ip", "http_x_real_ip", "x_real_ip", "client_ip", "clientip"),
+        *("clienthost", "remote_addr", "remote_ip", "remoteip", "remote_address"),
         *("remote_host", "remotehost", "client", "ip"),
     ),
     "user": ("remote_user", "user", "username", "user_id", "clientusername"),

@@ -17,6 +17,7 @@ from brockman.cli.formats.fields import (
     read_id,
     read_time,
 )
+from brockman.cli.formats.wrappers import unwrap, unwrap_object
 from brockman.cli.source import Arguments, BadLine, excerpt
 
 _STAMPS = {*TIME_NAMES, *ID_NAMES}
@@ -24,12 +25,17 @@ _STAMPS = {*TIME_NAMES, *ID_NAMES}
 
 def parse(line: str, mapping: Mapping[str, str]) -> Arguments | BadLine:
     value = load(line)
-    return value if isinstance(value, BadLine) else parse_object(value, mapping)
+    if isinstance(value, BadLine):
+        return value
+    inner = None if "actor_id" in value or mapping else unwrap_object(value)  # a container's or journald's line
+    if inner is not None and inner.startswith("{") and len(inner) < len(line):
+        return parse(inner, mapping)
+    return parse_object(value, mapping)
 
 
 def load(line: str) -> dict[str, Any] | BadLine:
     try:
-        value = json.loads(line if line[:1] == "{" else line.lstrip("\0\ufeff"))
+        value = json.loads(line if line[:1] == "{" else unwrap(line))
     except json.JSONDecodeError as error:
         return BadLine(f"not JSON: {error.msg} at column {error.colno}: {excerpt(line)}")
     except (ValueError, RecursionError) as error:  # an int of thousands of digits; thousands of brackets

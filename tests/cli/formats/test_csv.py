@@ -83,6 +83,13 @@ def test_a_file_in_a_file_has_its_own_header() -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_header_right_behind_the_last_cell_is_found(mark: str) -> None:
+    """After `cat a.csv b.csv`, where a.csv does not end with a line break."""
+    text = f"actor_id,action,object\n7,viewed,page{mark}object,actor_id,action\npage,8,viewed\n9,action,object"
+    assert read(text) == [(2, "7 viewed page"), (3, "8 viewed page"), (4, "action object 9")]
+
+
 def test_a_wrong_second_header_stops_the_import() -> None:
     """The rows below it would be read with the columns of the first."""
     readings = read_lines(

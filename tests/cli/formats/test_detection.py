@@ -78,7 +78,14 @@ def test_objects_that_are_no_triggers_are_a_question() -> None:
 
 def test_two_formats_in_one_file_are_a_question() -> None:
     text = problem(actors(LOG, 30) + actors(NGINX, 10))
-    assert text.startswith("the first lines have several formats: 30 combined, 10 jsonlog")
+    assert text.startswith("of the first 40 lines, 10 lines are jsonlog")
+
+
+def test_json_in_the_cells_of_a_table_is_no_second_format() -> None:
+    row = '7,viewed,page,"\n{NGINX}\n"'.format(NGINX=NGINX.replace('"', '""'))
+    texts = "\n".join(["actor_id,action,object,variables.x", *[row] * 30]).split("\n")
+    readings = list(read_lines(lines(texts), "auto"))
+    assert [number for number, _ in readings] == list(range(2, 92, 3))
 
 
 def test_a_given_format_goes_on_and_warns_once() -> None:

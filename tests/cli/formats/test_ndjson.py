@@ -159,3 +159,17 @@ def test_byte_order_marks_and_nuls_before_a_line_are_left_out() -> None:
     line = json.dumps(TRIGGER)
     readings = list(read_lines([(1, "\0" * 3_000_000 + line), (2, "\0\0"), (3, "\ufeff" + line)], "auto"))
     assert [(number, reading[:3]) for number, reading in readings] == [(n, (7, "viewed", "page")) for n in (1, 3)]
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        json.dumps({"log": json.dumps(TRIGGER) + "\n", "stream": "stdout", "time": "2025-10-10T11:55:36Z"}),
+        json.dumps({"MESSAGE": json.dumps(TRIGGER), "PRIORITY": "6"}),
+        "2025-10-10T11:55:36.123456789Z stdout F " + json.dumps(TRIGGER),
+        "<14>Oct 10 13:55:36 web1 shop[9]: " + json.dumps(TRIGGER),
+    ],
+)
+def test_triggers_that_a_container_or_journald_wrapped_are_read(wrapped: str) -> None:
+    ((_, reading),) = read_lines([(1, wrapped)], "auto")
+    assert reading[:3] == (7, "viewed", "page")
