@@ -8,7 +8,8 @@ Every pattern matches in linear time, whatever the line: no two of its parts can
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from brockman.cli.formats.addresses import choose_client, is_public, parse_address, split_chain
@@ -38,6 +39,7 @@ _PORT = re.compile(r"\.\d+:", re.ASCII)
 _NO_NAMES = ("", "-", "_")
 _ESCAPE = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|(.))", re.DOTALL)
 _CONTROLS = {b"n": b"\n", b"t": b"\t", b"r": b"\r", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
+_make: Callable[[tuple[Any, ...]], Arguments] = partial(tuple.__new__, Arguments)  # without a call in Python
 
 
 def parse(line: str) -> Arguments | BadLine:
@@ -74,7 +76,7 @@ def parse(line: str) -> Arguments | BadLine:
     if host:
         variables["host"] = host
     identities = {"user": unescape(user)} if user and user != "-" else None
-    return Arguments(address, requested[1], path, identities, None, variables, stamp[0])
+    return _make((address, requested[1], path, identities, None, variables, stamp[0], None))
 
 
 def is_line(line: str) -> bool:
