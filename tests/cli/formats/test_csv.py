@@ -115,14 +115,14 @@ def test_a_wrong_second_header_stops_the_import() -> None:
         (['1,viewed,"', '2,viewed,"', "3,a,b"], ["1", "3"]),
     ],
 )
-def test_a_stray_quote_is_one_bad_line(rows: list[str], expected: list[str]) -> None:
+def test_an_unclosed_quote_is_one_bad_line(rows: list[str], expected: list[str]) -> None:
     """Reading goes on with the next line; line breaks in quotes stay right."""
     readings = read("\n".join(["actor_id,action,object", *rows]))
     assert len(readings) == len(expected)
     assert [text[: len(start)] for (_, text), start in zip(readings, expected, strict=True)] == expected
 
 
-def test_a_stray_quote_costs_one_line_of_a_thousand_and_not_their_square() -> None:
+def test_an_unclosed_quote_costs_one_line_of_a_thousand_and_not_their_square() -> None:
     rows = [f"{number},viewed,page" for number in range(5000)]
     for number in range(0, 5000, 10):
         rows[number] = f'{number},viewed,"page'
