@@ -6,21 +6,20 @@ detection -> csv_rows, json_log, access_log, ndjson -> csv_header, wrappers, add
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
 from types import MappingProxyType
 
 from brockman.cli.formats import access_log, json_log, ndjson
 from brockman.cli.formats.csv_rows import read_csv
-from brockman.cli.formats.detection import Survey, detect, find_second
+from brockman.cli.formats.detection import Survey, detect
 from brockman.cli.formats.fields import check_mapping
-from brockman.cli.source import Arguments, BadLine, Line, Reading, excerpt
+from brockman.cli.source import Arguments, BadLine, Line, Reading, Source, excerpt
 from brockman.exceptions import ConfigurationError
 
 _LOOK_LINES = 1000
 _LOOK_CHARACTERS = 8 * 1024 * 1024
-_HOW_TO_GO_ON = "To import it as it is, give --format {0}; to name a field, --map actor_id=NAME"
 _DETECT_LINES = 100  # the first lines of a log may be garbage
 
 
@@ -34,7 +33,8 @@ def read_lines(
 
     Args:
         lines: The lines of one file.
-        name: With "auto" the first lines decide, and are all read before the first of them is returned.
+        name: With "auto" the first lines decide, and are looked at before any of them is returned; those of a
+            pipe, which may stay open, one after the other.
         mapping: The name in the file of a trigger's field: actor_id, action, object, time, id, identities.NAME,
             attributes.NAME, variables.NAME.
         warn: Called at most once, if the first lines make no sense in the given format. Prints by default.
@@ -45,7 +45,7 @@ def read_lines(
     """
     check_mapping(mapping)
     if name == "auto":
-        return _read_detected(iter(lines), mapping)
+        return _read_detected(iter(lines), mapping, is_pipe=isinstance(lines, Source) and lines.size is None)
     return _read_given(FORMATS[name](lines, mapping), Survey(name, mapping), warn or _print_warning)
 
 
@@ -61,43 +61,55 @@ def _read_given(readings: Iterator[Reading], survey: Survey, warn: Callable[[str
     yield from readings
 
 
-def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str]) -> Iterator[Reading]:
-    first = _take_first(lines)
-    texts = [text for _, text in first if isinstance(text, BadLine) or text.strip("\0 ")]
-    if not texts:
+def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str], *, is_pipe: bool) -> Iterator[Reading]:
+    name: str | None = None
+    first: list[Line] = []
+    for line in lines:
+        if first or isinstance(line[1], BadLine) or line[1].strip("\0 \t"):
+            first.append(line)
+            name = detect(line[1], mapping)
+        if name is not None or len(first) == _DETECT_LINES:
+            break
+    if not first:
         return iter(())  # an empty file has every format
-    name = next(filter(None, (detect(text, mapping) for text in texts[:_DETECT_LINES])), None)
     if name is None:
-        text = texts[0].text if isinstance(texts[0], BadLine) else texts[0]
+        text = first[0][1].text if isinstance(first[0][1], BadLine) else first[0][1]
         raise ConfigurationError(f"cannot detect the format from the first lines; give --format: {excerpt(text)}")
-    survey = Survey(name, mapping)
+    if not is_pipe:
+        first += _take_within(lines, _LOOK_CHARACTERS)
     readings = FORMATS[name](chain(first, lines), mapping)
+    look = _look_one_by_one if is_pipe else _look_at_all
+    return chain(look(readings, first, Survey(name, mapping)), readings)
+
+
+def _take_within(lines: Iterator[Line], characters: int) -> Iterator[Line]:
+    for line in islice(lines, _LOOK_LINES):
+        yield line
+        characters -= len(line[1].text if isinstance(line[1], BadLine) else line[1])
+        if characters < 0:
+            break
+
+
+def _look_at_all(readings: Iterator[Reading], first: Sequence[Line], survey: Survey) -> list[Reading]:
+    """Return the readings of the first lines."""
     looked: list[Reading] = []
     for reading in survey.watch(readings):
         looked.append(reading)
         if reading[0] >= first[-1][0]:
             break
     bad = {number for number, reading in looked if isinstance(reading, BadLine)}
-    problem = survey.problem() or find_second(
-        (text for number, text in first if number in bad), len(looked), mapping
-    )
+    problem = survey.problem() or survey.find_second(text for number, text in first if number in bad)
     if problem is not None:
-        raise ConfigurationError(f"{problem}. Nothing was sent. {_HOW_TO_GO_ON.format(name)}")
-    return chain(looked, readings)
+        raise ConfigurationError(f"{problem}. Nothing was sent. {survey.how_to_go_on}")
+    return looked
 
 
-def _take_first(lines: Iterator[Line]) -> list[Line]:
-    """Return the first lines, from the first that is not blank on."""
-    taken: list[Line] = []
-    size = 0
-    for line in lines:
-        if not taken and isinstance(line[1], str) and not line[1].strip("\0 \t"):
-            continue
-        taken.append(line)
-        size += len(line[1])
-        if len(taken) == _LOOK_LINES or size > _LOOK_CHARACTERS:
-            break
-    return taken
+def _look_one_by_one(readings: Iterator[Reading], _: Sequence[Line], survey: Survey) -> Iterator[Reading]:
+    for reading in survey.watch(islice(readings, _LOOK_LINES)):
+        problem = survey.problem()
+        if problem is not None:
+            raise ConfigurationError(f"{problem}. Only the lines before were sent. {survey.how_to_go_on}")
+        yield reading
 
 
 def _parse_each(parse: Callable[[str], Arguments | BadLine], lines: Iterable[Line]) -> Iterator[Reading]:

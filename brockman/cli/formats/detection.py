@@ -44,7 +44,7 @@ class Survey:
     """Looks at the first lines as they were parsed."""
 
     def __init__(self, format_name: str, mapping: Mapping[str, str]) -> None:
-        self._name = format_name
+        self._name, self._mapping = format_name, mapping
         self._asks_for_actors = format_name in LOGS and "actor_id" not in mapping
         self._total = 0
         self._bad = 0
@@ -80,9 +80,14 @@ class Survey:
             return f"the first {self._total} lines have one actor: is it the address of a proxy?{example}"
         return None
 
+    def find_second(self, bad: Iterable[str | BadLine]) -> str | None:
+        """Return the problem that more than a tenth of the lines have another format, or None."""
+        if self._total <= _MIN_LINES:
+            return None
+        counts = Counter(found for text in bad if (found := detect(text, self._mapping)) is not None)
+        others = [f"{count} are {found}" for found, count in counts.items() if count * 10 > self._total]
+        return f"of the first {self._total} lines, {' and '.join(others)}, not {self._name}" if others else None
 
-def find_second(bad: Iterable[str | BadLine], total: int, mapping: Mapping[str, str]) -> str | None:
-    """Return the problem that more than a tenth of all lines have another format, or None."""
-    counts = Counter(found for text in bad if (found := detect(text, mapping)) is not None)
-    others = [f"{count} lines are {found}" for found, count in counts.items() if count * 10 > total > _MIN_LINES]
-    return f"of the first {total} lines, {' and '.join(others)}" if others else None
+    @property
+    def how_to_go_on(self) -> str:
+        return f"To import it as it is, give --format {self._name}; to name a field, --map actor_id=NAME"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterable, Iterator
 from itertools import count
 
@@ -11,8 +12,10 @@ import pytest
 from brockman.cli.formats import FORMATS, read_lines
 from brockman.cli.source import Arguments, BadLine
 from brockman.exceptions import ConfigurationError
-from tests.cli.conftest import Import
+from tests.cli.conftest import Import, command
 from tests.cli.formats.test_lines import FILES, cases
+from tests.support.client import KEY
+from tests.support.programs import started
 from tests.support.server import RecordingServer
 
 NGINX = '{"remote_addr": "%s", "time_iso8601": "2025-10-10T13:55:36+02:00", "request": "GET / HTTP/1.1"}'
@@ -78,7 +81,7 @@ def test_objects_that_are_no_triggers_are_a_question() -> None:
 
 def test_two_formats_in_one_file_are_a_question() -> None:
     text = problem(actors(LOG, 30) + actors(NGINX, 10))
-    assert text.startswith("of the first 40 lines, 10 lines are jsonlog")
+    assert text.startswith("of the first 40 lines, 10 are jsonlog, not combined")
 
 
 def test_json_in_the_cells_of_a_table_is_no_second_format() -> None:
@@ -113,6 +116,22 @@ def test_nothing_is_sent_before_the_question(server: RecordingServer, run_import
     assert ended.status == 2
     assert "Nothing was sent" in ended.err
     assert server.triggers == []
+
+
+def test_lines_of_a_pipe_are_sent_as_they_come_until_they_make_no_sense(server: RecordingServer) -> None:
+    """The pipe may stay open; with a file nothing would have been sent."""
+    with started(
+        command("import", "-", "--endpoint", server.endpoint, "--api-key", KEY), stdin=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write(LOG % "10.0.0.1" + "\n")
+        process.stdin.flush()
+        server.wait_until(lambda server: len(server.triggers) == 1)
+        _, err = process.communicate("".join([LOG % "10.0.0.1" + "\n"] * 50))
+    assert process.returncode == 2
+    assert "the first 21 lines have one actor" in err
+    assert "Only the lines before were sent" in err
+    assert len(server.triggers) <= 20
 
 
 def test_a_wrong_mapping_of_a_log_is_wrong_usage() -> None:
