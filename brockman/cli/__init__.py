@@ -1,6 +1,6 @@
 """The command `brockman`: serve, demo, import, spool.
 
-source -> formats -> importing                 brockman import
+source -> formats, access_log -> importing     brockman import
 spool_view, spool_send -> spool                brockman spool
 proof -> demo                                  brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals
