@@ -27,6 +27,7 @@ def read_lines(
     lines: Iterable[Line],
     name: str,
     mapping: Mapping[str, str] = MappingProxyType({}),
+    *,
     warn: Callable[[str], None] | None = None,
 ) -> Iterator[Reading]:
     """Parse lines of a format in `FORMATS`, or "auto"; skip blank ones.

@@ -62,7 +62,9 @@ class Survey:
         if isinstance(reading, Arguments) and all(reading[:3]):
             self._actors.add(reading.actor_id)
             actor_id, action, obj = (excerpt(str(part), 40) for part in reading[:3])
-            self._example = self._example or f"line {number} as actor_id={actor_id} action={action} object={obj}"
+            self._example = (
+                self._example or f". Line {number} was read as actor_id={actor_id} action={action} object={obj}"
+            )
             return
         self._bad += 1
         reason = reading.reason if isinstance(reading, BadLine) else "actor_id, action or object is missing"
@@ -72,12 +74,11 @@ class Survey:
         """Return the reason for which the lines should not be imported as they are, or None."""
         if self._total <= _MIN_LINES:
             return None
-        example = f"; it reads {self._example}" if self._example else ""
         if self._bad * 2 >= self._total:
             bad = f"{self._bad} of the first {self._total} lines cannot be read as {self._name}"
-            return f"{bad} ({self._first_bad}){example}"
+            return f"{bad} ({self._first_bad}){self._example}"
         if self._asks_for_actors and len(self._actors) == 1 and self._total - self._bad > _MIN_LINES:
-            return f"the first {self._total} lines have one actor: is it the address of a proxy?{example}"
+            return f"the first {self._total} lines have one actor, perhaps the address of a proxy{self._example}"
         return None
 
     def find_second(self, bad: Iterable[str | BadLine]) -> str | None:

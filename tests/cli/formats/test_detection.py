@@ -56,8 +56,10 @@ def test_an_object_that_is_a_trigger_is_no_log_line() -> None:
 def test_a_log_with_one_actor_is_a_question(template: str) -> None:
     """Behind a proxy every address is the proxy's."""
     text = problem([template % "10.0.0.1"] * 30)
-    assert text.startswith("the first 30 lines have one actor: is it the address of a proxy?")
-    assert "it reads line 1 as actor_id='10.0.0.1' action='GET' object='/'" in text
+    assert text.startswith(
+        "the first 30 lines have one actor, perhaps the address of a proxy. Line 1 was read as "
+    )
+    assert "was read as actor_id='10.0.0.1' action='GET' object='/'" in text
     assert "give --format " in text
     assert "--map actor_id=" in text
     assert len(list(read_lines(lines([template % "10.0.0.1"] * 20), "auto"))) == 20
@@ -69,7 +71,7 @@ def test_lines_of_which_half_are_bad_are_a_question() -> None:
     texts = [line for pair in zip(actors(LOG, 15), count(), strict=False) for line in map(str, pair)]
     text = problem(texts)
     assert text.startswith("15 of the first 30 lines cannot be read as combined (line 2: not a line of")
-    assert "it reads line 1 as actor_id='203.0.113.0'" in text
+    assert "Line 1 was read as actor_id='203.0.113.0'" in text
     assert len(list(read_lines(lines([*texts, *actors(LOG, 9)]), "auto"))) == 39
 
 
@@ -95,7 +97,7 @@ def test_a_given_format_goes_on_and_warns_once() -> None:
     """Also a mapping of the actor answers the question for one actor."""
     warnings: list[str] = []
     texts = [LOG % "10.0.0.1"] * 3000
-    assert len(list(read_lines(lines(texts), "combined", {}, warnings.append))) == 3000
+    assert len(list(read_lines(lines(texts), "combined", warn=warnings.append))) == 3000
     (warning,) = warnings
     assert warning.startswith("warning: the first 1000 lines have one actor")
     texts = [text.replace("- -", "- ada") for text in texts]
@@ -185,7 +187,7 @@ def test_a_log_of_unusual_names_is_read_with_a_mapping() -> None:
 def test_a_hostile_line_costs_no_more_than_its_length(text: str, name: str) -> None:
     """No pattern takes quadratic time: each of these would then take minutes."""
     try:
-        readings = list(read_lines(lines([text, text]), name, {}, lambda warning: None))
+        readings = list(read_lines(lines([text, text]), name, warn=lambda warning: None))
     except ConfigurationError:
         return
     assert all(isinstance(reading, (Arguments, BadLine)) for _, reading in readings)
