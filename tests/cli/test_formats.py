@@ -67,6 +67,7 @@ def test_triggers_read_from_the_collector_can_be_imported(collector: Running, ru
         ("9" * 10_000, "not "),
         ('{"actor_id": 1, "action": "viewed"}', "obj: None should be a str"),
         ('{"actor_id": "", "action": "viewed", "object": "page"}', "actor_id: '' (str) should not be empty"),
+        ('{"actor_id": {"x": []}, "action": "a", "object": "o"}', "actor_id"),
         ('{"actor_id": 1, "action": "a", "object": "o", "variables": {"x": NaN}}', "nan is not JSON"),
         ('{"actor_id": 1, "action": "a", "object": "o", "variables": {"x": {}}}', "variables['x']"),
         (

@@ -48,7 +48,7 @@ class Survey:
         self._asks_for_actors = format_name in LOGS and "actor_id" not in mapping
         self._total = 0
         self._bad = 0
-        self._actors: set[object] = set()
+        self._actors: set[str] = set()
         self._example = ""
         self._first_bad = ""
 
@@ -59,8 +59,8 @@ class Survey:
 
     def _add(self, number: int, reading: Arguments | BadLine) -> None:
         self._total += 1
-        if isinstance(reading, Arguments) and all(reading[:3]):
-            self._actors.add(reading.actor_id)
+        if isinstance(reading, Arguments) and all(part is not None and part != "" for part in reading[:3]):
+            self._actors.add(str(reading.actor_id))
             actor_id, action, obj = (excerpt(str(part), 40) for part in reading[:3])
             self._example = (
                 self._example or f". Line {number} was read as actor_id={actor_id} action={action} object={obj}"

@@ -114,6 +114,9 @@ def override(trigger: Arguments, values: Mapping[str, Any], mapping: Mapping[str
         elif position >= 0 and not key:
             parts[position] = value
         elif key and not is_empty:
-            parts[position] = {**(parts[position] or {}), key: value}
+            values_before = parts[position] or {}
+            if not isinstance(values_before, dict):
+                raise UnreadableField(f"{head} is {excerpt(str(values_before))}; it should be an object")
+            parts[position] = {**values_before, key: value}
     own_id = read_id({mapping["id"]: look_up(values, mapping["id"])}, [mapping["id"]]) if "id" in mapping else None
     return Arguments(*parts)._replace(at=at, trigger_id=own_id or trigger.trigger_id)

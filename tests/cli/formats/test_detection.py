@@ -64,6 +64,7 @@ def test_a_log_with_one_actor_is_a_question(template: str) -> None:
     assert "--map actor_id=" in text
     assert len(list(read_lines(lines([template % "10.0.0.1"] * 20), "auto"))) == 20
     assert len(list(read_lines(lines([TRIGGER % 7] * 30), "auto"))) == 30
+    assert len(list(read_lines(lines([TRIGGER.replace('"%s"', "0")] * 30), "auto"))) == 30
 
 
 def test_lines_of_which_half_are_bad_are_a_question() -> None:

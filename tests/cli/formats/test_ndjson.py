@@ -147,6 +147,7 @@ def test_a_mapped_field_that_a_line_needs_and_has_not_is_a_bad_line() -> None:
     assert reason(TRIGGER, {"time": "craeted"}) == "there is no 'craeted', which --map has for time"
     assert reason(TRIGGER, {"actor_id": "user.id"}) == "there is no 'user.id', which --map has for actor_id"
     assert "soon" in reason({**TRIGGER, "created": "soon"}, {"time": "created"})
+    assert reason({**TRIGGER, "variables": [1], "x": 1}, {"variables.x": "x"}).startswith("variables is '[1]'; it")
 
 
 @pytest.mark.parametrize("field", ["colour", "time.x", "variables.", "identity.x", ""])
