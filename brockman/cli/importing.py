@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import closing
+from tempfile import gettempdir
 from typing import Any
 
 from brockman.cli.formats import FORMATS, read_lines
+from brockman.cli.ids import ContentIds
+from brockman.cli.inputs import find_inputs, total_size
 from brockman.cli.sending import MAX_SECONDS, Sender, add_options
-from brockman.cli.source import BadLine, Source
+from brockman.cli.source import BadLine, Source, excerpt, reason_of
 from brockman.cli.terminal import Row, format_table
 from brockman.exceptions import ConfigurationError, InvalidTrigger
+from brockman.options.fields import printable, show
 
 DESCRIPTION = """\
 Send the triggers in a file. A bad line is reported on stderr with its number and does not stop the import.
@@ -40,18 +46,31 @@ _SETTINGS: dict[str, Any] = {
     "max_queue_bytes": 32 * 1024 * 1024,
     "on_invalid": "raise",
 }
+_FIELDS = ("id", "time", "actor_id", "action", "object", "identities", "attributes", "variables")
+_ALIASES = {"recorded_at": "time", "obj": "object"}
+_MAX_REASONS = 3  # in the table
 
 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "import",
-        help="send triggers from a file",
+        help="send triggers from files",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("file", metavar="FILE", help="what to read; - is standard input")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="what to read; a pattern such as 'logs/*.gz'; - is standard input"
+    )
     parser.add_argument("--format", choices=["auto", *FORMATS], default="auto", help="default: %(default)s")
+    parser.add_argument(
+        "--map",
+        action="append",
+        type=_mapped,
+        default=[],
+        metavar="FIELD=NAME",
+        help="the name of a field in the files, such as time=created; can be repeated",
+    )
     add_options(
         parser,
         timeout_help="give up if the endpoint accepts nothing for SECONDS, or not all at the end (default: wait)",
@@ -59,70 +78,130 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
+def _mapped(text: str) -> tuple[str, str]:
+    field, _, name = (part.strip() for part in text.partition("="))
+    field = _ALIASES.get(field, field)
+    if field not in _FIELDS or not name:
+        raise argparse.ArgumentTypeError(f"{show(text)} should be FIELD=NAME, FIELD one of {', '.join(_FIELDS)}")
+    return field, name
+
+
 def run(options: argparse.Namespace) -> int:
-    try:
-        source = Source(options.file)
-    except OSError as error:
-        raise ConfigurationError(f"{options.file!r} cannot be read: {error.strerror or error}") from None
-    with source:
-        job = _Import(options, source)
-        status = job.run(total=source.size, unit="B", is_bytes=True)
-        print(format_table(job.summary()))
+    mapping = dict(options.map)
+    if len(set(mapping.values())) < len(options.map):
+        given = ", ".join(f"{field}={printable(name)}" for field, name in options.map)
+        raise ConfigurationError(f"--map is {given}; it should give each field one name, and each name one field")
+    paths, again = find_inputs(options.files)
+    job = _Import(options, paths, mapping)
+    for line in again:
+        print(f"brockman import: {line}", file=sys.stderr)
+    status = job.run(total=total_size(paths), unit="B", is_bytes=True)
+    print(format_table(job.summary()))
     return status or (0 if job.is_complete else 1)
 
 
 class _Import(Sender):
     """Reads and records in the main thread; the client's worker sends."""
 
-    def __init__(self, options: argparse.Namespace, source: Source) -> None:
-        self._source = source
+    def __init__(self, options: argparse.Namespace, paths: list[str], mapping: dict[str, str]) -> None:
+        self._paths, self._mapping = paths, mapping
         self._format: str = options.format
         self._timeout: float | None = options.timeout
-        self._bad_lines = 0
+        self._finished = (0, 0)  # lines and bytes of the files before
+        self._source: Source | None = None
+        self._bad_lines = self._unread = 0
+        self._reasons: dict[str, None] = {}  # in order
         block_timeout = MAX_SECONDS if self._timeout is None else self._timeout
         super().__init__(options, **_SETTINGS, block_timeout=block_timeout)
         self._pending = PendingLines(self._count_settled)
 
     def send(self) -> None:
-        record, pending = self.client.record_trigger, self._pending
-        for number, reading in read_lines(self._source, self._format):
-            if isinstance(reading, BadLine):
-                self._report(number, reading.reason)
-                continue
-            pending.add(number)
-            try:
-                if not record(*reading[:6]):
-                    self.say(f"line {number}: buffer full for {self._timeout or MAX_SECONDS:g} s; giving up")
-                    return
-            except InvalidTrigger as error:
-                pending.remove_last()
-                self._report(number, str(error))
+        with closing(ContentIds()) as ids:
+            for path in self._paths:
+                try:
+                    if not self._send_file(path, ids):
+                        return
+                except ConfigurationError as error:
+                    if len(self._paths) == 1:
+                        raise
+                    self._unread += 1
+                    self.say(f"{printable(path)}: {error}")
         self.client.flush(self._timeout)
+
+    def _send_file(self, path: str, ids: ContentIds) -> bool:
+        """Return False to give up."""
+        try:
+            source = Source(path)
+        except (OSError, ValueError) as error:  # a ValueError for a NUL in the name
+            raise ConfigurationError(f"{path!r} cannot be read: {reason_of(error)}") from None
+        with source:
+            self._source = source
+            try:
+                return self._record_all(source, path, ids)
+            finally:
+                self._finished, self._source = self._progress(), None
+
+    def _record_all(self, source: Source, path: str, ids: ContentIds) -> bool:
+        record, pending, find_id = self.client.record_trigger, self._pending, ids.find
+        file = f"{printable(path)}: " if len(self._paths) > 1 else ""
+        for number, reading in read_lines(source, self._format, *([self._mapping] if self._mapping else [])):
+            if isinstance(reading, BadLine):
+                self._report(f"{file}line {number}", reading.reason)
+                continue
+            pending.add((file, number))
+            try:
+                if not record(*reading[:6], at=reading.at, trigger_id=find_id(reading)):
+                    limit = self._timeout or MAX_SECONDS
+                    self.say(f"{file}line {number}: buffer full for {limit:g} s; giving up")
+                    return False
+            except (InvalidTrigger, RecursionError) as error:
+                pending.remove_last()
+                self._report(f"{file}line {number}", str(error))
+            except OSError as error:
+                pending.remove_last()
+                self.say(f"{file}line {number}: cannot write to {gettempdir()}: {reason_of(error)}; giving up")
+                return False
+        return True
+
+    def _progress(self) -> tuple[int, int]:
+        """Return how many lines and bytes were read."""
+        (lines, size), source = self._finished, self._source
+        return (lines, size) if source is None else (lines + source.count, size + source.position)
 
     def look(self) -> tuple[int, str]:
         stats = self.client.stats()
         waiting = stats.queued + stats.in_flight
         text = f"delivered={stats.delivered} waiting={waiting} bad={self._bad_lines} retries={stats.retries}"
-        return self._source.position, text
+        return self._progress()[1], text
 
     def summary(self) -> list[Row]:
         stats, first = self.client.stats(), self._pending.first()
-        return [
-            ("lines read", str(self._source.count), ""),
-            ("delivered", str(stats.delivered), "triggers accepted by the server"),
-            ("rejected", str(stats.rejected), "by the server"),
+        if stats.repeated is None and stats.delivered:
+            new, repeated = ("accepted by the server, repeated or not",), ("unknown", "the server does not say")
+        else:
+            new, repeated = ("accepted by the server",), (str(stats.repeated or 0), "the server had them already")
+        rows: list[Row] = [
+            ("lines read", str(self._progress()[0]), ""),
+            ("new", str(stats.delivered - (stats.repeated or 0)), *new),
+            ("repeated", *repeated),
+            ("refused", str(stats.rejected), "; ".join(self._reasons) or "by the server"),
             ("bad lines", str(self._bad_lines), "not sent"),
-            ("not delivered", str(self._undelivered), "" if first is None else f"from line {first} on"),
+            ("not delivered", str(self._undelivered), "" if first is None else f"from {_name(first)} on"),
             ("seconds", f"{self.seconds:.2f}", ""),
-            ("rate", f"{stats.delivered / self.seconds:.0f}", "delivered triggers a second"),
+            ("rate", f"{stats.delivered / self.seconds:.0f}", "triggers a second"),
         ]
+        if len(self._paths) > 1:
+            rows.insert(
+                0, ("files", str(len(self._paths)), f"{self._unread} of them not read" if self._unread else "")
+            )
+        return rows
 
     @property
     def is_complete(self) -> bool:
-        return not (self._bad_lines or self.client.stats().rejected or self._undelivered)
+        return not (self._bad_lines or self._unread or self.client.stats().rejected or self._undelivered)
 
     def rejected_line(self) -> str:
-        return f"line {self._pending.last_settled()}: "
+        return f"{_name(self._pending.last_settled())}: "
 
     @property
     def _undelivered(self) -> int:
@@ -133,9 +212,21 @@ class _Import(Sender):
         stats = self.client.stats()
         return stats.delivered + stats.rejected
 
-    def _report(self, number: int, reason: str) -> None:
+    def _report(self, place: str, reason: str) -> None:
         self._bad_lines += 1
-        self.say(f"line {number}: {reason}")
+        self.say(f"{place}: {reason}")
+
+    def _on_error(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
+        if bodies and len(self._reasons) < _MAX_REASONS:
+            self._reasons[excerpt(str(error))[1:-1]] = None
+        super()._on_error(error, bodies)
+
+
+Place = tuple[str, int]  # the file as a prefix, and the number of the line
+
+
+def _name(place: Place) -> str:
+    return f"{place[0]}line {place[1]}"
 
 
 class PendingLines:
@@ -148,12 +239,12 @@ class PendingLines:
 
     def __init__(self, count_settled: Callable[[], int]) -> None:
         self._count_settled = count_settled
-        self._lines: deque[int] = deque()
+        self._lines: deque[Place] = deque()
         self._trimmed = 0
         self._lock = threading.Lock()
         self._trim_at = self._TRIM_EVERY
 
-    def add(self, line: int) -> None:
+    def add(self, line: Place) -> None:
         """Add the line of the next trigger, before it is recorded: it may be settled before that call returns."""
         self._lines.append(line)
         if len(self._lines) >= self._trim_at:
@@ -164,13 +255,13 @@ class PendingLines:
     def remove_last(self) -> None:
         self._lines.pop()
 
-    def last_settled(self) -> int:
+    def last_settled(self) -> Place:
         """Return the line of the trigger settled last. Only for callbacks of the client."""
         with self._lock:
             self._trim(self._count_settled() - 1)
             return self._lines[0]
 
-    def first(self) -> int | None:
+    def first(self) -> Place | None:
         """Return the line of the oldest trigger that is not settled, or None."""
         with self._lock:
             self._trim(self._count_settled())

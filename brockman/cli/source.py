@@ -1,24 +1,25 @@
-"""Reads the lines of a file or of standard input, compressed with gzip or not.
+"""Reads the lines of a file or of standard input, compressed or not.
 
 Memory does not grow with the file: lines have a maximum length.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import os
+import select
 import stat
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
+from brockman.cli.compression import MAX_MAGIC_BYTES, decompressed, is_damage, may_be_magic
+
 MAX_LINE_BYTES = 1024 * 1024
-_GZIP = b"\x1f\x8b"
 _BUFFER_BYTES = 256 * 1024
+_BOM = b"\xef\xbb\xbf"
 
 
 class Arguments(NamedTuple):
@@ -51,18 +52,20 @@ def excerpt(text: str, limit: int = 80) -> str:
 
 
 class Source:
-    """An open file, or standard input for `-`. A context manager."""
+    """An open file, or standard input for `-`. A context manager.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
 
     def __init__(self, path: str) -> None:
         self._stack = ExitStack()
         self._read = 0
         self.count = 0  # lines read
-        if path == "-":
-            self._raw = cast(io.BufferedReader, sys.stdin.buffer)
-        else:
-            self._raw = self._stack.enter_context(io.BufferedReader(io.FileIO(path), _BUFFER_BYTES))
-        status = os.fstat(self._raw.fileno())
-        self.size = status.st_size if stat.S_ISREG(status.st_mode) else None  # unknown, as for a pipe
+        raw = _Raw(_stdin() if path == "-" else path, closefd=path != "-")
+        self._raw = self._stack.enter_context(io.BufferedReader(raw, _BUFFER_BYTES))
+        self._start = raw
+        self.size = size_of(raw.fileno())
 
     def __enter__(self) -> Source:
         return self
@@ -80,27 +83,107 @@ class Source:
         try:
             readline = self._choose_readline()
             while raw := readline(MAX_LINE_BYTES + 1):
+                if raw[0] in b"\0\xef":
+                    raw = _skip_nuls(raw, readline).removeprefix(_BOM)
+                    if not raw:
+                        continue
                 self.count = number = self.count + 1
                 self._read += len(raw)
                 if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
                     self._skip_line(readline)
                     yield number, BadLine(f"longer than {MAX_LINE_BYTES} bytes")
                 else:
-                    yield number, _decode(raw if number > 1 else raw.removeprefix(b"\xef\xbb\xbf"))
-        except (OSError, EOFError, zlib.error) as error:
-            yield self.count + 1, BadLine(f"the rest of the file cannot be read: {error}")
+                    yield number, _decode(raw)
+        except Exception as error:
+            if not is_damage(error):
+                raise
+            yield self.count + 1, BadLine(f"the rest of the file cannot be read: {reason_of(error)}")
 
     def _choose_readline(self) -> Callable[[int], bytes]:
-        if self._raw.peek(2)[:2] != _GZIP:
-            return self._raw.readline
-        # Not in a BufferedReader: that would lose what precedes the damage in a damaged file.
-        return self._stack.enter_context(gzip.GzipFile(fileobj=self._raw)).readline
+        stream = decompressed(self._raw, self._start.peek_start(), self._stack)
+        start = stream.peek(io.DEFAULT_BUFFER_SIZE)
+        if b"\r" in start[:-1] and b"\n" not in start:  # as spreadsheets on a Mac export
+            stream = io.BufferedReader(_CarriageReturns(stream))
+        return cast("Callable[[int], bytes]", stream.readline)
 
     def _skip_line(self, readline: Callable[[int], bytes]) -> None:
         while rest := readline(MAX_LINE_BYTES):
             self._read += len(rest)
             if rest.endswith(b"\n"):
                 return
+
+
+def reason_of(error: Exception) -> str:
+    """Return what went wrong, without the number of an error of the system and the name of the file."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
+def size_of(file: int | str) -> int | None:
+    """Return the size of a regular file; None if it is another one, such as a pipe."""
+    status = os.stat(file)
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
+def _stdin() -> int:
+    if sys.stdin is None or sys.stdin.closed:
+        raise OSError("standard input is closed")
+    return sys.stdin.fileno()
+
+
+class _Raw(io.FileIO):
+    """A file whose start can be looked at, and which waits for data where the descriptor does not block."""
+
+    _start = b""
+
+    def peek_start(self) -> bytes:
+        """Return the first bytes, as many as tell a compression. Only before anything else is read."""
+        buffer = bytearray(1)
+        while may_be_magic(self._start) and len(self._start) < MAX_MAGIC_BYTES and self._wait_for(buffer):
+            self._start += buffer
+        return self._start
+
+    def readinto(self, buffer: Any) -> int:
+        if self._start:
+            view = memoryview(buffer).cast("B")
+            count = min(len(view), len(self._start))
+            view[:count], self._start = self._start[:count], self._start[count:]
+            return count + (self._wait_for(view[count:]) if self._is_ready() else 0)
+        return self._wait_for(buffer)
+
+    def _is_ready(self) -> bool:
+        """Return whether reading on will not wait, as it does for a pipe whose writer pauses."""
+        return size_of(self.fileno()) is not None or (
+            os.name == "posix" and bool(select.select([self], [], [], 0)[0])
+        )
+
+    def _wait_for(self, buffer: Any) -> int:
+        while (count := super().readinto(buffer)) is None:
+            select.select([self], [], [])
+        return count
+
+
+class _CarriageReturns(io.RawIOBase):
+    """The lines of a stream in which they end with CR."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data: bytes = self._stream.read1(len(buffer)).replace(b"\r", b"\n")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _skip_nuls(raw: bytes, readline: Callable[[int], bytes]) -> bytes:
+    """Return a line without the NULs before it, which a log is filled with when it is truncated in place."""
+    while raw.startswith(b"\0"):
+        raw = raw.lstrip(b"\0")
+        if not raw.endswith(b"\n"):
+            raw += readline(MAX_LINE_BYTES + 1 - len(raw))
+    return raw
 
 
 def _decode(raw: bytes) -> str | BadLine:
