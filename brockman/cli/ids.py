@@ -13,7 +13,7 @@ from brockman.cli.source import Arguments
 # Must never change: ids of a later import would differ from those that servers have.
 NAMESPACE = UUID("6fd1c28b-5c0f-5c0c-9a41-3f1d0e8a7b52")
 
-_PREFIX = NAMESPACE.bytes
+_START = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -29,48 +29,49 @@ class ContentIds:
 
     def __init__(self) -> None:
         self._occurrences = Occurrences()
-        self._last_time: tuple[datetime | None, str | None] = (None, None)
+        self._time: datetime | None = None
+        self._utc: tuple[datetime | None, str | None] = (None, None)
 
-    def find(self, trigger: Arguments) -> str:
-        """Return the id of the next trigger.
+    def stamp(self, trigger: Arguments) -> tuple[str, datetime | None]:
+        """Return the id of the next trigger, and its time in UTC, if it has one.
 
         Raises:
             OSError: If there are too many to count in memory, and no room on disk.
             RecursionError: For a value that is nested too deeply.
         """
-        own = str(trigger.trigger_id).strip() if trigger.trigger_id not in (None, "") else None
-        if own is not None:
-            try:
-                return str(UUID(own))
-            except ValueError:  # a number of a database, say: unique only among triggers of its kind
-                return _format(hashlib.sha1(_PREFIX + ascii((own, *self._content(trigger))).encode()).digest())
-        name = _PREFIX + ascii(self._content(trigger)).encode()
-        digest = hashlib.sha1(name, usedforsecurity=False).digest()
+        actor_id, action, obj, identities, attributes, variables, at, own = trigger
+        if at is not self._time:  # lines of one second share it
+            utc = None if at is None else at.astimezone(timezone.utc)
+            self._time, self._utc = at, (utc, None if utc is None else utc.isoformat())
+        at, time = self._utc
+        content = (actor_id, action, obj, _sorted(identities), _sorted(attributes), _sorted(variables), time)
+        if own is not None and own != "":
+            return _own_id(str(own).strip(), content), at
+        name = _START.copy()
+        name.update(ascii(content).encode())
+        digest = name.digest()
         repeats = self._occurrences.add(digest[:8])
         if repeats:
-            digest = hashlib.sha1(b"%b\n%d" % (name, repeats), usedforsecurity=False).digest()
-        return _format(digest)
-
-    def _content(self, trigger: Arguments) -> tuple[Any, ...]:
-        at = trigger.at
-        if at is not self._last_time[0]:  # lines of one second share it
-            self._last_time = at, None if at is None else at.astimezone(timezone.utc).isoformat()
-        return (
-            trigger.actor_id,
-            trigger.action,
-            trigger.obj,
-            _sorted(trigger.identities),
-            _sorted(trigger.attributes),
-            _sorted(trigger.variables),
-            self._last_time[1],
-        )
+            name.update(b"\n%d" % repeats)
+            digest = name.digest()
+        return _format(digest), at
 
     def close(self) -> None:
         self._occurrences.close()
 
 
+def _own_id(own: str, content: tuple[Any, ...]) -> str:
+    """Return a line's own id. One that is no UUID, as a number, may be used twice: only with the rest it is unique."""
+    try:
+        return str(UUID(own))
+    except ValueError:
+        name = _START.copy()
+        name.update(ascii((own, *content)).encode())
+        return _format(name.digest())
+
+
 def _sorted(mapping: Any) -> Any:
-    return (sorted(mapping.items()) if isinstance(mapping, dict) else mapping) or None
+    return sorted(mapping.items()) if mapping and type(mapping) is dict else mapping or None
 
 
 def _format(digest: bytes) -> str:

@@ -142,7 +142,7 @@ class _Import(Sender):
                 self._finished, self._source = self._progress(), None
 
     def _record_all(self, source: Source, path: str, ids: ContentIds) -> bool:
-        record, pending, find_id = self.client.record_trigger, self._pending, ids.find
+        record, pending, stamp = self.client.record_trigger, self._pending, ids.stamp
         file = f"{printable(path)}: " if len(self._paths) > 1 else ""
         for number, reading in read_lines(source, self._format, *([self._mapping] if self._mapping else [])):
             if isinstance(reading, BadLine):
@@ -150,7 +150,8 @@ class _Import(Sender):
                 continue
             pending.add((file, number))
             try:
-                if not record(*reading[:6], at=reading.at, trigger_id=find_id(reading)):
+                trigger_id, at = stamp(reading)
+                if not record(*reading[:6], at=at, trigger_id=trigger_id):
                     limit = self._timeout or MAX_SECONDS
                     self.say(f"{file}line {number}: buffer full for {limit:g} s; giving up")
                     return False

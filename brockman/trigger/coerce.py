@@ -23,6 +23,7 @@ from brockman.process.interruption import is_interruption
 Scalar = str | int | float | bool
 _UTC = timezone.utc
 _EPOCH = datetime(1970, 1, 1, tzinfo=_UTC)
+_CANONICAL_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
 _MAX_AHEAD = timedelta(days=1)  # of our clock: the time may come from a machine whose clock is wrong
 Value = TypeVar("Value")
 
@@ -110,6 +111,8 @@ def coerce_stamp(trigger_id: Any, at: Any, now: datetime) -> tuple[str | None, d
 
 
 def _coerce_trigger_id(value: Any) -> str:
+    if type(value) is str and _CANONICAL_ID(value):  # as an import has it for each line
+        return value
     if _is(value, UUID):
         return _call(UUID.__str__, value, "trigger_id")
     if _is(value, str):
@@ -119,6 +122,8 @@ def _coerce_trigger_id(value: Any) -> str:
 
 
 def _coerce_at(value: Any, now: datetime) -> datetime:
+    if type(value) is datetime and value.tzinfo is _UTC and _EPOCH <= value <= now:
+        return value
     if not _is(value, datetime) or _call(lambda moment: moment != moment, value, "at"):  # pandas.NaT
         raise InvalidTrigger(f"at: {_describe(value)} should be a datetime with a time zone")
     shown = _call(datetime.isoformat, value, "at")
