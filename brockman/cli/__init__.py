@@ -1,6 +1,7 @@
 """The command `brockman`: serve, demo, import, spool.
 
-source -> formats, access_log -> importing     brockman import
+inputs, compression -> source -> formats -> importing     brockman import
+occurrences -> ids -> importing
 spool_view, spool_send -> spool                brockman spool
 proof -> demo                                  brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals
@@ -8,17 +9,16 @@ sending: a client that a command sends through; terminal: progress bar, tables, 
 
 from __future__ import annotations
 
-import argparse
-import io
-import os
 import sys
-from collections.abc import Sequence
 
-import brockman
-from brockman.cli.terminal import exit_status, raise_on_signals
-from brockman.exceptions import ConfigurationError
+from brockman.cli.startup import discard_output, prepare_process
 
-DESCRIPTION = "The FocusLab client: run a collector or a demonstration, send triggers from a file or a spool."
+TYPE_CHECKING = False  # not imported, as everything that takes time: Ctrl-C is handled in `main`
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+DESCRIPTION = "The FocusLab client: run a collector or a demonstration, send triggers from files or a spool."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,44 +32,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal that interrupted it (130 for Ctrl-C).
     """
     if argv is None:
-        _prepare_output()
+        prepare_process()
+    from brockman.cli.terminal import exit_status, handle_signals
+    from brockman.exceptions import ConfigurationError
+
+    name = "brockman"
     try:
-        with raise_on_signals(ignore_after=argv is None):
-            status = _run(argv)
-            sys.stdout.flush()  # raises here if the pipe is closed, not when the interpreter exits
-            return status
+        with handle_signals(at_once=argv is None):
+            try:
+                parser = _parser()
+                options = parser.parse_args(argv)
+                if options.run is None:
+                    parser.print_help()
+                    return 0
+                name = f"brockman {options.command}"
+                status: int = options.run(options)
+                return status
+            finally:
+                sys.stdout.flush()  # raises here if the pipe is closed, not when the interpreter exits
+    except ConfigurationError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as error:
         return exit_status(error)
     except BrokenPipeError:
-        # The reader of our output is gone. Python would fail on the same pipe again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output(sys.stdout)
+        return 1
+    except OSError as error:  # a full disk, say
+        discard_output(sys.stdout)
+        print(f"{name}: {error.strerror or error}", file=sys.stderr)
         return 1
 
 
-def _prepare_output() -> None:
-    """Have a place for what is printed, and escapes for what its encoding lacks."""
-    if sys.stdout is None:  # closed by the caller
-        sys.stdout = open(os.open(os.devnull, os.O_WRONLY), "w", closefd=False)  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
-    options = parser.parse_args(argv)
-    if options.run is None:
-        parser.print_help()
-        return 0
-    try:
-        status: int = options.run(options)
-        return status
-    except ConfigurationError as error:
-        print(f"brockman {options.command}: {error}", file=sys.stderr)
-        return 2
-
-
 def _parser() -> argparse.ArgumentParser:
-    from brockman.cli import demo, importing, serve, spool  # slow; Ctrl-C is handled by now
+    import argparse
+
+    import brockman
+    from brockman.cli import demo, importing, serve, spool
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")

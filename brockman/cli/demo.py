@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
 from statistics import median
@@ -19,12 +19,12 @@ from time import perf_counter_ns
 from typing import Any
 
 import brockman
+from brockman.cli.numbers import whole_number
 from brockman.cli.proof import Proof, compose, examine
 from brockman.cli.serve import has_collector
-from brockman.cli.terminal import Progress, Row, format_table, ignore_signals
+from brockman.cli.terminal import Progress, Row, format_table, ignore_signals, raise_on_signals
 from brockman.client import FocusLabClient
 from brockman.options import Options
-from brockman.options.fields import show
 from brockman.process.clock import monotonic
 from brockman.process.log import count_of
 from brockman.stats import Stats
@@ -41,17 +41,10 @@ _STOP_TIMEOUT = 10.0  # seconds
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="see triggers delivered through an outage", description=DESCRIPTION)
     parser.add_argument(
-        "--triggers", type=_count, default=20_000, metavar="N", help="how many (default: %(default)s)"
+        "--triggers", type=whole_number(1), default=20_000, metavar="N", help="how many (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help="selects other triggers")
+    parser.add_argument("--seed", type=whole_number(), default=1, metavar="N", help="selects other triggers")
     parser.set_defaults(run=run)
-
-
-def _count(text: str) -> int:
-    with suppress(ValueError):
-        if int(text) >= 1:
-            return int(text)
-    raise argparse.ArgumentTypeError(f"{show(text)} should be a whole number from 1")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _perform(seed: int, count: int) -> tuple[Outcome, Proof]:
+    raise_on_signals()
     api_key, outage_after = secrets.token_hex(16), max(1, count // 3)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="brockman-demo-")))

@@ -61,7 +61,7 @@ class ContentIds:
 
 
 def _own_id(own: str, content: tuple[Any, ...]) -> str:
-    """Return a line's own id. One that is no UUID, as a number, may be used twice: only with the rest it is unique."""
+    """Return a line's own id. One that is no UUID, such as a number, is part of the content."""
     try:
         return str(UUID(own))
     except ValueError:

@@ -125,7 +125,7 @@ class _Import(Sender):
                     if len(self._paths) == 1:
                         raise
                     self._unread += 1
-                    self.say(f"{printable(path)}: {error}")
+                    self.say(str(error))
         self.client.flush(self._timeout)
 
     def _send_file(self, path: str, ids: ContentIds) -> bool:
@@ -138,6 +138,8 @@ class _Import(Sender):
             self._source = source
             try:
                 return self._record_all(source, path, ids)
+            except ConfigurationError as error:  # about its format
+                raise ConfigurationError(f"{path!r}: {error}" if len(self._paths) > 1 else str(error)) from None
             finally:
                 self._finished, self._source = self._progress(), None
 

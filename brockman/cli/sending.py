@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from brockman.cli.numbers import number
 from brockman.cli.source import excerpt
-from brockman.cli.terminal import Progress, exit_status, ignore_signals
+from brockman.cli.terminal import Progress, exit_status, ignore_signals, raise_on_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
-from brockman.options.fields import printable, show
+from brockman.options.fields import printable
 from brockman.options.secret import hide
 from brockman.process.clock import monotonic
 
@@ -27,14 +27,7 @@ def add_options(parser: Any, *, timeout_help: str) -> None:
     parser.add_argument(
         "--api-key", type=hide, metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
     )
-    parser.add_argument("--timeout", type=_seconds, metavar="SECONDS", help=timeout_help)
-
-
-def _seconds(text: str) -> float:
-    with suppress(ValueError):
-        if 0 <= float(text) <= MAX_SECONDS:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{show(text)} should be a number from 0 to {MAX_SECONDS:.0f}")
+    parser.add_argument("--timeout", type=number(0, MAX_SECONDS), metavar="SECONDS", help=timeout_help)
 
 
 class Sender(ABC):
@@ -52,6 +45,7 @@ class Sender(ABC):
     def run(self, **bar: Any) -> int:
         """Send, then close the client; return 0, or 128 plus the number of the signal that interrupted it."""
         status, started = 0, monotonic()
+        raise_on_signals()
         with Progress(self.look, **bar) as progress:
             self.say = progress.say
             try:

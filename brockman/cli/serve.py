@@ -8,6 +8,9 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
+from brockman.cli.numbers import number, whole_number
+from brockman.cli.startup import discard_output
+
 _REQUIRED = ("starlette", "uvicorn", "httptools")
 DESCRIPTION = """\
 Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file.
@@ -38,7 +41,9 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8765, help="0 chooses a free one (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=whole_number(), default=8765, help="0 chooses a free one (default: %(default)s)"
+    )
     parser.add_argument(
         "--database",
         default="focuslab.sqlite3",
@@ -50,9 +55,15 @@ def add_parser(commands: Any) -> None:
         metavar="KEY",
         help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
     )
-    parser.add_argument("--outage-after", type=int, metavar="N", help="simulate an outage after N triggers")
     parser.add_argument(
-        "--outage-for", type=float, default=1.0, metavar="S", help="its duration in seconds (default: %(default)s)"
+        "--outage-after", type=whole_number(), metavar="N", help="simulate an outage after N triggers"
+    )
+    parser.add_argument(
+        "--outage-for",
+        type=number(),
+        default=1.0,
+        metavar="S",
+        help="its duration in seconds (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
@@ -64,7 +75,11 @@ def run(options: argparse.Namespace) -> int:
     from brockman.collector.server import serve
     from brockman.collector.settings import Settings
 
+    is_listening = False
+
     def announce(endpoint: str) -> None:
+        nonlocal is_listening
+        is_listening = True
         print(f"listening on {endpoint}")
         print(f"database     {os.path.abspath(settings.database)}")
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
@@ -84,7 +99,9 @@ def run(options: argparse.Namespace) -> int:
         print(f"brockman serve: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        reason = error.strerror or error
-        print(f"brockman serve: cannot listen on {options.host} port {options.port}: {reason}", file=sys.stderr)
+        what = "write to standard output" if is_listening else f"listen on {options.host} port {options.port}"
+        print(f"brockman serve: cannot {what}: {error.strerror or error}", file=sys.stderr)
+        if is_listening:
+            discard_output(sys.stdout)
         return 1
     return 0

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from brockman.cli.startup import discard_output, exit_at_once
 from brockman.process import log_thread
 
 _INTERVAL = 0.1  # seconds between two updates of the bar
@@ -54,18 +55,23 @@ class Progress:
         self._done.set()
         if self._bar is not None:
             self._thread.join()
-            self._show()
-            self._bar.close()
+            with contextlib.suppress(OSError):  # the terminal was closed
+                self._show()
+                self._bar.close()
         log_thread.wait_until_written(1.0)
         self._log.removeHandler(self._handler)
         level, self._log.propagate = self._log_before
         self._log.setLevel(level)
 
     def say(self, line: str) -> None:
+        """Print a line on stderr; the work goes on if nobody reads it."""
         with self._lock:
-            if self._bar is not None:
-                self._bar.clear()
-            print(line, file=sys.stderr, flush=True)
+            try:
+                if self._bar is not None:
+                    self._bar.clear()
+                print(line, file=sys.stderr, flush=True)
+            except OSError:
+                discard_output(sys.stderr)
 
     def _update(self) -> None:
         while not self._done.wait(_INTERVAL):
@@ -146,11 +152,11 @@ def exit_status(error: KeyboardInterrupt) -> int:
 
 
 @contextmanager
-def raise_on_signals(*, ignore_after: bool) -> Iterator[None]:
-    """Raise `Terminated` for signals that would kill the process.
+def handle_signals(*, at_once: bool) -> Iterator[None]:
+    """Handle signals that would kill the process: as exceptions, `Terminated` and `KeyboardInterrupt`.
 
-    With `ignore_after` they are ignored after the block, because the process exits and Python would print a
-    traceback for them. Otherwise the handlers are restored.
+    With `at_once` they exit at once until `raise_on_signals` is called, and are ignored after the block: the
+    process exits then, and Python would print a traceback for them. Otherwise the handlers are restored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -158,16 +164,24 @@ def raise_on_signals(*, ignore_after: bool) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, *_FATAL)}
     for number in _FATAL:
         if before[number] is signal.SIG_DFL:  # an ignored one stays ignored: `nohup brockman import ...`
-            signal.signal(number, _raise)
+            signal.signal(number, exit_at_once if at_once else _raise)
     try:
         yield
     finally:
-        if ignore_after:
+        if at_once:
             ignore_signals()
         else:
             for number, handler in before.items():
                 if handler is not None:  # None: not set by Python, which cannot restore it
                     signal.signal(number, handler)
+
+
+def raise_on_signals() -> None:
+    """Handle signals as exceptions from now on: something has to be cleaned up."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, *_FATAL):
+            if signal.getsignal(number) is exit_at_once:
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else _raise)
 
 
 def ignore_signals() -> None:

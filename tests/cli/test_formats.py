@@ -91,7 +91,7 @@ def test_a_line_that_is_not_a_trigger_is_reported_with_number_and_reason(
     (report,) = ended.err.splitlines()
     assert report.startswith("line 3: ")
     assert reason in report
-    assert (row(ended, "lines read"), row(ended, "delivered"), row(ended, "bad lines")) == ("4", "2", "1")
+    assert (row(ended, "lines read"), row(ended, "new"), row(ended, "bad lines")) == ("4", "2", "1")
 
 
 def test_a_line_that_is_not_utf8_is_reported(tmp_path: Path) -> None:

@@ -65,8 +65,8 @@ def test_a_log_of_100_000_lines_arrives_once_each_and_the_20_broken_ones_are_rep
     assert ended.status == 1
     reports = [line for line in ended.err.splitlines() if line.startswith("line ")]
     assert [line.split(":")[0] for line in reports] == [f"line {number + 1}" for number in broken]
-    assert (row(ended, "lines read"), row(ended, "delivered")) == ("100000", "99980")
-    assert (row(ended, "bad lines"), row(ended, "rejected"), row(ended, "not delivered")) == ("20", "0", "0")
+    assert (row(ended, "lines read"), row(ended, "new")) == ("100000", "99980")
+    assert (row(ended, "bad lines"), row(ended, "refused"), row(ended, "not delivered")) == ("20", "0", "0")
     assert paths == Counter(f"/page/{number}" for number in range(100_000) if number not in broken)
 
 
@@ -88,7 +88,7 @@ def test_a_rejected_trigger_is_reported_with_the_reason_and_the_line(
     assert first.startswith(r"line 10: rejected: the server answered 400: no such\x1bpage: ")
     assert second.startswith("line 11003: rejected: ")
     assert "/page/11000" in second
-    assert (row(ended, "delivered"), row(ended, "rejected")) == ("11998", "2")
+    assert (row(ended, "new"), row(ended, "refused")) == ("11998", "2")
 
 
 def test_a_line_is_sent_when_it_is_read_not_when_the_input_ends(server: RecordingServer) -> None:
@@ -103,7 +103,7 @@ def test_a_line_is_sent_when_it_is_read_not_when_the_input_ends(server: Recordin
         out, _ = process.communicate(log_line(2))
     assert process.returncode == 0
     assert [trigger["object"] for trigger in server.triggers] == ["/page/1", "/page/2"]
-    assert "delivered         2" in out
+    assert "new                  2" in out
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -120,7 +120,7 @@ def test_a_signal_during_an_outage_stops_it_with_a_summary(tmp_path: Path, numbe
     assert process.returncode == status
     assert "Traceback" not in err
     rows = {line[:13].strip(): line[13:].split(maxsplit=1) for line in out.splitlines()}
-    assert rows["delivered"][0] == "0"
+    assert rows["new"][0] == "0"
     assert int(rows["not delivered"][0]) > 0
     assert rows["not delivered"][1] == "from line 1 on"
 
@@ -136,7 +136,7 @@ def short_close(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timeout_gives_up_during_an_outage(run_import: Import, tmp_path: Path, count: int) -> None:
     ended = run_import(closed_port(), write_log(tmp_path / "access.log", count), "--timeout", "0.2")
     assert ended.status == 1
-    assert row(ended, "delivered") == "0"
+    assert row(ended, "new") == "0"
     assert "from line 1 on" in ended.out
     assert ("giving up" in ended.err) == (count > 10_000)
 
@@ -149,7 +149,7 @@ def test_what_was_delivered_before_an_outage_is_not_counted_as_missing(
     ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 6000), "--timeout", "0.2")
     delivered = sum(len(request.triggers) for request in server.requests[:4])
     assert 2000 <= delivered < 6000  # a backlog is sent in longer batches
-    assert (ended.status, row(ended, "delivered")) == (1, str(delivered))
+    assert (ended.status, row(ended, "new")) == (1, str(delivered))
     assert row(ended, "not delivered") == str(6000 - delivered)
     assert f"from line {delivered + 1} on" in ended.out
 
