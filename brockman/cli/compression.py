@@ -1,4 +1,4 @@
-"""Decompresses a stream, told by its first bytes and not by its name: gzip, bzip2, xz and Zstandard."""
+"""Decompresses a stream; its first bytes name the method, not the file's name: gzip, bzip2, xz and Zstandard."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _import(*names: str) -> Any:
 
 
 class _Frames(io.RawIOBase):
-    """What a file contains, by the package `zstandard`, whose own reader does not see where one is cut off."""
+    """The content of a file, by the package `zstandard`. Its own reader does not see where a file is cut off."""
 
     _PIECE_BYTES = 1024  # which hold at most 32 MiB
 

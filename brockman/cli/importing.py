@@ -46,7 +46,8 @@ _SETTINGS: dict[str, Any] = {
     "max_queue_bytes": 32 * 1024 * 1024,
     "on_invalid": "raise",
 }
-_FIELDS = ("id", "time", "actor_id", "action", "object", "identities", "attributes", "variables")
+_FIELDS = ("id", "time", "actor_id", "action", "object")
+_MAPPINGS = ("identities", "attributes", "variables")
 _ALIASES = {"recorded_at": "time", "obj": "object"}
 _MAX_REASONS = 3  # in the table
 
@@ -81,16 +82,18 @@ def add_parser(commands: Any) -> None:
 def _mapped(text: str) -> tuple[str, str]:
     field, _, name = (part.strip() for part in text.partition("="))
     field = _ALIASES.get(field, field)
-    if field not in _FIELDS or not name:
-        raise argparse.ArgumentTypeError(f"{show(text)} should be FIELD=NAME, FIELD one of {', '.join(_FIELDS)}")
+    head, dot, key = field.partition(".")
+    if not name or not (head in _MAPPINGS and (key or not dot) or field in _FIELDS):
+        fields = ", ".join([*_FIELDS, *(f"{name}.KEY" for name in _MAPPINGS)])
+        raise argparse.ArgumentTypeError(f"{show(text)} should be FIELD=NAME, FIELD one of {fields}")
     return field, name
 
 
 def run(options: argparse.Namespace) -> int:
     mapping = dict(options.map)
-    if len(set(mapping.values())) < len(options.map):
+    if len(mapping) < len(options.map):
         given = ", ".join(f"{field}={printable(name)}" for field, name in options.map)
-        raise ConfigurationError(f"--map is {given}; it should give each field one name, and each name one field")
+        raise ConfigurationError(f"--map is {given}; it should name each field once")
     paths, again = find_inputs(options.files)
     job = _Import(options, paths, mapping)
     for line in again:

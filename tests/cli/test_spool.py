@@ -215,13 +215,14 @@ def test_a_name_that_the_output_cannot_show_is_escaped(spool: Path) -> None:
     assert "skipped: caf\\xe9.txt: not part of the spool\n" in ended.out
 
 
-def test_without_an_output_nothing_is_printed(spool: Path) -> None:
+def test_without_an_output_one_sentence_says_so(spool: Path) -> None:
     """As with `>&-` in a shell, or under a service manager."""
     leave(spool)
     for option in ([], ["--list"]):
         shell = ["sh", "-c", 'exec "$@" >&-', "sh", *command("spool", str(spool), *option)]
         ended = ran(shell)
-        assert (ended.status, ended.out, ended.err) == (0, "", "")
+        closed = "brockman: standard output is closed; nothing is shown there\n"
+        assert (ended.status, ended.out, ended.err) == (0, "", closed)
 
 
 def test_a_large_spool_is_counted_and_listed_with_a_bar(spool: Path, tmp_path: Path) -> None:
