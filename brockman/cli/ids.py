@@ -10,8 +10,9 @@ from uuid import UUID
 from brockman.cli.occurrences import Occurrences
 from brockman.cli.source import Arguments
 
-# Must never change: ids of a later import would differ from those that servers have.
-NAMESPACE = UUID("6fd1c28b-5c0f-5c0c-9a41-3f1d0e8a7b52")
+# The id of version 5 of this URL. Must never change: a later import would not be recognised.
+# https://focuslab.io/brockman/import
+NAMESPACE = UUID("fa707e9a-d687-5b50-987e-8bc316b4cab9")
 
 _START = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}

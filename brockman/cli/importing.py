@@ -83,7 +83,7 @@ def _mapped(text: str) -> tuple[str, str]:
     field, _, name = (part.strip() for part in text.partition("="))
     field = _ALIASES.get(field, field)
     head, dot, key = field.partition(".")
-    if not name or not (head in _MAPPINGS and (key or not dot) or field in _FIELDS):
+    if not name or not ((head in _MAPPINGS and (key or not dot)) or field in _FIELDS):
         fields = ", ".join([*_FIELDS, *(f"{name}.KEY" for name in _MAPPINGS)])
         raise argparse.ArgumentTypeError(f"{show(text)} should be FIELD=NAME, FIELD one of {fields}")
     return field, name
