@@ -1,4 +1,4 @@
-"""Importing a file again changes nothing: each line has an id that depends on what it says, and on nothing else."""
+"""Importing a file again changes nothing: each line has an id that depends only on what it says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from tests.support.programs import Ended
 from tests.support.server import RecordingServer
 
 NDJSON = "\n".join(
-    json.dumps({"actor_id": str(n % 3), "action": "viewed", "object": "page", "variables": {"n": n % 5, "of": [1, 2]}})
+    json.dumps(
+        {"actor_id": str(n % 3), "action": "viewed", "object": "page", "variables": {"n": n % 5, "of": [1, 2]}}
+    )
     for n in range(40)
 )
 
@@ -101,7 +103,8 @@ def test_another_file_with_the_same_lines_is_recognised(
 
 def test_a_table_whose_columns_were_moved_is_recognised(collector: Running, run_import: Import) -> None:
     rows = [
-        {"actor_id": f"{n % 4}", "action": "bought", "object": "a, b", "variables.n": f"{n % 2}"} for n in range(20)
+        {"actor_id": f"{n % 4}", "action": "bought", "object": "a, b", "variables.n": f"{n % 2}"}
+        for n in range(20)
     ]
     for columns, expected in [(list(rows[0]), ("20", "0", "0")), (list(rows[0])[::-1], ("0", "20", "0"))]:
         out = io.StringIO()
