@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from brockman.cli.startup import discard_output, prepare_process
-
-TYPE_CHECKING = False  # not imported, as everything that takes time: Ctrl-C is handled in `main`
+TYPE_CHECKING = False  # not imported, as everything that takes time: `main` handles Ctrl-C
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
@@ -31,6 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 on success, 1 if something is missing, 2 for wrong usage, 128 plus the number of the
         signal that interrupted it (130 for Ctrl-C).
     """
+    try:
+        return _run(argv)
+    except KeyboardInterrupt:  # before it is handled, or again while it is
+        sys.stderr.write("\nbrockman: interrupted\n")
+        return 130
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    from brockman.cli.startup import discard_output, prepare_process
+
     if argv is None:
         prepare_process()
     from brockman.cli.terminal import exit_status, handle_signals
