@@ -1,10 +1,10 @@
 """The command `brockman`: serve, demo, import, spool.
 
 inputs, compression -> source -> formats -> importing     brockman import
-occurrences -> ids -> importing
-spool_view, spool_send -> spool                brockman spool
-proof -> demo                                  brockman demo
-sending: a client that a command sends through; terminal: progress bar, tables, signals
+occurrences -> ids -> importing                           (ids of lines without one)
+spool_view, spool_send -> spool                           brockman spool
+proof -> demo                                             brockman demo
+sending: a client that a command sends through; terminal: progress bar, tables, signals; startup: before these
 """
 
 from __future__ import annotations

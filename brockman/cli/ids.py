@@ -45,7 +45,9 @@ class ContentIds:
             utc = None if at is None else at.astimezone(timezone.utc)
             self._time, self._utc = at, (utc, None if utc is None else utc.isoformat())
         at, time = self._utc
-        content = (actor_id, action, obj, _sorted(identities), _sorted(attributes), _sorted(variables), time)
+        if variables and type(variables) is dict:  # not in `_sorted`: a call costs time
+            variables = sorted(variables.items())
+        content = (actor_id, action, obj, _sorted(identities), _sorted(attributes), variables or None, time)
         if own is not None and own != "":
             return _own_id(str(own).strip(), content), at
         name = _START.copy()

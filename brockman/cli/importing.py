@@ -1,4 +1,4 @@
-"""`brockman import`: send the triggers in a file."""
+"""`brockman import`: send the triggers in files."""
 
 from __future__ import annotations
 
@@ -21,23 +21,37 @@ from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options.fields import printable, show
 
 DESCRIPTION = """\
-Send the triggers in a file. A bad line is reported on stderr with its number and does not stop the import.
-While the endpoint is unavailable, nothing is dropped: reading waits until it is back."""
+Send the triggers in files. Importing a file again changes nothing, also if it has grown or was rotated: each line
+has its own id, or one that depends only on what it says. A bad line is reported on stderr with its number and does
+not stop the import. While the endpoint is unavailable, nothing is dropped: reading waits until it is back."""
 EPILOG = """\
-formats (auto decides by the first lines; gzip is decompressed):
+examples:
+
+  brockman import access.log 'logs/access.log.*'
+  zcat old.csv.Z | brockman import --format csv -
+  brockman import export.ndjson --map time=created --map actor_id=user
+
+files: patterns are expanded, files sorted by name, and rotated logs by age. Each has its own format and header.
+gzip, bzip2, xz and Zstandard are decompressed, whatever the name. A file that cannot be read is reported; the others
+are imported.
+
+ids and times: the fields id and recorded_at (or what --map names) are kept, and the time of a line in a log is that
+of its trigger. Lines without a time get the time of the import. Lines that say the same are all imported.
+
+formats (auto decides by the first lines):
 
   ndjson    One JSON object in each line: actor_id, action, object (or obj), and optionally identities (or
-            captured_identities), attributes (or captured_attributes), variables. id and recorded_at are
-            ignored: every trigger gets a new id, and the time of the import.
+            captured_identities), attributes (or captured_attributes), variables.
   csv       A header row, then one trigger in each row. Columns: actor_id, action, object (or obj),
             identities.NAME, attributes.NAME, variables.NAME. All values are sent as text; empty cells are left
-            out. id and recorded_at are ignored.
+            out.
   combined  A web server's access log, in combined or common format. The client's address is the actor, the
             method the action, the path without the query the object. Variables: time (ISO 8601), status and
             bytes (numbers; "-" is 0 bytes), and query, referer and user_agent if present. The name of a
             logged-in user is the identity "user".
 
-exit status: 0 all lines were delivered; 1 some were not; 2 wrong usage, or FILE cannot be read; 130 Ctrl-C."""
+exit status: 0 all lines were delivered; 1 some were not, or a file among several could not be read; 2 wrong usage,
+or the only FILE cannot be read; 130 Ctrl-C."""
 
 # Whatever the environment says: memory stays bounded, and every trigger is delivered or reported.
 _SETTINGS: dict[str, Any] = {

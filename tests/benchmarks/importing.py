@@ -31,7 +31,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 
 
 class Cost(NamedTuple):
-    """What an import took, for each line."""
+    """The time that an import takes for each line."""
 
     wall: float  # microseconds, as it prints them
     import_cpu: float  # with the start of the process
@@ -137,9 +137,8 @@ def main() -> None:
         costs = [Cost(*map(statistics.median, zip(*of_one, strict=True))) for of_one in zip(*rounds, strict=True)]
         for checkout, cost in zip(checkouts, costs, strict=True):
             print(f"{1e6 / cost.wall:8.0f} lines a second  {checkout}")
-            print(
-                f"{'':9}processor time for each: import {cost.import_cpu:.1f} us, collector {cost.collector_cpu:.1f} us"
-            )
+            cpu = f"import {cost.import_cpu:.1f} us, collector {cost.collector_cpu:.1f} us"
+            print(f"{'':9}processor time for each: {cpu}")
         if options.beside:
             own, other = costs
             cpu = (other.import_cpu + other.collector_cpu) / (own.import_cpu + own.collector_cpu)
