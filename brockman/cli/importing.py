@@ -32,11 +32,11 @@ examples:
   brockman import export.ndjson --map time=created --map actor_id=user
 
 files: patterns are expanded, files sorted by name, and rotated logs by age. Each has its own format and header.
-gzip, bzip2, xz and Zstandard are decompressed, whatever the name. A file that cannot be read is reported; the others
-are imported.
+gzip, bzip2, xz and Zstandard are decompressed, whatever the name. A file that cannot be read is reported, and the
+others are imported.
 
-ids and times: the fields id and recorded_at (or what --map names) are kept, and the time of a line in a log is that
-of its trigger. Lines without a time get the time of the import. Lines that say the same are all imported.
+ids and times: the fields id and recorded_at (or what --map names) are kept, and the time of a line in a log is
+that of its trigger. Lines without a time get the time of the import. Lines that say the same are all imported.
 
 formats (auto decides by the first lines):
 
