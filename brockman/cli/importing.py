@@ -15,7 +15,7 @@ from brockman.cli.formats import FORMATS, read_lines
 from brockman.cli.ids import ContentIds
 from brockman.cli.inputs import find_inputs, total_size
 from brockman.cli.sending import MAX_SECONDS, Sender, add_options
-from brockman.cli.source import BadLine, Source, excerpt, reason_of
+from brockman.cli.source import BadLine, Source, reason_of
 from brockman.cli.terminal import Row, format_table
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options.fields import printable, show
@@ -63,7 +63,7 @@ _SETTINGS: dict[str, Any] = {
 _FIELDS = ("id", "time", "actor_id", "action", "object")
 _MAPPINGS = ("identities", "attributes", "variables")
 _ALIASES = {"recorded_at": "time", "obj": "object"}
-_MAX_REASONS = 3  # in the table
+_MAX_REASONS, _MAX_REASON_LENGTH = 3, 100  # in the table
 
 
 def add_parser(commands: Any) -> None:
@@ -161,9 +161,10 @@ class _Import(Sender):
                 self._finished, self._source = self._progress(), None
 
     def _record_all(self, source: Source, path: str, ids: ContentIds) -> bool:
+        arguments: tuple[Any, ...] = (source, self._format, *([self._mapping] if self._mapping else []))
         record, pending, stamp = self.client.record_trigger, self._pending, ids.stamp
         file = f"{printable(path)}: " if len(self._paths) > 1 else ""
-        for number, reading in read_lines(source, self._format, *([self._mapping] if self._mapping else [])):
+        for number, reading in read_lines(*arguments):
             if isinstance(reading, BadLine):
                 self._report(f"{file}line {number}", reading.reason)
                 continue
@@ -238,7 +239,7 @@ class _Import(Sender):
 
     def _on_error(self, error: Exception, bodies: tuple[bytes, ...]) -> None:
         if bodies and len(self._reasons) < _MAX_REASONS:
-            self._reasons[excerpt(str(error))[1:-1]] = None
+            self._reasons[printable(str(error))[:_MAX_REASON_LENGTH]] = None
         super()._on_error(error, bodies)
 
 

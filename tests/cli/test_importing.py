@@ -89,6 +89,7 @@ def test_a_rejected_trigger_is_reported_with_the_reason_and_the_line(
     assert second.startswith("line 11003: rejected: ")
     assert "/page/11000" in second
     assert (row(ended, "new"), row(ended, "refused")) == ("11998", "2")
+    assert r"2  the server answered 400: no such\x1bpage" in ended.out
 
 
 def test_a_line_is_sent_when_it_is_read_not_when_the_input_ends(server: RecordingServer) -> None:
