@@ -12,13 +12,14 @@ from tempfile import gettempdir
 from typing import Any
 
 from brockman.cli.formats import FORMATS, read_lines
+from brockman.cli.formats.fields import check_mapping
 from brockman.cli.ids import ContentIds
 from brockman.cli.inputs import find_inputs, total_size
 from brockman.cli.sending import MAX_SECONDS, Sender, add_options
 from brockman.cli.source import BadLine, Source, reason_of
 from brockman.cli.terminal import Row, format_table
 from brockman.exceptions import ConfigurationError, InvalidTrigger
-from brockman.options.fields import printable, show
+from brockman.options.fields import printable
 
 DESCRIPTION = """\
 Send the triggers in files. Importing a file again changes nothing, also if it has grown or was rotated: each line
@@ -44,11 +45,13 @@ formats (auto decides by the first lines):
             captured_identities), attributes (or captured_attributes), variables.
   csv       A header row, then one trigger in each row. Columns: actor_id, action, object (or obj),
             identities.NAME, attributes.NAME, variables.NAME. All values are sent as text; empty cells are left
-            out.
+            out. Delimiters: comma, semicolon, tab, |, or what a first line such as sep=; says.
   combined  A web server's access log, in combined or common format. The client's address is the actor, the
             method the action, the path without the query the object. Variables: time (ISO 8601), status and
             bytes (numbers; "-" is 0 bytes), and query, referer and user_agent if present. The name of a
-            logged-in user is the identity "user".
+            logged-in user is the identity "user". Also with a virtual host first, a list of proxies, a prefix of
+            syslog, journald or a container.
+  jsonlog   An access log in JSON, with the usual names of nginx, Apache, Caddy and Traefik.
 
 exit status: 0 all lines were delivered; 1 some were not, or a file among several could not be read; 2 wrong usage,
 or the only FILE cannot be read; 130 Ctrl-C."""
@@ -60,8 +63,6 @@ _SETTINGS: dict[str, Any] = {
     "max_queue_bytes": 32 * 1024 * 1024,
     "on_invalid": "raise",
 }
-_FIELDS = ("id", "time", "actor_id", "action", "object")
-_MAPPINGS = ("identities", "attributes", "variables")
 _ALIASES = {"recorded_at": "time", "obj": "object"}
 _MAX_REASONS, _MAX_REASON_LENGTH = 3, 100  # in the table
 
@@ -95,12 +96,7 @@ def add_parser(commands: Any) -> None:
 
 def _mapped(text: str) -> tuple[str, str]:
     field, _, name = (part.strip() for part in text.partition("="))
-    field = _ALIASES.get(field, field)
-    head, dot, key = field.partition(".")
-    if not name or not ((head in _MAPPINGS and (key or not dot)) or field in _FIELDS):
-        fields = ", ".join([*_FIELDS, *(f"{name}.KEY" for name in _MAPPINGS)])
-        raise argparse.ArgumentTypeError(f"{show(text)} should be FIELD=NAME, FIELD one of {fields}")
-    return field, name
+    return _ALIASES.get(field, field), name
 
 
 def run(options: argparse.Namespace) -> int:
@@ -108,6 +104,7 @@ def run(options: argparse.Namespace) -> int:
     if len(mapping) < len(options.map):
         given = ", ".join(f"{field}={printable(name)}" for field, name in options.map)
         raise ConfigurationError(f"--map is {given}; it should name each field once")
+    check_mapping(mapping)
     paths, again = find_inputs(options.files)
     job = _Import(options, paths, mapping)
     for line in again:
@@ -161,10 +158,9 @@ class _Import(Sender):
                 self._finished, self._source = self._progress(), None
 
     def _record_all(self, source: Source, path: str, ids: ContentIds) -> bool:
-        arguments: tuple[Any, ...] = (source, self._format, *([self._mapping] if self._mapping else []))
         record, pending, stamp = self.client.record_trigger, self._pending, ids.stamp
         file = f"{printable(path)}: " if len(self._paths) > 1 else ""
-        for number, reading in read_lines(*arguments):
+        for number, reading in read_lines(source, self._format, self._mapping, warn=self.say):
             if isinstance(reading, BadLine):
                 self._report(f"{file}line {number}", reading.reason)
                 continue
