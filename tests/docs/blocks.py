@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
 from types import MappingProxyType
+
+from tests.support.programs import free_port
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.rst"
@@ -122,7 +123,7 @@ def run_shell(script: str, folder: Path, **environ: str) -> str:
     Raises:
         AssertionError: When a command fails.
     """
-    port = str(_free_port())
+    port = str(free_port())
     script = script.replace("8765", port).replace("brockman serve", f"brockman serve --port {port}")
     environ = {**os.environ, "PATH": f"{_programs(folder)}:{os.environ['PATH']}", **environ}
     environ["PYTHONPATH"] = str(ROOT)
@@ -152,12 +153,6 @@ def _stop(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
     except ProcessLookupError:  # nothing was left running
         pass
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _programs(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import random
 import shutil
 import signal
 import socket
@@ -30,12 +31,22 @@ from tests.support.waiting import eventually
 ROOT = Path(brockman.__file__).parents[1]
 PYTHONPATH = os.pathsep.join([".", str(ROOT)])
 CLIENTS = 8  # concurrent HTTP clients
+_PORTS = range(20_000, 32_768)  # below those that the system gives to any connection
 
 
 def free_port() -> int:
-    """Return a port on which no process listens."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port on which no process listens, and that no other test gets while this process runs."""
+    while True:
+        port = random.choice(_PORTS)
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()  # stays bound, as a sign to the other processes that run tests
+        return port
 
 
 def find_program(name: str) -> str:
