@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -20,6 +21,17 @@ from tests.support.waiting import eventually
 # A shell ignores SIGINT in its background jobs, and their children inherit that; tests send it to programs.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A thousand processes import brockman: the first one compiles it, also where the environment says that each does.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+WITH_PROGRAMS = ("servers", "spool", "celery", "django")  # folders whose tests take long
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first: the last of them would run alone."""
+    items.sort(key=lambda item: item.path.parent.name not in WITH_PROGRAMS)
 
 
 @pytest.fixture(autouse=True)
