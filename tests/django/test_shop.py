@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,10 +28,10 @@ redis = pytest.importorskip("redis")
 pytest.importorskip("celery")
 
 SHOP = ROOT / "examples" / "django_shop"
-VISITORS = 250  # who make 2000 requests
+VISITORS = 100  # who make 800 requests
 FOR_SALE, SOLD_OUT = 1, 3
 VIEWS = ("/", f"/books/{FOR_SALE}/", "/books/2/", f"/books/{SOLD_OUT}/", "/", "/books/2/")  # and two orders
-GONE = 40  # of the visitors object to being tracked
+GONE = 20  # of the visitors object to being tracked
 
 
 @pytest.fixture
@@ -45,20 +46,27 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
             yield running_collector
 
 
+SITE = {
+    "FL_API_KEY": KEY,
+    "DEBUG": "0",
+    "PYTHONPATH": f"{SHOP}:{PYTHONPATH}",
+    "DJANGO_SETTINGS_MODULE": "shop.settings",
+}
+
+
+@pytest.fixture(scope="module")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data of a shop that nobody has visited."""
+    folder = tmp_path_factory.mktemp("data")
+    manage({**SITE, "SHOP_DATA": str(folder)}, "migrate", "--verbosity=0")
+    return folder
+
+
 @pytest.fixture
-def site(collector: Collector, tmp_path: Path) -> dict[str, str]:
+def site(collector: Collector, tmp_path: Path, migrated: Path) -> dict[str, str]:
     """The environment of the shop."""
-    folder = tmp_path / "data"
-    environment = {
-        "FL_API_KEY": KEY,
-        "FL_ENDPOINT": collector.endpoint,
-        "SHOP_DATA": str(folder),
-        "DEBUG": "0",
-        "PYTHONPATH": f"{SHOP}:{PYTHONPATH}",
-        "DJANGO_SETTINGS_MODULE": "shop.settings",
-    }
-    manage(environment, "migrate", "--verbosity=0")
-    return environment
+    folder = shutil.copytree(migrated, tmp_path / "data")
+    return {**SITE, "FL_ENDPOINT": collector.endpoint, "SHOP_DATA": str(folder)}
 
 
 def manage(environment: dict[str, str], *command: str) -> str:

@@ -19,7 +19,7 @@ from tests.support.server import RecordingServer, Reply, Request
 from tests.support.tls import TlsServer, make_certificates
 from tests.support.waiting import eventually
 
-HALF = 1000  # requests before the reload, and while it goes on
+HALF = 200  # requests before the reload, and while it goes on: ten times what a worker answers
 LAST = 100  # requests between the reload and the stop
 GRACEFUL = 30.0  # seconds: gunicorn's default, after which it kills a worker
 WORKERS = 2

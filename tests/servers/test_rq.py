@@ -16,7 +16,7 @@ redis = pytest.importorskip("redis")
 rq = pytest.importorskip("rq")
 
 # The number of jobs of each task.
-JOBS = {"block": 50, "decorated": 10, "fails": 5}
+JOBS = {"block": 10, "decorated": 5, "fails": 5}
 
 # The interval never elapses: nothing is sent by itself.
 TASKS = (

@@ -24,7 +24,7 @@ from tests.support.waiting import eventually
 KILLS = 200
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer
 SECONDS = float(os.environ.get("SPOOL_KILL_SECONDS", "5"))
-IN_A_ROW = 5  # times that a process dies at the same point
+IN_A_ROW = 3  # times that a process dies at the same point
 # Where a process must be able to die; where else it can is found out. All are in `kill_points`.
 NAMED = {
     *(
@@ -150,7 +150,7 @@ def test_dying_at_any_point(
     for point, times in points.items():
         if not is_mapped and "pwrite" not in point:  # the same as with mapped files
             continue
-        for nth, deaths in {times: 1, times // 2 + 1: 2, 1: IN_A_ROW}.items():
+        for nth, deaths in {times: 1, times // 2 + 1: 1, 1: IN_A_ROW}.items():
             server.respond = arrivals = Arrivals()
             first = processes.started
             ends = [processes.wait(processes.start(**life, point=point, nth=nth)) for _ in range(deaths)]
