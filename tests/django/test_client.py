@@ -312,11 +312,13 @@ def test_wrong_settings_are_read_again(project: RecordingServer, monkeypatch: py
 
 def test_threads_that_read_the_settings_together_close_no_transport() -> None:
     """A transport of the caller's is used by one pipeline, and closed with it."""
+    closed: list[bool] = []
+    clients = []
     for _ in range(20):
         transport = MemoryTransport()
-        closed: list[bool] = []
-        transport.close = lambda closed=closed: closed.append(True)  # type: ignore[method-assign]
+        transport.close = lambda: closed.append(True)  # type: ignore[method-assign]
         client = DjangoFocusLabClient(transport=transport)
+        clients.append((client, transport))
         barrier = threading.Barrier(4)
 
         def work(client: DjangoFocusLabClient = client, barrier: threading.Barrier = barrier) -> None:
@@ -328,8 +330,9 @@ def test_threads_that_read_the_settings_together_close_no_transport() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        gc.collect()
-        assert closed == []
+    gc.collect()
+    assert closed == []
+    for client, transport in clients:
         assert client.close().pending == 0
         assert len(transport.triggers) == 4
 
