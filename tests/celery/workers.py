@@ -22,7 +22,9 @@ from tests.support.server import RecordingServer
 from tests.support.waiting import eventually
 
 NAME = "brockman.record_trigger"
-PROMISE = 2.0  # seconds that a call may take when the broker is unreachable, with the default settings
+# Seconds that a call may take when the broker is unreachable, with the default settings: 2, and on a busy machine
+# some more. A connection of Celery itself takes 4.
+PROMISE = 3.5
 NEVER = "600"  # seconds: what is sent earlier is sent because a batch is full or the process exits
 MEMORY = {"broker_url": "memory://"}
 CONFIRMED = {"FL_CELERY_MODE": "confirmed", "FL_BACKOFF_BASE": "0.05", "FL_BACKOFF_CAP": "0.2"}

@@ -12,6 +12,7 @@ import pytest
 from tests.support.programs import Program, assert_exact, running
 from tests.support.scripts import RECORDING
 from tests.support.server import RecordingServer, Reply, silence
+from tests.support.waiting import quick
 
 # The hook registered first runs last: it writes down how long the exit has taken until then, and the counts.
 TIMED_EXIT = f"""
@@ -51,32 +52,36 @@ def test_all_hooks_that_record_share_one_deadline(server, tmp_path):
         "for n in range(LATE): atexit.register(late, n)\n"
         "started = monotonic()\n"
     )
-    with running([sys.executable, "-c", script, "20", "1.0"], tmp_path, server) as program:
-        assert program.wait() == 0
-        took, counts = exit_of(program)
-        assert took < 1.0 + 1
-        assert sum(recorded for recorded, *_ in counts) == 5 + 2 * 20
-        assert all(recorded == dropped for recorded, _, dropped, _ in counts)
-        assert len(program.text().splitlines()) <= 2 * 3 + 2, program.text()  # two for all the hooks
-        assert "Traceback" not in program.text()
+
+    def leave() -> tuple[float, list[list[int]], str]:
+        with running([sys.executable, "-c", script, "20", "1.0"], tmp_path, server) as program:
+            assert program.wait() == 0
+            return *exit_of(program), program.text()
+
+    _, counts, text = quick(leave, 1.0 + 1)
+    assert sum(recorded for recorded, *_ in counts) == 5 + 2 * 20
+    assert all(recorded == dropped for recorded, _, dropped, _ in counts)
+    assert len(text.splitlines()) <= 2 * 3 + 2, text  # two for all the hooks
+    assert "Traceback" not in text
 
 
 def test_a_script_that_ends_with_its_only_trigger_exits_within_half_a_second(server, tmp_path):
-    """The trigger is received, and the exit takes no longer than 0.5 s, in the best of five runs."""
+    """The trigger is received, and the exit takes no longer than 0.5 s."""
     script = TIMED_EXIT + (
         "clients = [FocusLabClient()]\n"
         "started = monotonic()\n"
         'clients[0].record_trigger(42, "viewed", "blog post")\n'
     )
-    took = []
-    for _ in range(5):
+
+    def leave() -> tuple[float, list[list[int]]]:
+        server.requests.clear()
         with running([sys.executable, "-c", script, "0", "5"], tmp_path, server) as program:
             assert program.wait() == 0
-            seconds, counts = exit_of(program)
-            assert counts == [[1, 1, 0, 0]]
-            took.append(seconds)
-    assert min(took) < 0.5
-    assert len(server.triggers) == 5
+            return exit_of(program)
+
+    _, counts = quick(leave, 0.5)
+    assert counts == [[1, 1, 0, 0]]
+    assert len(server.triggers) == 1
 
 
 def loris(server: RecordingServer, connection: socket.socket) -> None:
@@ -113,12 +118,15 @@ def test_an_endpoint_that_never_answers_does_not_hold_the_exit(server, tmp_path,
         + f"for n in range({early}): record(clients[0], f'early {{n}}')\n"
         + "started = monotonic()\n"
     )
-    with running([sys.executable, "-c", script, str(late), "1.0"], tmp_path, server) as program:
-        assert program.wait(20) == 0
-        took, counts = exit_of(program)
-    assert took < 1.0 + 0.5 + 1  # the last second for a busy machine
+
+    def leave() -> tuple[float, list[list[int]], str]:
+        with running([sys.executable, "-c", script, str(late), "1.0"], tmp_path, server) as program:
+            assert program.wait(20) == 0
+            return *exit_of(program), program.text()
+
+    _, counts, text = quick(leave, 1.0 + 0.5)
     assert counts == [[early + late, 0, early + late, 0]]
-    assert "Traceback" not in program.text()
+    assert "Traceback" not in text
 
 
 def test_the_clients_share_the_time_for_on_drop(server: RecordingServer, tmp_path) -> None:
@@ -136,11 +144,15 @@ clients = [FocusLabClient(shutdown_timeout=0.5, on_drop=slow, max_queue_size=100
 for n in range(2000): record(clients[n % 20], n)
 started = time.monotonic()
 """
-    with running([sys.executable, "-c", script], tmp_path, server) as program:
-        assert program.wait(60) == 0
-        (took,) = (float(seconds) for seconds in re.findall(r"^took ([\d.]+)$", program.text(), re.M))
-        assert took < 0.5 + 0.25 + 2  # a quarter of a second for each client would make five
-        assert "on_drop was not called for" in program.text()
+
+    def leave() -> tuple[float, str]:
+        with running([sys.executable, "-c", script], tmp_path, server) as program:
+            assert program.wait(60) == 0
+            (took,) = (float(seconds) for seconds in re.findall(r"^took ([\d.]+)$", program.text(), re.M))
+            return took, program.text()
+
+    _, text = quick(leave, 0.5 + 0.25 + 1)  # a quarter of a second for each client would make five
+    assert "on_drop was not called for" in text
 
 
 @pytest.mark.parametrize("first", ["dead", "healthy"])

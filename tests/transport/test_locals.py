@@ -6,7 +6,6 @@ import base64
 import itertools
 import queue
 import signal
-import socket
 import sys
 import threading
 import traceback
@@ -21,6 +20,7 @@ from brockman.exceptions import ConnectionFailed
 from brockman.options.secret import Secret
 from brockman.transport.http import HttpTransport
 from tests.support.client import KEY
+from tests.support.programs import free_port
 from tests.support.server import Reply, silence
 from tests.support.tls import PASSWORD
 
@@ -109,8 +109,7 @@ def send(request, server, monkeypatch):
         monkeypatch.setenv("http_proxy", f"http://user:{PASSWORD}@127.0.0.1:{server.port}")
         endpoint = "http://focuslab.invalid/"
     elif request.param == "refused":
-        with socket.create_server(("127.0.0.1", 0)) as unused:
-            endpoint = f"http://127.0.0.1:{unused.getsockname()[1]}/"
+        endpoint = f"http://127.0.0.1:{free_port()}/"
     transport = HttpTransport(endpoint, Secret(KEY), connect_timeout=20, read_timeout=20, session=session)
 
     def send() -> None:
