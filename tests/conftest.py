@@ -13,6 +13,7 @@ from typing import Any, cast
 import pytest
 
 from brockman.client import FocusLabClient
+from brockman.delivery import pipeline
 from brockman.process import log_thread
 from tests.support.client import KEY
 from tests.support.server import RecordingServer
@@ -51,6 +52,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("FL_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A close gives `on_drop` as long as it takes: on a busy machine its thread may begin late."""
+    monkeypatch.setattr(pipeline, "_NOTIFY_SECONDS", 30.0)
 
 
 class _WrittenLog:

@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from datetime import datetime, timezone
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -231,11 +232,11 @@ class Conservation(RuleBasedStateMachine):
 
 
 Conservation.TestCase.settings = settings(
-    max_examples=400,
+    max_examples=200,
     stateful_step_count=25,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-TestConservation = Conservation.TestCase
+TestConservation = pytest.mark.usefixtures("patient")(Conservation.TestCase)

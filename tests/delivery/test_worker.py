@@ -287,6 +287,7 @@ def test_a_with_block_closes(server):
     assert client.stats().delivered == 5
 
 
+@pytest.mark.usefixtures("patient")
 def test_close_returns_in_time_and_logs_how_many_were_lost(make_client, server, caplog):
     """A dead server does not hold up close: the rest is counted as shutdown, passed to on_drop and logged."""
     dropped = []
@@ -386,6 +387,7 @@ def test_a_transport_that_fails_after_close_does_not_keep_the_thread():
     assert Faulty.sends < 10
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_on_drop_that_exits_is_called_for_every_trigger_that_close_drops():
     """SystemExit there ends neither the calls nor the process."""
     seen: list[str] = []

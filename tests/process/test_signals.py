@@ -63,6 +63,7 @@ class Starting(MemoryTransport):
             self.close = call  # type: ignore[method-assign]
 
 
+@pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize("place", ["on_error", "on_drop", "before_record", "send", "close"])
 def test_sigterm_ends_what_the_users_code_starts(place: str) -> None:
     """A subprocess from a callback or a transport, or from a thread of theirs, inherits no blocked signals."""

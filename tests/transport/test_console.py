@@ -132,6 +132,7 @@ class Broken:
         (lambda: Partial(-1), "it takes no characters"),
     ],
 )
+@pytest.mark.usefixtures("patient")
 def test_a_stream_that_cannot_be_written_loses_nothing_in_silence(stream, cause, caplog):
     """Triggers are held; the end counts them, calls `on_drop` and logs the cause, within its timeout."""
     lost: list[str] = []
