@@ -162,7 +162,7 @@ class Slowly(dict[str, Any]):
 # A strike in a callback of the garbage collector passes nobody.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_law_holds_wherever_a_time_limit_strikes(make_client: Make) -> None:
-    """Hundreds of times at any place: what the caller saw as recorded, and what passed on, is what was counted."""
+    """Two hundred times at any place: what the caller saw as recorded, and what passed on, is what was counted."""
     seen: list[str] = []
     client = make_client(
         transport=MemoryTransport(),
@@ -171,7 +171,7 @@ def test_the_law_holds_wherever_a_time_limit_strikes(make_client: Make) -> None:
         on_invalid="drop",
     )
     struck = 0
-    for number in range(400):
+    for number in range(200):
         try:
             with time_limit(0.000_05 + (number % 40) * 0.000_01, TimeLimit("over")):
                 for _ in range(10_000):  # a strike may be lost where Python calls back from C, as a finalizer
@@ -179,7 +179,7 @@ def test_the_law_holds_wherever_a_time_limit_strikes(make_client: Make) -> None:
                     client.record_trigger("7", "", "page")
         except TimeLimit:
             struck += 1
-    assert struck > 300
+    assert struck > 150
     assert client.flush(20)
     stats = client.stats()
     assert set(stats.dropped) <= {"invalid"}

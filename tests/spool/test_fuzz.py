@@ -22,8 +22,8 @@ from tests.spool.parts import SpoolParts, triggers
 from tests.support.client import KEY
 from tests.support.waiting import eventually
 
-ROUNDS = 250
-LIVE_ROUNDS = 60
+ROUNDS = 120
+LIVE_ROUNDS = 30
 BODIES = triggers(200)
 FAT = triggers(120, variables={"text": "x" * 4000})  # some segments of a small spool
 SETTLED = [*BODIES[:5], *BODIES[120:150]]

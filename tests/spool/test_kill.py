@@ -21,7 +21,7 @@ from tests.spool.processes import Arrivals, Processes, points_of, start_processe
 from tests.support.server import RecordingServer, Reply
 from tests.support.waiting import eventually
 
-KILLS = 200
+KILLS = 100
 LIFE = 0.04  # seconds from the start of a process until it is killed, on average; some live much longer
 SECONDS = float(os.environ.get("SPOOL_KILL_SECONDS", "5"))
 IN_A_ROW = 3  # times that a process dies at the same point
@@ -96,7 +96,7 @@ def check_all(processes: Processes, make_client: MakeClient, arrivals: Arrivals,
     print(f"{killed} killed, {taken} triggers were taken, {twice} came twice; {s}")
 
 
-def test_what_was_taken_survives_200_kills(
+def test_what_was_taken_survives_100_kills(
     processes: Processes, server: RecordingServer, make_client: MakeClient
 ) -> None:
     """Eight threads record while the endpoint works, fails and hangs, and the process is killed at any moment,
