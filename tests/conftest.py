@@ -105,4 +105,4 @@ def make_client(server: RecordingServer) -> Iterator[Callable[..., FocusLabClien
     yield make
     server.hang_up()
     for client in made:
-        client.close(0.5)
+        client.close(0.05)

@@ -42,4 +42,4 @@ def make_spooled(tmp_path: Path) -> Iterator[Callable[..., FocusLabClient]]:
 
     yield make
     for client in made:
-        client.close(0.5)
+        client.close(0.05)
