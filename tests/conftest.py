@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from brockman.client import FocusLabClient
 from brockman.delivery import pipeline
@@ -26,6 +27,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # A thousand processes import brockman: the first one compiles it, also where the environment says that each does.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# On a busy machine an example may take long.
+settings.register_profile("patient", deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 WITH_PROGRAMS = ("servers", "spool", "celery", "django")  # folders whose tests take long
 

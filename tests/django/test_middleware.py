@@ -611,6 +611,6 @@ def test_an_answered_request_is_freed(project: RecordingServer) -> None:
         FocusLabMiddleware(view)(request)
         seen = weakref.ref(request)
         del request
-        assert eventually(lambda: seen() is None, 1)
+        assert eventually(lambda: seen() is None)
     finally:
         gc.enable()
