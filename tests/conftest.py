@@ -44,10 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     before = set(threading.enumerate())
     yield
-    log_thread.wait_until_written(10)
+    log_thread.wait_until_written(60)
     if set(threading.enumerate()) - before:
         gc.collect()  # the thread of a client without references ends
-    assert eventually(lambda: not (set(threading.enumerate()) - before), 10), (
+    assert eventually(lambda: not (set(threading.enumerate()) - before), 60), (
         f"threads left: {set(threading.enumerate()) - before}"
     )
 
@@ -72,7 +72,7 @@ class _WrittenLog:
         self._caplog = caplog
 
     def __getattr__(self, name: str) -> Any:
-        log_thread.wait_until_written(10)
+        log_thread.wait_until_written(60)
         return getattr(self._caplog, name)
 
 

@@ -17,7 +17,7 @@ import faulthandler, multiprocessing, signal, sys, time
 from concurrent.futures import ProcessPoolExecutor
 {RECORDING}
 faulthandler.register(signal.SIGALRM, chain=True)
-signal.alarm(90)
+signal.alarm(240)
 context = multiprocessing.get_context(sys.argv[1])
 OPTIONS = dict(flush_interval=60, shutdown_timeout=30)
 

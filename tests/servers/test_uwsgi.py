@@ -89,8 +89,8 @@ class Server:
         assert eventually(self.are_ready), self.workers()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """Stop it by a signal; fail when that takes 10 s."""
-        self.running.stop(number, within=10)
+        """Stop it by a signal; fail when that takes half a minute: uWSGI kills after one."""
+        self.running.stop(number, within=30)
 
 
 @contextlib.contextmanager

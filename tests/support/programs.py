@@ -96,14 +96,14 @@ class Program:
                 return True
             return False
 
-        assert eventually(listens, 60), self.text()
+        assert eventually(listens, 120), self.text()
 
-    def stop(self, number: int = signal.SIGTERM, within: float = 30.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, within: float = 60.0) -> int:
         """Send a signal, wait for the end, and return the exit status."""
         self.process.send_signal(number)
         return self.wait(within)
 
-    def wait(self, within: float = 60.0) -> int:
+    def wait(self, within: float = 120.0) -> int:
         """Wait for the end, and return the exit status; fail after `within` seconds."""
         try:
             return self.process.wait(within)
@@ -180,7 +180,7 @@ def _get(port: int, path: str) -> bool:
 
 
 def assert_exact(
-    program: Program, server: RecordingServer | Endpoint, at_least: int = 1, timeout: float = 20.0
+    program: Program, server: RecordingServer | Endpoint, at_least: int = 1, timeout: float = 60.0
 ) -> None:
     """Wait for the recorded triggers; fail unless each was received exactly once, and `at_least` were recorded."""
     recorded = program.recorded()
@@ -207,7 +207,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(arguments: Sequence[str], *, limit: float = 60.0, **options: Any) -> Iterator[subprocess.Popen[str]]:
+def started(arguments: Sequence[str], *, limit: float = 120.0, **options: Any) -> Iterator[subprocess.Popen[str]]:
     """Start a process with its output in pipes, wait for its end after the block; kill it after `limit` seconds.
 
     `options` are those of `subprocess.Popen`; the environment is `environment()` by default.

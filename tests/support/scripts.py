@@ -31,12 +31,12 @@ BEGIN = f'''
 import contextlib, faulthandler, signal, sys, threading, time
 {RECORDING}
 faulthandler.register(signal.SIGALRM, chain=True)
-signal.alarm(90)
+signal.alarm(240)
 
 def fork(child, *arguments, how=os.fork):
     pid = how()
     if pid == 0:
-        signal.alarm(40)
+        signal.alarm(120)
         child(*arguments)
         sys.exit()
     return pid
@@ -62,7 +62,7 @@ def join(*pids):
         assert os.waitpid(pid, 0)[1] == 0, pid
 
 def wait_for(condition):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -152,5 +152,5 @@ def run(folder: Path, server: RecordingServer, script: str) -> Program:
     """Run a script that begins with `BEGIN`; fail unless its exit status is 0."""
     (folder / "script.py").write_text(BEGIN + script)
     with running([sys.executable, "script.py"], folder, server) as program:
-        assert program.wait(120) == 0, program.text()
+        assert program.wait(240) == 0, program.text()
     return program

@@ -160,7 +160,7 @@ class RecordingServer:
         """The number of connections that neither side has closed."""
         return len(self._open)
 
-    def wait_until(self, condition: Callable[[RecordingServer], bool], timeout: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[RecordingServer], bool], timeout: float = 60.0) -> None:
         """Wait until a condition on the received requests holds; fail after `timeout` seconds."""
         with self._changed:
             assert self._changed.wait_for(lambda: condition(self), timeout), f"{len(self.requests)} requests came"
@@ -183,5 +183,5 @@ class RecordingServer:
         self._listener.close()
         self.hang_up()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(30)
             assert not thread.is_alive()

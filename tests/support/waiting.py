@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 Timed = TypeVar("Timed", bound="tuple[Any, ...]")
 
 
-def eventually(condition: Callable[[], object], timeout: float = 20.0) -> bool:
+def eventually(condition: Callable[[], object], timeout: float = 60.0) -> bool:
     """Return True as soon as a condition holds, False if it still does not after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     tick = threading.Event()
