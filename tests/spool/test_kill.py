@@ -106,8 +106,10 @@ def test_what_was_taken_survives_100_kills(
     server.respond = arrivals = Arrivals()
     arrivals.trouble = works_fails_and_hangs()
     moment = threading.Event()  # nobody sets it
-    for _ in range(KILLS):
+    for life in range(KILLS):
         number = processes.start(threads=8, is_mapped=random.random() < 0.7)
+        if life % 5 == 0:  # else a slow machine might let none of them come that far
+            assert eventually(lambda: arrivals.of(number))  # noqa: B023
         moment.wait(random.expovariate(1 / LIFE))
         assert processes.kill(number) == -signal.SIGKILL
     check_all(processes, make_client, arrivals, threads=8)
@@ -123,6 +125,7 @@ def test_processes_that_share_a_spool_are_killed_and_started(
     arrivals.trouble = works_fails_and_hangs()
     moment = threading.Event()  # nobody sets it
     alive = [processes.start(threads=2) for _ in range(8)]
+    assert eventually(lambda: arrivals.accepted)
     until = time.monotonic() + SECONDS
     while time.monotonic() < until:
         moment.wait(random.expovariate(1 / LIFE))
