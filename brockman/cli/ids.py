@@ -19,13 +19,13 @@ _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 class ContentIds:
-    """UUIDs of version 5 (RFC 9562, 5.5) of triggers. Their names are::
+    """UUIDs of version 5 (RFC 9562, 5.5) of triggers. The name of an access log's line is its text. Others are::
 
         ascii((actor_id, action, obj, identities, attributes, variables, time))
 
-    in Python's notation, the mappings as sorted lists of pairs or None, the time in UTC as ISO 8601 or None. The
-    name of the second equal trigger has a line "1" more, that of the third "2". What is parsed is named, not the
-    text of the line: the order of columns and fields, line ends and compression make no difference.
+    in Python's notation, the mappings as sorted lists of pairs or None, the time in UTC as ISO 8601 or None: the
+    order of columns and fields makes no difference. The name of the second equal trigger has a line "1" more, that
+    of the third "2".
     """
 
     def __init__(self) -> None:
@@ -40,18 +40,15 @@ class ContentIds:
             OSError: If there are too many to count in memory, and no room on disk.
             RecursionError: For a value that is nested too deeply.
         """
-        actor_id, action, obj, identities, attributes, variables, at, own = trigger
+        *_, at, own, text = trigger
         if at is not self._time:  # lines of one second share it
             utc = None if at is None else at.astimezone(timezone.utc)
             self._time, self._utc = at, (utc, None if utc is None else utc.isoformat())
         at, time = self._utc
-        if variables and type(variables) is dict:  # not in `_sorted`: a call costs time
-            variables = sorted(variables.items())
-        content = (actor_id, action, obj, _sorted(identities), _sorted(attributes), variables or None, time)
         if own is not None and own != "":
-            return _own_id(str(own).strip(), content), at
+            return _own_id(str(own).strip(), (*_content(trigger), time)), at
         name = _START.copy()
-        name.update(ascii(content).encode())
+        name.update((ascii((*_content(trigger), time)) if text is None else text).encode())
         digest = name.digest()
         repeats = self._occurrences.add(digest[:8])
         if repeats:
@@ -71,6 +68,10 @@ def _own_id(own: str, content: tuple[Any, ...]) -> str:
         name = _START.copy()
         name.update(ascii((own, *content)).encode())
         return _format(name.digest())
+
+
+def _content(trigger: Arguments) -> tuple[Any, ...]:
+    return (*trigger[:3], *map(_sorted, trigger[3:6]))
 
 
 def _sorted(mapping: Any) -> Any:

@@ -61,6 +61,7 @@ _SETTINGS: dict[str, Any] = {
     "overflow": "block",
     "max_queue_size": 10_000,
     "max_queue_bytes": 32 * 1024 * 1024,
+    "max_batch_bytes": 2 * 1024 * 1024,
     "on_invalid": "raise",
 }
 _ALIASES = {"recorded_at": "time", "obj": "object"}

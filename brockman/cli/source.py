@@ -23,7 +23,10 @@ _BOM = b"\xef\xbb\xbf"
 
 
 class Arguments(NamedTuple):
-    """The arguments of `record_trigger`; `at` is aware, and `trigger_id` is whatever the file has as an id."""
+    """The arguments of `record_trigger`; `at` is aware, and `trigger_id` is whatever the file has as an id.
+
+    `text` is what the id of a line of a log is made of; None: what was parsed.
+    """
 
     actor_id: Any
     action: Any
@@ -33,6 +36,7 @@ class Arguments(NamedTuple):
     variables: Any
     at: datetime | None = None
     trigger_id: str | None = None
+    text: str | None = None
 
 
 class BadLine(NamedTuple):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from brockman.exceptions import InvalidTrigger
@@ -110,6 +111,7 @@ def encode_trigger(
     return body
 
 
+@lru_cache(maxsize=16)  # a log has many lines of one second
 def format_time(moment: datetime) -> str:
     """Return a time in UTC as RFC 3339 with microseconds."""
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -14,6 +14,7 @@ from uuid import UUID, uuid5
 
 import pytest
 
+from brockman.cli.formats import read_lines
 from brockman.cli.ids import NAMESPACE, ContentIds
 from brockman.cli.source import Arguments
 from tests.cli.conftest import Import, row
@@ -152,6 +153,17 @@ def test_ids_are_of_version_5_and_made_as_the_documentation_says() -> None:
     made = [UUID(ids.stamp(trigger)[0]) for _ in range(3)]
     assert made == [uuid5(NAMESPACE, name), uuid5(NAMESPACE, f"{name}\n1"), uuid5(NAMESPACE, f"{name}\n2")]
     assert str(made[0]) == "5a57a694-3367-586d-9dcc-1c9fabf041a2"
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "\0\0", "Oct 10 13:55:36 web1 nginx[99]: ", "2025-10-10T11:55:36Z stdout F "]
+)
+def test_the_id_of_a_log_line_is_made_of_its_text(prefix: str) -> None:
+    """Whatever else later versions read in it, and whichever log of another program it went through."""
+    line = '203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] "GET /blog HTTP/1.1" 200 2326 "-" "curl/8"'
+    ((_, reading),) = read_lines([(1, f"{prefix}{line} ")], "combined")
+    assert isinstance(reading, Arguments)
+    assert UUID(ContentIds().stamp(reading)[0]) == uuid5(NAMESPACE, line)
 
 
 def test_where_the_server_does_not_say_what_is_repeated_the_table_says_so(

@@ -43,14 +43,15 @@ _make: Callable[[tuple[Any, ...]], Arguments] = partial(tuple.__new__, Arguments
 
 
 def parse(line: str) -> Arguments | BadLine:
-    host = None
+    host, text = None, line
     match = _LINE.fullmatch(line)
     if match is not None:
         address, user, time, request, status, size, referer, agent, rest = match.groups()
         if ":" in address:
             address = parse_address(address) or address
     else:
-        fields = _split(unwrap(line))
+        text = unwrap(line)
+        fields = _split(text)
         if fields is None:
             return BadLine(f"not a line of a common or combined log: {excerpt(line)}")
         address, user, time, request, status, size, referer, agent, rest, host = fields
@@ -76,7 +77,7 @@ def parse(line: str) -> Arguments | BadLine:
     if host:
         variables["host"] = host
     identities = {"user": unescape(user)} if user and user != "-" else None
-    return _make((address, requested[1], path, identities, None, variables, stamp[0], None))
+    return _make((address, requested[1], path, identities, None, variables, stamp[0], None, text.rstrip()))
 
 
 def is_line(line: str) -> bool:

@@ -12,9 +12,8 @@ from tests.cli.test_formats import COMBINED
 
 
 def test_a_line_becomes_a_trigger() -> None:
-    assert access_log.parse(
-        COMBINED.replace('"-"', '"https://example.com/"').replace("- -", "- ada", 1)
-    ) == Arguments(
+    line = COMBINED.replace('"-"', '"https://example.com/"').replace("- -", "- ada", 1)
+    assert access_log.parse(line) == Arguments(
         "203.0.113.7",
         "GET",
         "/blog",
@@ -29,6 +28,7 @@ def test_a_line_becomes_a_trigger() -> None:
             "user_agent": "curl/8.5",
         },
         datetime(2025, 10, 10, 13, 55, 36, tzinfo=timezone(timedelta(hours=2))),
+        text=line,
     )
 
 

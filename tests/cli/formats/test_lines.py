@@ -26,6 +26,7 @@ def describe(reading: Arguments | BadLine) -> str:
         return f"bad: {reading.reason}"
     fields: dict[str, Any] = reading._asdict()
     fields["at"] = None if reading.at is None else reading.at.isoformat()
+    del fields["text"]  # the line's own
     return json.dumps({name: value for name, value in fields.items() if value}, ensure_ascii=False)
 
 
