@@ -9,6 +9,7 @@ from uuid import UUID
 
 from brockman.cli.occurrences import Occurrences
 from brockman.cli.source import Arguments
+from brockman.exceptions import InvalidTrigger
 
 # The id of version 5 of this URL. Must never change: a later import would not be recognised.
 # https://focuslab.io/brockman/import
@@ -37,6 +38,7 @@ class ContentIds:
         """Return the id of the next trigger, and its time in UTC, if it has one.
 
         Raises:
+            InvalidTrigger: If its own id was that of another one.
             OSError: If there are too many to count in memory, and no room on disk.
             RecursionError: For a value that is nested too deeply.
         """
@@ -46,9 +48,10 @@ class ContentIds:
             self._time, self._utc = at, (utc, None if utc is None else utc.isoformat())
         at, time = self._utc
         if own is not None and own != "":
-            return _own_id(str(own).strip(), (*_content(trigger), time)), at
+            return self._own_id(str(own).strip(), (*_content(trigger), time)), at
         name = _START.copy()
-        name.update((ascii((*_content(trigger), time)) if text is None else text).encode())
+        said = ascii((*_content(trigger), time)) if text is None else text
+        name.update(said.encode("utf-8", "surrogatepass"))
         digest = name.digest()
         repeats = self._occurrences.add(digest[:8])
         if repeats:
@@ -56,18 +59,24 @@ class ContentIds:
             digest = name.digest()
         return _format(digest), at
 
-    def close(self) -> None:
-        self._occurrences.close()
-
-
-def _own_id(own: str, content: tuple[Any, ...]) -> str:
-    """Return a line's own id. One that is no UUID, such as a number, is part of the content."""
-    try:
-        return str(UUID(own))
-    except ValueError:
+    def _own_id(self, own: str, content: tuple[Any, ...]) -> str:
+        """Return a line's own id. One that is no UUID, such as a number, is part of the content."""
         name = _START.copy()
         name.update(ascii((own, *content)).encode())
-        return _format(name.digest())
+        digest = name.digest()
+        try:
+            own_id = UUID(own)
+        except ValueError:
+            return _format(digest)
+        key = _START.copy()
+        key.update(own_id.bytes)
+        is_first = not self._occurrences.add(key.digest()[:8])
+        if not self._occurrences.add(digest[:8]) and not is_first:  # the server would keep the first in silence
+            raise InvalidTrigger(f"id: {own_id} is also that of a line before, which says something else")
+        return str(own_id)
+
+    def close(self) -> None:
+        self._occurrences.close()
 
 
 def _content(trigger: Arguments) -> tuple[Any, ...]:

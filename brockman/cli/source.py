@@ -5,6 +5,7 @@ Memory does not grow with the file: lines have a maximum length.
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import select
@@ -20,6 +21,7 @@ from brockman.cli.compression import MAX_MAGIC_BYTES, decompressed, is_damage, m
 MAX_LINE_BYTES = 1024 * 1024
 _BUFFER_BYTES = 256 * 1024
 _BOM = b"\xef\xbb\xbf"
+_LINE_FEED = 10
 
 
 class Arguments(NamedTuple):
@@ -44,6 +46,12 @@ class BadLine(NamedTuple):
 
     reason: str
     text: str = ""
+
+
+class Unterminated(str):
+    """The last line of a file, without a line break: it may not be complete, as while a log is being written."""
+
+    __slots__ = ()
 
 
 Line = tuple[int, "str | BadLine"]  # the number, counted from 1, and the text without line break
@@ -91,6 +99,8 @@ class Source:
                     raw = _skip_nuls(raw, readline).removeprefix(_BOM)
                     if not raw:
                         continue
+                if raw[-1] != _LINE_FEED:
+                    raw = _complete(raw, readline)
                 self.count = number = self.count + 1
                 self._read += len(raw)
                 if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
@@ -106,6 +116,9 @@ class Source:
     def _choose_readline(self) -> Callable[[int], bytes]:
         stream = decompressed(self._raw, self._start.peek_start(), self._stack)
         start = stream.peek(io.DEFAULT_BUFFER_SIZE)
+        if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):  # "Unicode text" of Excel and PowerShell
+            stream = io.BufferedReader(_Utf16(stream))
+            start = stream.peek(io.DEFAULT_BUFFER_SIZE)
         if b"\r" in start[:-1] and b"\n" not in start:  # as spreadsheets on a Mac export
             stream = io.BufferedReader(_CarriageReturns(stream))
         return cast("Callable[[int], bytes]", stream.readline)
@@ -181,6 +194,36 @@ class _CarriageReturns(io.RawIOBase):
         return len(data)
 
 
+class _Utf16(io.RawIOBase):
+    """A stream of UTF-16, as UTF-8."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-16")("replace")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data, is_end = b"", False
+        while not data and not is_end:
+            piece = self._stream.read1(len(buffer) // 3)  # two bytes become three at most
+            is_end = not piece
+            data = self._decoder.decode(piece, is_end).encode("utf-8", "replace")
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _complete(raw: bytes, readline: Callable[[int], bytes]) -> bytes:
+    """Return a line that ended with the file, together with what was written behind it since."""
+    while len(raw) <= MAX_LINE_BYTES and not raw.endswith(b"\n"):
+        rest = readline(MAX_LINE_BYTES + 1 - len(raw))
+        if not rest:
+            break
+        raw += rest
+    return raw
+
+
 def _skip_nuls(raw: bytes, readline: Callable[[int], bytes]) -> bytes:
     """Return a line without the NULs before it, which a log is filled with when it is truncated in place."""
     while raw.startswith(b"\0"):
@@ -192,7 +235,8 @@ def _skip_nuls(raw: bytes, readline: Callable[[int], bytes]) -> bytes:
 
 def _decode(raw: bytes) -> str | BadLine:
     try:
-        return raw.decode().rstrip("\r\n")
+        text = raw.decode().rstrip("\r\n")
+        return text if raw[-1] == _LINE_FEED else Unterminated(text)
     except UnicodeDecodeError as error:
         reason = f"not UTF-8: byte 0x{raw[error.start]:02x} at position {error.start + 1}"
         return BadLine(reason, raw.decode("utf-8", "replace").rstrip("\r\n"))

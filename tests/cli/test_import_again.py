@@ -16,7 +16,7 @@ import pytest
 
 from brockman.cli.formats import read_lines
 from brockman.cli.ids import NAMESPACE, ContentIds
-from brockman.cli.source import Arguments
+from brockman.cli.source import Arguments, BadLine, Source
 from tests.cli.conftest import Import, row
 from tests.collector.running import Running
 from tests.support.programs import Ended
@@ -123,6 +123,18 @@ def test_an_id_and_a_time_of_the_file_are_kept(collector: Running, run_import: I
     assert (stored["id"], stored["recorded_at"]) == (own["id"], "2025-10-10T11:55:36.000000Z")
 
 
+def test_an_id_of_two_lines_that_differ_is_reported(collector: Running, run_import: Import) -> None:
+    """The collector would keep the first in silence. The same line twice is a repeat."""
+    own = {"id": "0199d6b1-7c5e-7000-8000-0123456789ab", "recorded_at": "2025-10-10T13:55:36+02:00"}
+    first, second = (
+        json.dumps({"actor_id": "7", "action": "viewed", "object": page, **own}) for page in ("home", "blog")
+    )
+    ended = run_import(collector.endpoint, f"{first}\n{second}\n{first}\n")
+    assert counts(ended) == ("1", "1", "1")
+    assert f"line 2: id: {own['id']} is also that of a line before, which says something else" in ended.err
+    assert ended.status == 1
+
+
 def test_an_id_that_is_no_uuid_is_unique_together_with_the_rest_of_its_line(
     collector: Running, run_import: Import
 ) -> None:
@@ -153,6 +165,25 @@ def test_ids_are_of_version_5_and_made_as_the_documentation_says() -> None:
     made = [UUID(ids.stamp(trigger)[0]) for _ in range(3)]
     assert made == [uuid5(NAMESPACE, name), uuid5(NAMESPACE, f"{name}\n1"), uuid5(NAMESPACE, f"{name}\n2")]
     assert str(made[0]) == "5a57a694-3367-586d-9dcc-1c9fabf041a2"
+
+
+@pytest.mark.parametrize("behind", ["", ' "198.51.100.9, 10.0.0.1"'])
+def test_a_line_that_is_being_written_is_not_taken_for_another(behind: str, tmp_path: Path) -> None:
+    r"""Cut off behind the bytes it is one of the common format; behind `\"` its user agent seems to end."""
+    log = tmp_path / "access.log"
+    first, last = (
+        f'203.0.113.{n} - - [10/Oct/2025:13:55:3{n} +0200] "GET / HTTP/1.1" 200 2326 "-" "a \\"b\\" c"{behind}'
+        for n in (1, 2)
+    )
+    for end in range(len(last)):
+        log.write_text(f"{first}\n{last[:end]}")
+        with Source(str(log)) as source:
+            (_, reading), *cut = read_lines(source, "auto")
+        assert isinstance(reading, Arguments)
+        assert all(isinstance(line, BadLine) for _, line in cut), last[:end]
+    log.write_text(f"{first}\n{last}")
+    with Source(str(log)) as source:
+        assert [type(reading) for _, reading in read_lines(source, "auto")] == [Arguments, Arguments]
 
 
 @pytest.mark.parametrize(

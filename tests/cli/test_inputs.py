@@ -184,6 +184,16 @@ def test_nuls_before_a_line_are_left_out(tmp_path: Path) -> None:
     assert read(tmp_path, bytes(3_000_000) + b"first\n" + bytes(7) + b"last\n" + bytes(9)) == ["first", "last"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("compress", [bytes, gzip.compress])
+def test_utf_16_is_read_as_excel_and_powershell_write_it(
+    encoding: str, compress: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    lines = [f"{number}\tü{'😀' * (number % 7)}" for number in range(20_000)]
+    content = ("\ufeff" + "\r\n".join(lines) + "\r\n").encode(encoding)
+    assert read(tmp_path, compress(content)) == lines
+
+
 def test_lines_may_end_with_carriage_returns(tmp_path: Path) -> None:
     assert read(tmp_path, b"a\rb\rc") == ["a", "b", "c"]
     assert read(tmp_path, b"a,b\r" * 400_000) == ["a,b"] * 400_000

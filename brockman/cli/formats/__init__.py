@@ -75,12 +75,18 @@ def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str], *, is_pipe
         return iter(())  # an empty file has every format
     if name is None:
         text = first[0][1].text if isinstance(first[0][1], BadLine) else first[0][1]
-        raise ConfigurationError(f"cannot detect the format from the first lines; give --format: {excerpt(text)}")
+        raise ConfigurationError(f"cannot detect the format from the first lines; {_advise(text, mapping)}")
     if not is_pipe:
         first += _take_within(lines, _LOOK_CHARACTERS)
     readings = FORMATS[name](chain(first, lines), mapping)
     look = _look_one_by_one if is_pipe else _look_at_all
     return chain(look(readings, first, Survey(name, mapping)), readings)
+
+
+def _advise(text: str, mapping: Mapping[str, str]) -> str:
+    if text.lstrip().startswith("["):
+        return f"each line should be a JSON object, not an array (jq -c '.[]' makes it so): {excerpt(text)}"
+    return f"give --format{' or another --map' if mapping else ''}: {excerpt(text)}"
 
 
 def _take_within(lines: Iterator[Line], characters: int) -> Iterator[Line]:
@@ -127,7 +133,8 @@ def _read_ndjson(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[
 
 def _read_combined(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Reading]:
     access_log.check_names(mapping)
-    return _parse_each(partial(access_log.parse_mapped, mapping=mapping) if mapping else access_log.parse, lines)
+    parse = partial(access_log.parse_mapped, mapping=mapping) if mapping else access_log.parse
+    return _parse_each(parse, access_log.find_cut(lines))
 
 
 def _read_json_log(lines: Iterable[Line], mapping: Mapping[str, str]) -> Iterator[Reading]:

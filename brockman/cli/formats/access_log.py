@@ -8,7 +8,7 @@ Every pattern matches in linear time, whatever the line: no two of its parts can
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from brockman.cli.formats.addresses import choose_client, is_public, parse_addre
 from brockman.cli.formats.fields import UnreadableField, override
 from brockman.cli.formats.times import parse_log_time
 from brockman.cli.formats.wrappers import unwrap
-from brockman.cli.source import Arguments, BadLine, excerpt
+from brockman.cli.source import Arguments, BadLine, Line, Unterminated, excerpt
 from brockman.exceptions import ConfigurationError
 
 _QUOTED = r'"([^"\\]*(?:\\.[^"\\]*)*)"'
@@ -83,6 +83,27 @@ def parse(line: str) -> Arguments | BadLine:
 def is_line(line: str) -> bool:
     """Return whether a line has the format, its request and time not looked at."""
     return _LINE.fullmatch(line) is not None or _split(unwrap(line)) is not None
+
+
+def find_cut(lines: Iterable[Line]) -> Iterator[Line]:
+    """Yield the lines; a last one that was read while it was being written, and has lost its end, is a bad line.
+
+    What is left of it may be a line too: of the common format, or of another client.
+    """
+    before: str | BadLine = ""
+    for number, line in lines:
+        if type(line) is Unterminated and _extent(line) < _extent(before):
+            reason = "it ends without a line break, and before it should; import it again when it is complete"
+            line = BadLine(reason, line)
+        before = line
+        yield number, line
+
+
+def _extent(line: str | BadLine) -> tuple[bool, int]:
+    """Return whether a line goes on behind the bytes, and the number of quotes behind the user agent."""
+    time = _TIME.search(line) if isinstance(line, str) else None
+    tail = _REST.fullmatch(str(line), time.end()) if time is not None else None
+    return (False, -1) if tail is None else (tail[5] is not None, (tail[6] or "").count('"'))
 
 
 def parse_mapped(line: str, mapping: Mapping[str, str]) -> Arguments | BadLine:
