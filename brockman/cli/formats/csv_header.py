@@ -31,7 +31,10 @@ _STAMPS = {_simplify(name): name for name in reversed((*TIME_NAMES, *ID_NAMES))}
 
 
 class Header(NamedTuple):
-    """Numbers of columns: of the three required ones, of values with their mapping and key, of times and ids."""
+    """Numbers of columns: of the three required ones, of values with their mapping and key, of times and ids.
+
+    A column without a key has JSON objects.
+    """
 
     delimiter: str
     width: int
@@ -112,7 +115,7 @@ def _parse(names: Sequence[str], delimiter: str, mapping: Mapping[str, str]) -> 
                 ids[name if field in mapping else field] = index
             elif 0 <= position < 3:
                 required[position] = index
-            elif position >= 3 and key:
+            elif position >= 3 and (key or field in mapping):
                 values.append((index, position - 3, key))
             else:
                 raise ConfigurationError(

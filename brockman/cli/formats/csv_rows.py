@@ -9,9 +9,11 @@ import csv
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 from brockman.cli.formats.csv_header import DELIMITERS, SEPARATOR, Header, find_header, split_glued
-from brockman.cli.formats.fields import REQUIRED, UnreadableField, read_id, read_time
+from brockman.cli.formats.fields import REQUIRED, UnreadableField, flatten, read_id, read_time
+from brockman.cli.formats.ndjson import load
 from brockman.cli.source import Arguments, BadLine, Line, Reading, excerpt
 from brockman.exceptions import ConfigurationError
 
@@ -117,15 +119,12 @@ def parse_row(row: list[str], header: Header) -> Arguments | BadLine | None:
     if not any(row):
         return None
     actor_id, action, obj = header.required
-    identities: dict[str, str] = {}
-    attributes: dict[str, str] = {}
-    variables: dict[str, str] = {}
-    mappings = identities, attributes, variables
-    for index, mapping, key in header.values:
-        if row[index]:
-            mappings[mapping][key] = row[index]
+    mappings: tuple[dict[str, Any], dict[str, Any], dict[str, Any]] = {}, {}, {}
     at = own_id = None
     try:
+        for index, mapping, key in header.values:
+            if row[index]:
+                mappings[mapping].update({key: row[index]} if key else _load_object(row[index]))
         if header.times:
             at = read_time({name: row[index] for name, index in header.times.items()}, [*header.times])
         if header.ids:
@@ -133,6 +132,13 @@ def parse_row(row: list[str], header: Header) -> Arguments | BadLine | None:
     except UnreadableField as error:
         return BadLine(str(error))
     return Arguments(row[actor_id], row[action], row[obj], *mappings, at, own_id)
+
+
+def _load_object(cell: str) -> dict[str, Any]:
+    value = load(cell)
+    if isinstance(value, BadLine):
+        raise UnreadableField(f"a cell that --map has for an object is {value.reason}")
+    return flatten(value)
 
 
 def _text(line: str | BadLine) -> str:

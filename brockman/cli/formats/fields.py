@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from brockman.cli.formats.times import parse_time
-from brockman.cli.source import Arguments, excerpt
+from brockman.cli.source import MAX_LINE_BYTES, Arguments, excerpt
 from brockman.exceptions import ConfigurationError
 
 # What a field may be called, and its position among the arguments of `record_trigger`.
@@ -53,6 +53,27 @@ def look_up(values: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         found = found.get(part) if isinstance(found, Mapping) else None
     return found
+
+
+def flatten(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of another tracker's object as a trigger has them: those of objects in it as `cart.total`.
+
+    Raises:
+        UnreadableField: If their names get too long.
+    """
+    flat: dict[str, Any] = {}
+    objects, length = [("", values)], 0
+    while objects:
+        prefix, part = objects.pop()
+        length += len(prefix) * len(part)
+        if length > MAX_LINE_BYTES:
+            raise UnreadableField("the names of objects within objects are too long")
+        for name, value in part.items():
+            if isinstance(value, dict):
+                objects.append((f"{prefix}{name}.", value))
+            else:
+                flat[prefix + name] = value
+    return flat
 
 
 def read_time(values: Mapping[str, object], names: Sequence[str] = TIME_NAMES) -> datetime | None:
@@ -112,7 +133,7 @@ def override(trigger: Arguments, values: Mapping[str, Any], mapping: Mapping[str
         if field == "time":
             at = read_time({name: value}, [name])
         elif position >= 0 and not key:
-            parts[position] = value
+            parts[position] = flatten(value) if isinstance(value, dict) else value
         elif key and not is_empty:
             values_before = parts[position] or {}
             if not isinstance(values_before, dict):

@@ -152,7 +152,11 @@ def _find_request(fields: Mapping[str, Any], found: Mapping[str, Any]) -> tuple[
 
 def _find_time(fields: Mapping[str, Any]) -> datetime:
     """Return the time, with the milliseconds of nginx's `msec` and the zone of another field."""
-    given = [name for name in _NAMES_OF_TIME if fields.get(name) not in (None, "", "-")]
+    given = [
+        name
+        for name in _NAMES_OF_TIME
+        if fields.get(name) not in (None, "", "-") and not _is_duration(fields[name])
+    ]
     if not given:
         raise UnreadableField(f"no time among the fields {_list(fields)}; give --map time=NAME")
     try:
@@ -163,6 +167,13 @@ def _find_time(fields: Mapping[str, Any]) -> datetime:
     if others and abs(others[0] - time) < timedelta(seconds=1):
         return others[0].astimezone(time.tzinfo)
     return time
+
+
+def _is_duration(value: object) -> bool:
+    """Return whether a value is a number too small for the time of a request: `time` is often how long it took."""
+    with suppress(ValueError):
+        return isinstance(value, (str, int, float)) and float(value) < 10**8
+    return False
 
 
 def _without_brackets(value: object) -> object:

@@ -19,6 +19,7 @@ _UNIX = re.compile(r"(-?\d{1,20})(?:\.(\d{1,12})\d*)?", re.ASCII)
 _DIGITS_OF_A_DATE = re.compile(r"(?:19|20)(?:\d{6}|\d{12})", re.ASCII)  # 20251010, 20251010135536
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_DAYS_OF_A_SPREADSHEET = range(25_569, 73_051)  # from 1970 to 2100: a cell's date as a number, without a zone
 # Unix time in seconds is below the first number until the year 5138, and so on.
 _MICROSECONDS_PER_UNIT = ((10**11, 1_000_000.0), (10**14, 1000.0), (10**17, 1.0), (10**20, 0.001))
 
@@ -62,6 +63,8 @@ def _parse_unix(text: str) -> datetime | None:
     if match is None or _DIGITS_OF_A_DATE.fullmatch(text):
         return None
     whole, fraction = int(match[1]), match[2]
+    if whole in _DAYS_OF_A_SPREADSHEET:
+        return None
     for limit, factor in _MICROSECONDS_PER_UNIT:
         if abs(whole) < limit:
             microseconds = int(whole * factor) if factor >= 1 else whole // 1000
@@ -91,6 +94,8 @@ def _parse_log(text: str) -> datetime | None:
 def _combine(
     date: tuple[int, int, int], clock: tuple[str, str, str], fraction: str | None, zone: str | None
 ) -> datetime:
+    if not 1 < date[0] < 9999:  # of these, `datetime` has no time in another zone
+        raise ValueError(f"year {date[0]} is out of range")
     hour, minute, second = map(int, clock)
     second = 59 if second == 60 else second  # a leap second, which `datetime` rejects
     microsecond = int((fraction or "0")[:6].ljust(6, "0"))

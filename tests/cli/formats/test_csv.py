@@ -179,6 +179,18 @@ def test_a_wrong_time_or_id_is_a_bad_line(header: str, cells: str, reason: str) 
     assert text.startswith(reason)
 
 
+def test_a_column_of_json_objects_can_be_mapped() -> None:
+    text = 'who,what,properties\n7,paid,"{""total"": 1.5, ""cart"": {""n"": 2}}"\n8,paid,\n9,paid,x\n'
+    mapping = {"actor_id": "who", "action": "what", "object": "what", "variables": "properties"}
+    (_, paid), (_, empty), (_, wrong) = read_lines(enumerate(text.splitlines(), 1), "csv", mapping)
+    assert isinstance(paid, Arguments)
+    assert paid.variables == {"total": 1.5, "cart.n": 2}
+    assert isinstance(empty, Arguments)
+    assert not empty.variables
+    assert isinstance(wrong, BadLine)
+    assert wrong.reason.startswith("a cell that --map has for an object is not JSON")
+
+
 def test_a_mapping_names_the_columns() -> None:
     """Columns that are neither mapped nor a trigger's are left out."""
     text = "User;event;url;created;key;mail;colour;action\n7;viewed;page;1760097336;k;a@example.com;red;x"

@@ -137,6 +137,21 @@ def test_lines_of_a_pipe_are_sent_as_they_come_until_they_make_no_sense(server: 
     assert len(server.triggers) <= 20
 
 
+def test_what_is_no_format_is_told_with_what_to_do() -> None:
+    assert "not an array (jq -c '.[]' makes it so)" in problem([f"[{TRIGGER}]"])
+    assert "give --format: 'hello'" in problem(["hello"])
+    assert "give --format or another --map: 'who,action" in problem(["who,action,object"], {"actor_id": "user"})
+
+
+def test_a_duration_is_no_time_of_a_request() -> None:
+    for duration in ("0.05", '"0.050"', "17"):
+        line = f'{{"ip": "1.2.3.4", "request": "GET / HTTP/1.1", "time": {duration}, "ts": 1760097336}}'
+        ((_, reading),) = read_lines(lines([line]), "auto")
+        assert isinstance(reading, Arguments)
+        assert reading.at is not None
+        assert reading.at.timestamp() == 1760097336
+
+
 def test_a_wrong_mapping_of_a_log_is_wrong_usage() -> None:
     with pytest.raises(ConfigurationError, match="a line has address, user, time, method"):
         read_lines(lines(actors(LOG, 1)), "combined", {"actor_id": "usr"})

@@ -83,6 +83,10 @@ def test_the_time_of_a_line_is_that_of_its_trigger(value: object, expected: date
         (10**30, "is not a time"),
         ("9" * 5000, "is not a time"),
         (1e400, "is not a time"),
+        ("0001-01-01T00:00:00+14:00", "is not a time"),  # in UTC it would be before the first year
+        ("9999-12-31T23:59:59-12:00", "is not a time"),
+        (45978.41, "is not a time"),  # the days of a spreadsheet
+        ("45978", "is not a time"),
     ],
     ids=lambda value: str(value)[:30],
 )
@@ -141,6 +145,21 @@ def test_a_mapping_reads_the_lines_of_other_trackers() -> None:
     assert read({**TRIGGER, "created": "2025-10-10T11:55:36Z"}, {"time": "created"}) == Arguments(
         7, "viewed", "page", None, None, None, AT
     )
+
+
+def test_objects_within_a_mapped_object_become_flat() -> None:
+    """Nor does a hostile one cost more than its length."""
+    mapping = {"actor_id": "u", "action": "e", "object": "e", "variables": "p"}
+    value = {"u": "7", "e": "paid", "p": {"$set": {"plan": "pro", "of": {"x": [1]}}, "none": {}, "total": 1}}
+    reading = read(value, mapping)
+    assert isinstance(reading, Arguments)
+    assert reading.variables == {"$set.plan": "pro", "$set.of.x": [1], "total": 1}
+    deep: dict[str, Any] = {}
+    for _ in range(500):
+        deep = {"a": deep, "b": 1}
+    assert isinstance(read({**value, "p": deep}, mapping), Arguments)
+    wide = {"k" * 100_000: dict.fromkeys(map(str, range(10_000)), 1)}
+    assert reason({**value, "p": wide}, mapping) == "the names of objects within objects are too long"
 
 
 def test_a_mapped_field_that_a_line_needs_and_has_not_is_a_bad_line() -> None:
