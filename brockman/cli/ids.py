@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
 from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
@@ -16,6 +18,7 @@ from brockman.exceptions import InvalidTrigger
 NAMESPACE = UUID("fa707e9a-d687-5b50-987e-8bc316b4cab9")
 
 _START = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
+_UUID = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # as nearly all are spelled
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
@@ -30,7 +33,7 @@ class ContentIds:
     """
 
     def __init__(self) -> None:
-        self._occurrences = Occurrences()
+        self._occurrences, self._own = Occurrences(), Occurrences()
         self._time: datetime | None = None
         self._utc: tuple[datetime | None, str | None] = (None, None)
 
@@ -61,22 +64,21 @@ class ContentIds:
 
     def _own_id(self, own: str, content: tuple[Any, ...]) -> str:
         """Return a line's own id. One that is no UUID, such as a number, is part of the content."""
-        name = _START.copy()
-        name.update(ascii((own, *content)).encode())
-        digest = name.digest()
         try:
-            own_id = UUID(own)
+            own_id = own if _UUID.fullmatch(own) else str(UUID(own))
         except ValueError:
-            return _format(digest)
-        key = _START.copy()
-        key.update(own_id.bytes)
-        is_first = not self._occurrences.add(key.digest()[:8])
-        if not self._occurrences.add(digest[:8]) and not is_first:  # the server would keep the first in silence
+            name = _START.copy()
+            name.update(ascii((own, *content)).encode())
+            return _format(name.digest())
+        key = hashlib.sha1(own_id.encode(), usedforsecurity=False).digest()[:8]
+        mark = zlib.crc32(ascii(content).encode()) or 1
+        if self._own.add(key, mark) not in (0, mark):  # the server would keep the first in silence
             raise InvalidTrigger(f"id: {own_id} is also that of a line before, which says something else")
-        return str(own_id)
+        return own_id
 
     def close(self) -> None:
         self._occurrences.close()
+        self._own.close()
 
 
 def _content(trigger: Arguments) -> tuple[Any, ...]:

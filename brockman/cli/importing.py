@@ -125,6 +125,7 @@ class _Import(Sender):
         self._finished = (0, 0)  # lines and bytes of the files before
         self._source: Source | None = None
         self._bad_lines = self._unread = 0
+        self._gave_up = False
         self._reasons: dict[str, None] = {}  # in order
         block_timeout = MAX_SECONDS if self._timeout is None else self._timeout
         super().__init__(options, **_SETTINGS, block_timeout=block_timeout)
@@ -135,6 +136,7 @@ class _Import(Sender):
             for path in self._paths:
                 try:
                     if not self._send_file(path, ids):
+                        self._gave_up = True
                         return
                 except ConfigurationError as error:
                     if len(self._paths) == 1:
@@ -216,7 +218,9 @@ class _Import(Sender):
 
     @property
     def is_complete(self) -> bool:
-        return not (self._bad_lines or self._unread or self.client.stats().rejected or self._undelivered)
+        return not (
+            self._gave_up or self._bad_lines or self._unread or self.client.stats().rejected or self._undelivered
+        )
 
     def rejected_line(self) -> str:
         return f"{_name(self._pending.last_settled())}: "

@@ -24,8 +24,8 @@ class Occurrences:
         self._counts: dict[bytes, int] = {}
         self._table: _Table | None = None
 
-    def add(self, key: bytes) -> int:
-        """Count a key; return how often it occurred before.
+    def add(self, key: bytes, mark: int | None = None) -> int:
+        """Count a key; return how often it occurred before. With a mark, keep and return that of the first instead.
 
         Raises:
             OSError: If the temporary file cannot be written.
@@ -33,7 +33,7 @@ class Occurrences:
         before = self._counts.get(key)
         if before is None:
             before = 0 if self._table is None else self._table.get(key)
-        self._counts[key] = before + 1
+        self._counts[key] = before + 1 if mark is None else before or mark
         if len(self._counts) > self._max_in_memory:
             self._table = self._table or _Table()
             self._table.update(self._counts)

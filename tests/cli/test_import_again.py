@@ -129,7 +129,8 @@ def test_an_id_of_two_lines_that_differ_is_reported(collector: Running, run_impo
     first, second = (
         json.dumps({"actor_id": "7", "action": "viewed", "object": page, **own}) for page in ("home", "blog")
     )
-    ended = run_import(collector.endpoint, f"{first}\n{second}\n{first}\n")
+    same = first.replace(own["id"], own["id"].upper())
+    ended = run_import(collector.endpoint, f"{first}\n{second}\n{same}\n")
     assert counts(ended) == ("1", "1", "1")
     assert f"line 2: id: {own['id']} is also that of a line before, which says something else" in ended.err
     assert ended.status == 1
@@ -184,6 +185,13 @@ def test_a_line_that_is_being_written_is_not_taken_for_another(behind: str, tmp_
     log.write_text(f"{first}\n{last}")
     with Source(str(log)) as source:
         assert [type(reading) for _, reading in read_lines(source, "auto")] == [Arguments, Arguments]
+
+
+def test_a_line_with_half_a_character_in_json_is_imported() -> None:
+    log = '203.0.113.7 - - [10/Oct/2025:13:55:36 +0200] \\"GET /\\ud83d HTTP/1.1\\" 200 2'
+    ((_, reading),) = read_lines([(1, f'{{"log": "{log}"}}')], "combined")
+    assert isinstance(reading, Arguments)
+    assert UUID(ContentIds().stamp(reading)[0]).version == 5
 
 
 @pytest.mark.parametrize(

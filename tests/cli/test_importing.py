@@ -8,12 +8,15 @@ import pty
 import signal
 import socket
 import subprocess
+import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from brockman.cli import main
+from brockman.cli import ids, main
+from brockman.cli.occurrences import Occurrences
 from tests.cli.conftest import Import, command, read_terminal, row, serving
 from tests.support.client import KEY
 from tests.support.programs import environment, ran, started
@@ -140,6 +143,17 @@ def test_timeout_gives_up_during_an_outage(run_import: Import, tmp_path: Path, c
     assert row(ended, "new") == "0"
     assert "from line 1 on" in ended.out
     assert ("giving up" in ended.err) == (count > 10_000)
+
+
+def test_without_room_for_a_temporary_file_it_gives_up_and_says_so(
+    server: RecordingServer, run_import: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although all that was read is delivered, the exit status is 1: there was more."""
+    monkeypatch.setattr(ids, "Occurrences", partial(Occurrences, 50))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    ended = run_import(server.endpoint, write_log(tmp_path / "access.log", 100))
+    assert (ended.status, row(ended, "new"), row(ended, "not delivered")) == (1, "50", "0")
+    assert "line 51: cannot write to" in ended.err
 
 
 @pytest.mark.usefixtures("short_close")
