@@ -25,7 +25,7 @@ class Occurrences:
         self._table: _Table | None = None
 
     def add(self, key: bytes, mark: int | None = None) -> int:
-        """Count a key; return how often it occurred before. With a mark, keep and return that of the first instead.
+        """Count a key; return how often it occurred before. With a mark, keep that of the first instead.
 
         Raises:
             OSError: If the temporary file cannot be written.

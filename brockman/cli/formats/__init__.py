@@ -74,8 +74,7 @@ def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str], *, is_pipe
     if not first:
         return iter(())  # an empty file has every format
     if name is None:
-        text = first[0][1].text if isinstance(first[0][1], BadLine) else first[0][1]
-        raise ConfigurationError(f"cannot detect the format from the first lines; {_advise(text, mapping)}")
+        raise ConfigurationError(f"cannot detect the format from the first lines; {_advise(first[0][1], mapping)}")
     if not is_pipe:
         first += _take_within(lines, _LOOK_CHARACTERS)
     readings = FORMATS[name](chain(first, lines), mapping)
@@ -83,7 +82,9 @@ def _read_detected(lines: Iterator[Line], mapping: Mapping[str, str], *, is_pipe
     return chain(look(readings, first, Survey(name, mapping)), readings)
 
 
-def _advise(text: str, mapping: Mapping[str, str]) -> str:
+def _advise(text: str | BadLine, mapping: Mapping[str, str]) -> str:
+    if isinstance(text, BadLine):
+        return f"give --format: {text.reason}: {excerpt(text.text)}"
     if text.lstrip().startswith("["):
         return f"each line should be a JSON object, not an array (jq -c '.[]' makes it so): {excerpt(text)}"
     return f"give --format{' or another --map' if mapping else ''}: {excerpt(text)}"

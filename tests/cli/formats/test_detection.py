@@ -140,6 +140,8 @@ def test_lines_of_a_pipe_are_sent_as_they_come_until_they_make_no_sense(server: 
 def test_what_is_no_format_is_told_with_what_to_do() -> None:
     assert "not an array (jq -c '.[]' makes it so)" in problem([f"[{TRIGGER}]"])
     assert "give --format: 'hello'" in problem(["hello"])
+    with pytest.raises(ConfigurationError, match="give --format: not UTF-8: 'M"):
+        read_lines([(1, BadLine("not UTF-8", "M?ller"))], "auto")
     assert "give --format or another --map: 'who,action" in problem(["who,action,object"], {"actor_id": "user"})
 
 
