@@ -117,10 +117,12 @@ class Engine:
         A backlog goes in longer batches: over a network with a delay, throughput is the triggers in a request
         times the round trips in a second.
         """
-        most = self._options.max_batch_size
         backlog = min(_BACKLOG, self._options.max_queue_size // _BACKLOG_SHARE)
-        is_backlog = waiting > backlog and self.limits.takes_long
-        return most * _BACKLOG_FACTOR if is_backlog else most
+        return self._longest_array if waiting > backlog else self._options.max_batch_size
+
+    @property
+    def _longest_array(self) -> int:
+        return self._options.max_batch_size * (_BACKLOG_FACTOR if self.limits.takes_long else 1)
 
     def deliver(
         self, bodies: Bodies, time_left: TimeLeft = lambda: None, more: TakeMore = tuple, *, once: bool = False
@@ -182,6 +184,7 @@ class Engine:
         """Return whether the first piece was larger than the endpoint takes, and is split now."""
         bodies = plan.front.bodies
         count = 1 if self.limits.singles_only else count_fitting(bodies, self.limits.max_bytes)
+        count = min(count, self._longest_array)  # more may be in flight: those that were to vouch for suspects
         if count < len(bodies):
             plan.cut(plan.front, count)
         return count < len(bodies)

@@ -84,6 +84,18 @@ def test_a_batch_of_refusals_by_page_is_taken_with_what_waits_behind_it():
     assert (bench.counters.delivered, bench.counters.rejected) == (20, 40)
 
 
+def test_triggers_taken_to_vouch_for_others_make_no_longer_array():
+    """An endpoint that has not accepted an array is sent none with more than `max_batch_size` triggers."""
+    for pages in range(40):
+        replies = itertools.chain([Answer(400, PAGE)] * pages, itertools.repeat(OK))
+        bench = Bench(lambda body, replies=replies: next(replies), max_batch_size=5)
+        bench.deliver(60)
+        lengths = [len(numbers) for numbers in bench.sent]
+        first_array = next((length for length in lengths[pages:] if length > 1), 0)
+        assert bench.counters.delivered == 60
+        assert max(first_array, *lengths[:pages], 0) <= 5, pages
+
+
 def test_a_maintenance_that_ends_in_the_middle_loses_nothing():
     """Whenever it begins and ends, between any two requests: each trigger is delivered once."""
     for begin, length in itertools.product(range(14), (1, 2, 3, 8, 20)):
