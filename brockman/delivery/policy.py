@@ -113,7 +113,8 @@ def judge(answer: Answer | ConnectionFailed, count: int, now: float) -> SendResu
         words = parse_rejections(answer.text or "", count)
         if words is not None or count > 1:
             rejected = None if words is None else {index: BadRequest(400, said) for index, said in words.items()}
-            return SendResult(outcome, rejected=rejected, repeated=count_repeated(answer.text or "", count))
+            repeated = count_repeated(answer.text or "", count - len(words or ()))
+            return SendResult(outcome, rejected=rejected, repeated=repeated)
         outcome = Outcome.MISCONFIGURED  # no smaller request would get a readable answer
     server_time = parse_date(answer.date)
     asked = parse_retry_after(answer.retry_after, now if server_time is None else server_time)
@@ -231,7 +232,7 @@ def parse_date(value: str | None) -> float | None:
         return None
 
 
-def count_repeated(answer: str, count: int) -> int | None:
+def count_repeated(answer: str, accepted: int) -> int | None:
     """Return how many of the accepted triggers the server had already.
 
     The answer has `"repeated"`: a number for an array, true or false for an object. None when it does not say, or
@@ -239,7 +240,7 @@ def count_repeated(answer: str, count: int) -> int | None:
     """
     try:
         repeated = json.loads(answer)["repeated"]
-        return int(repeated) if type(repeated) in (int, bool) and 0 <= repeated <= count else None
+        return int(repeated) if type(repeated) in (int, bool) and 0 <= repeated <= accepted else None
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
 

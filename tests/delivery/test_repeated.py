@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from brockman.client import FocusLabClient
-from brockman.delivery.policy import count_repeated
+from brockman.delivery.policy import count_repeated, judge
+from brockman.transport import Answer
 from tests.cli.conftest import serving
 from tests.collector.running import Running
 from tests.support.client import KEY
@@ -52,6 +53,13 @@ def test_of_a_mixed_answer_too(make_client: Callable[..., FocusLabClient], serve
     record_all(client, [str(uuid.uuid4()) for _ in range(4)])
     client.flush()
     assert (client.stats().delivered, client.stats().rejected, client.stats().repeated) == (3, 1, 2)
+
+
+def test_a_mixed_answer_repeats_no_more_than_it_accepts() -> None:
+    """`repeated` is a part of `delivered`, whatever a server says."""
+    for repeated, counted in ((0, 0), (1, 1), (2, None), (3, None)):
+        body = json.dumps({"repeated": repeated, "rejected": [{"index": 0}, {"index": 2}]}).encode()
+        assert judge(Answer(207, body), 3, 0.0).repeated == counted
 
 
 def test_a_server_that_does_not_tell_is_not_taken_for_one_that_had_none(
