@@ -57,11 +57,11 @@ class Secret(Hidden):
         return value
 
     def hide_in(self, text: str) -> str:
-        """Return a text with `<api key>` where the key is, also as JSON or HTML escapes it."""
-        text = text.replace(self._value, "<api key>")
+        """Return a text with `(api key)`, no markup, where the key is, also as JSON or HTML escapes it."""
+        text = text.replace(self._value, "(api key)")
         if "\\" not in text and "&" not in text:
             return text
-        return re.sub("".join(map(_spellings, self._value)), "<api key>", text)
+        return re.sub("".join(map(_spellings, self._value)), "(api key)", text)
 
     def __repr__(self) -> str:
         return "<api key>"

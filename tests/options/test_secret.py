@@ -78,7 +78,7 @@ def test_equal_keys_are_equal():
 def test_it_is_replaced_in_a_text():
     """Each occurrence in the message of a server or library is replaced."""
     text = f"no such key {KEY}, ({KEY})"
-    assert Secret(KEY).hide_in(text) == "no such key <api key>, (<api key>)"
+    assert Secret(KEY).hide_in(text) == "no such key (api key), ((api key))"
 
 
 WRONG = [

@@ -358,7 +358,7 @@ def test_the_key_is_hidden_in_a_compressed_answer(server, transport, compress):
     body = compress(f"unknown key {KEY}".encode("utf-16"))
     server.respond = lambda request: Reply(403, body, {"Content-Encoding": "gzip"})
     answer = transport.send(b"{}")
-    assert answer.words == "unknown key <api key>"
+    assert answer.words == "unknown key (api key)"
     assert KEY not in str(answer)
 
 
@@ -507,7 +507,7 @@ def test_the_key_is_hidden_however_it_is_escaped(server, escape):
     server.respond = lambda request: Reply(207, body.encode())
     with pytest.raises(BadRequest) as caught:
         FocusLabClient(key, server.endpoint).send_trigger("1", "viewed", "page")
-    assert str(caught.value) == "the server answered 400: unknown <api key>"
+    assert str(caught.value) == "the server answered 400: unknown (api key)"
 
 
 def test_rejections_that_are_longer_than_what_is_read_are_asked_for_in_halves(server, make_client):
@@ -522,3 +522,13 @@ def test_rejections_that_are_longer_than_what_is_read_are_asked_for_in_halves(se
     record(client, 400)
     assert client.flush(20)
     assert client.stats().delivered + client.stats().rejected == 400
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_begins_with_the_key_is_no_page(server, make_client, status):
+    """It is judged, and shown, as the text that it is."""
+    server.respond = lambda request: Reply(status, f"{KEY} has recorded 9 triggers".encode())
+    client = make_client()
+    client.record_trigger("1", "viewed", "page")
+    assert client.flush(20)
+    assert client.stats().last_error in (None, "the server answered 400: (api key) has recorded 9 triggers")
