@@ -175,6 +175,8 @@ class Engine:
                 server_errors = 0
 
     def _plan(self, bodies: Bodies, take_more: TakeMore) -> Plan:
+        if self._known:  # others, which Celery's broker took back, may never come again
+            self._known = {body: self._known[body] for body in bodies if body in self._known}
         plan = Plan(bodies, self._suspect, self._known, take_more)
         if self._suspect is not None:
             self._extend(plan)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import tracemalloc
 
 import pytest
 
@@ -135,6 +137,25 @@ def test_a_trigger_refused_in_words_behind_a_page_is_settled_in_its_turn():
     assert [refused for _, refused in bench.refused] == [[0], [1], [2]]
     assert sum(numbers == [1] for numbers in bench.sent) == 1
     assert sum(numbers == [3] for numbers in bench.sent) == 1
+
+
+def test_refusals_of_triggers_that_are_delivered_elsewhere_are_forgotten():
+    """A Celery broker takes them back after one attempt: a long outage takes no memory."""
+
+    def reply(body: bytes) -> Answer:
+        return Answer(400, PAGE if is_array(body) or numbers(body)[0] % 2 == 0 else JSON)
+
+    bench = Bench(reply)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(0, 200, 2):
+            bodies = [b'{"n": %d, "pad": "%s"}' % (n, b"x" * 10_000) for n in (number, number + 1)]
+            assert all(not isinstance(event, Settled) for event in bench.engine.deliver(bodies, once=True))
+            bench.transport.bodies.clear()
+        assert tracemalloc.get_traced_memory()[0] < 500_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_an_outage_between_suspects_loses_nothing():
