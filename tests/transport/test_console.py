@@ -56,7 +56,8 @@ def printed_by(stream: Any) -> list[str]:
     client = client_of(stream)
     for text in TEXTS:
         client.record_trigger("7", "viewed", text)
-    assert client.close().delivered == len(TEXTS)
+    assert client.close()
+    assert client.stats().delivered == len(TEXTS)
     if isinstance(stream, io.TextIOWrapper):
         return stream.buffer.getvalue().decode(stream.encoding).splitlines()
     return (stream.getvalue() if isinstance(stream, io.StringIO) else stream.text).splitlines()
