@@ -61,9 +61,8 @@ class Answer:
     @property
     def text(self) -> str | None:
         """The body, decompressed and decoded, without blanks around it; None when it cannot be read."""
-        known = vars(
-            self
-        )  # not a `cached_property`: before Python 3.12 its lock stays held if a time limit strikes
+        # Not a `cached_property`: before Python 3.12 its lock stays held if a time limit strikes.
+        known = vars(self)
         if "_text" not in known:
             body = _decompress(self.body, self.content_encoding)
             text = None if body is None else _decode(body, self.content_type)
