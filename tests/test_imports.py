@@ -42,7 +42,8 @@ LIBRARIES = {
     "requests": ("brockman.transport.http",),
     "urllib3": ("brockman.transport",),
     "orjson": ("brockman.trigger.encode", "brockman.collector"),
-    "sqlite3": ("brockman.collector.store",),
+    "sqlite3": ("brockman.collector.store.sqlite",),
+    "psycopg": ("brockman.collector.store.postgresql",),
     "starlette": ("brockman.collector",),
     "uvicorn": ("brockman.collector",),
     "tqdm": ("brockman.cli",),
@@ -189,9 +190,9 @@ def test_a_library_is_imported_in_its_place_only():
     assert wrong == []
 
 
-def test_one_module_imports_requests_and_one_sqlite3():
+def test_one_module_imports_requests_and_one_each_database():
     """Not only one folder each."""
-    for library in ("requests", "sqlite3"):
+    for library in ("requests", "sqlite3", "psycopg"):
         places = [
             module
             for module in MODULES

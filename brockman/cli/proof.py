@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from brockman.cli.source import Arguments
 
 if TYPE_CHECKING:
-    from brockman.collector.store import Store
+    from brockman.collector.store.base import Store
 
 NUMBER = "number"  # the variable with the trigger's number, counted from 1
 _PEOPLE = 2000
@@ -112,11 +112,11 @@ def examine(database: Path, seed: int, count: int) -> Proof:
     Raises:
         InvalidSetting, StoreUnavailable: If the database cannot be read (both from brockman.collector.errors).
     """
-    from brockman.collector.store import Store
+    from brockman.collector.store import open_store
 
     ids, numbers, altered = set(), Counter[int](), []
     rows = unexpected = 0
-    with closing(Store(database)) as store:
+    with closing(open_store(database)) as store:
         duplicates = store.counts().duplicates
         for trigger in _read_all(store):
             rows += 1
@@ -141,7 +141,7 @@ def examine(database: Path, seed: int, count: int) -> Proof:
 
 
 def _read_all(store: Store) -> Iterator[dict[str, Any]]:
-    from brockman.collector.schema import Query
+    from brockman.collector.store.values import Query
 
     after: int | None = 0
     while after is not None:

@@ -19,11 +19,11 @@ from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import read_triggers, rejected_entries
 from brockman.collector.outage import SimulatedOutage
+from brockman.collector.query import parse_query
 from brockman.collector.request_body import check_headers, inflate, read_body
 from brockman.collector.responses import json_response
-from brockman.collector.schema import parse_query
 from brockman.collector.settings import Settings
-from brockman.collector.store import Store
+from brockman.collector.store.base import Store
 
 
 def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] | None) -> Starlette:

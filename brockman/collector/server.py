@@ -20,7 +20,7 @@ from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.settings import Settings
-from brockman.collector.store import Store
+from brockman.collector.store import open_store
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
 _SHUTDOWN_TIMEOUT = 2  # seconds for requests in progress
@@ -48,7 +48,7 @@ def serve(
             f"api_key: {settings.host!r} can be reached by other machines; give a key, or a loopback host"
         )
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
-    with _bind(family, address) as listener, closing(Store(settings.database)) as store:
+    with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
         app = create_app(store, settings, names)
         _Server(app, Connections(settings), on_ready, stop).run(sockets=[listener])
 

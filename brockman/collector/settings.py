@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from brockman.collector.errors import InvalidSetting
 
@@ -13,10 +13,11 @@ from brockman.collector.errors import InvalidSetting
 class Settings:
     """Settings of the collector. Raises InvalidSetting if one of them is wrong."""
 
-    database: str | os.PathLike[str]  # path of the SQLite file; created if it does not exist
+    # Path of a SQLite file, created if it does not exist, or postgresql://user@host:port/database
+    database: str | os.PathLike[str] = field(repr=False)
     host: str = "127.0.0.1"  # any but loopback needs `api_key`
     port: int = 8765  # 0 chooses a free one
-    api_key: str | None = None  # the required value of `X-FL-API-KEY`; None accepts any
+    api_key: str | None = field(default=None, repr=False)  # the required value of `X-FL-API-KEY`; None accepts any
     # Names that `Host` may have besides those of loopback. If empty, a collector elsewhere accepts every name.
     allowed_hosts: Collection[str] = ()
     outage_after: int | None = None  # simulate an outage once this many triggers have been stored; None: never

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import requests
 
 from brockman.collector.server import serve
 from brockman.collector.settings import Settings
-from brockman.collector.store import Store
+from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
 from tests.cli.conftest import serving
 from tests.collector.running import Running
 from tests.support.client import KEY
+from tests.support.postgresql import Postgresql, postgresql_server
 from tests.support.waiting import eventually
 
 
@@ -90,9 +92,24 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield collector
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """One PostgreSQL server for all tests; each makes a database of its own."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A place for a store, of each engine."""
+    if request.param == "sqlite":
+        return str(tmp_path / "store.sqlite3")
+    server: Postgresql = request.getfixturevalue("postgresql")
+    return server.create_database()
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """A store on a new file, with a short timeout for locks."""
-    opened = Store(tmp_path / "store.sqlite3", busy_timeout=0.1)
-    yield opened
-    opened.close()
+def store(location: str) -> Iterator[Store]:
+    """A new store, of each engine."""
+    with closing(open_store(location)) as opened:
+        yield opened

@@ -10,11 +10,12 @@ import uuid
 from dataclasses import dataclass, field
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import requests
 
+from brockman.collector.validation import Row
 from tests.support.client import KEY
 
 JSON = {"Content-Type": "application/json"}
@@ -30,6 +31,21 @@ def trigger(**more: Any) -> dict[str, Any]:
         "recorded_at": "2026-11-23T17:22:32.123456Z",
         **more,
     }
+
+
+def make_row(name: str, **columns: Any) -> Row:
+    """Return a row for a store; its id depends on the name alone."""
+    row = {
+        "id": str(uuid.uuid5(uuid.NAMESPACE_URL, name)),
+        "actor_id": "7",
+        "action": "viewed",
+        "object": "page",
+        "recorded_at": 0,
+        "received_at": 0,
+        "body": f'"{name}"',
+        **columns,
+    }
+    return cast(Row, tuple(row.values()))
 
 
 @dataclass

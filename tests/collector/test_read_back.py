@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from brockman.collector.schema import Query
-from brockman.collector.store import Store
 from tests.collector.running import Running, trigger
+
+
+@pytest.fixture
+def collector(start: Callable[..., Running], location: str) -> Running:
+    """A collector on each engine."""
+    return start(database=location)
 
 
 def test_filters_are_combined_with_and(collector: Running) -> None:
@@ -53,16 +56,6 @@ def test_by_default_a_page_has_a_hundred(collector: Running) -> None:
 
     assert (len(page["triggers"]), page["total"]) == (100, 101)
     assert collector.get(after=page["next"]).json()["next"] is None
-
-
-def test_a_page_has_a_limit_of_bytes_too(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "t.sqlite3", max_page_bytes=100)) as store:
-        store.add([(f"id {number}", "7", "viewed", "page", 0, 0, "x" * 60) for number in range(5)])
-        pages = [store.page(Query())]
-        while pages[-1].next is not None:
-            pages.append(store.page(Query(after=pages[-1].next)))
-
-    assert [len(page.bodies) for page in pages] == [2, 2, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,235 +1,247 @@
-"""Acknowledged triggers are on disk, and files of other programs are not touched."""
+"""The promises of a store, on each engine."""
 
 from __future__ import annotations
 
-import logging
-import os
-import shutil
-import sqlite3
-import stat
 import threading
-from collections.abc import Callable, Iterator
 from contextlib import closing
-from pathlib import Path
+from datetime import datetime, timezone
 
 import pytest
 
-from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.schema import Query
-from brockman.collector.store import Store
-from brockman.collector.validation import Row
-from tests.collector.running import Running, trigger
-
-Start = Callable[..., Running]
-
-
-def row(name: str) -> Row:
-    return (name, "7", "viewed", "page", 0, 0, f'"{name}"')
+from brockman.collector.errors import StoreUnavailable
+from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
+from brockman.collector.store.values import Added, Counts, Query
+from tests.collector.running import make_row
+from tests.support.waiting import eventually
 
 
-def bodies(store: Store) -> list[str]:
-    return store.page(Query(limit=1000)).bodies
+def bodies(store: Store, **query: object) -> list[str]:
+    return store.page(Query(**{"limit": 1000, **query})).bodies  # type: ignore[arg-type]
 
 
-def wal(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
+def micros(year: int, month: int, day: int) -> int:
+    return int(datetime(year, month, day, tzinfo=timezone.utc).timestamp()) * 1_000_000
 
 
-def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
-    old = os.umask(0)
-    try:
-        with closing(Store(tmp_path / "t.sqlite3")) as store:
-            store.add([row("a")])
-            modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-            assert len(list(tmp_path.iterdir())) == 3
-    finally:
-        os.umask(old)
+def test_a_trigger_is_stored_once_and_its_repeats_are_named(store: Store) -> None:
+    a, b, c, d = (make_row(name) for name in "abcd")
 
-    assert modes == {0o600}
+    assert store.add([a, b, a]) == Added(2, (a[0],))
+    assert store.add([c, b, d, c]) == Added(2, (b[0], c[0]))
+    assert store.add([b]) == Added(0, (b[0],))
 
-
-def test_a_file_name_may_have_any_character(tmp_path: Path) -> None:
-    path = tmp_path / "a?b#c%20 é.db"
-    for expected in (1, 2):
-        with closing(Store(path)) as store:
-            store.add([row(str(expected))])
-            assert store.counts().triggers == expected
-    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert bodies(store) == ['"a"', '"b"', '"c"', '"d"']
+    assert store.counts() == Counts(triggers=4, duplicates=4, rejected=0, requests=3)
+    assert store.stored == 4
 
 
-def test_a_failure_within_a_request_stores_nothing_of_it(store: Store) -> None:
-    with pytest.raises(StoreUnavailable):
-        store.add([row("a"), (None, "7", "viewed", "page", 0, 0, "x")])  # type: ignore[list-item]
+def test_a_repeat_differs_in_nothing_but_its_id(store: Store) -> None:
+    """Whatever else the second one says, and whenever it arrives."""
+    first = make_row("a", received_at=micros(2026, 1, 31))
+    again = make_row("a", received_at=micros(2026, 2, 1), recorded_at=5, actor_id="8", body='"other"')
 
-    assert bodies(store) == []
-    assert store.stored == 0
-    assert store.add([row("a")]) == 0
+    assert store.add([first]).stored == 1
+    assert store.add([again]) == Added(0, (first[0],))
     assert bodies(store) == ['"a"']
 
 
-def test_while_another_process_writes_the_client_is_asked_to_wait(
-    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "brockman.collector")
-    with closing(sqlite3.connect(tmp_path / "store.sqlite3", isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable, match="database is locked") as caught:
-                store.add([row("a")])
-        assert caught.value.retry_after == 1
-        assert bodies(store) == []  # readers do not wait
-        other.execute("ROLLBACK")
-
-    store.add([row("a")])
-
-    assert bodies(store) == ['"a"']
-    # One line when it starts and one when it ends, not one for each request.
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
+def test_a_request_without_valid_triggers_is_counted(store: Store) -> None:
+    assert store.add([], rejected=3) == Added(0, ())
+    assert store.counts() == Counts(triggers=0, duplicates=0, rejected=3, requests=1)
 
 
-def test_a_reader_does_not_wait_for_a_writer_and_another_writer_not_for_ever(store: Store) -> None:
-    class Rows(list[Row]):
-        """Rows that are inserted slowly."""
-
-        def __iter__(self) -> Iterator[Row]:
-            yield from super().__iter__()
-            assert bodies(store) == ['"a"']
-            with pytest.raises(StoreUnavailable, match="other requests are being stored"):
-                store.add([row("c")])
-
-    store.add([row("a")])
-    store.add(Rows([row("b")]))
-    assert bodies(store) == ['"a"', '"b"']
+def test_what_was_stored_is_there_after_reopening(location: str) -> None:
+    for name in "ab":
+        with closing(open_store(location)) as store:
+            store.add([make_row(name), make_row("a")])
+    with closing(open_store(location)) as store:
+        assert bodies(store) == ['"a"', '"b"']
+        assert store.counts() == Counts(triggers=2, duplicates=2, rejected=0, requests=2)
+        assert store.stored == 0
 
 
-@pytest.mark.parametrize("reason", ["removed", "replaced"])
-@pytest.mark.parametrize("victim", ["store.sqlite3-wal", "store.sqlite3"])
-def test_a_removed_or_replaced_file_loses_no_acknowledged_trigger(
-    store: Store, tmp_path: Path, victim: str, reason: str
-) -> None:
-    """SQLite itself keeps writing to the removed file, which is lost with the process."""
-    store.add([row("before")])
-    if reason == "replaced":
-        shutil.copyfile(tmp_path / victim, tmp_path / "copy")
-        (tmp_path / "copy").rename(tmp_path / victim)
-    else:
-        (tmp_path / victim).unlink()
+def test_filters_are_exact_for_every_text(store: Store) -> None:
+    """Long ones, NUL, and characters beside it."""
+    texts = [
+        "7",
+        "7\0",
+        "\0",
+        "7\ufdd0",
+        "7\ufdd00",
+        "7\ufdd01",
+        "7␀",
+        "7\\u0000",
+        "x" * 9000,
+        "x" * 9000 + "y",
+        "é",
+        "e\u0301",
+        "😀",
+    ]
+    store.add([make_row(str(n), actor_id=text, action=text, object=text) for n, text in enumerate(texts)])
 
-    with pytest.raises(StoreUnavailable, match=reason):
-        store.add([row("rejected")])
-    store.add([row("after")])
-
-    store.close()
-    with closing(Store(tmp_path / "store.sqlite3")) as again:
-        assert '"after"' in bodies(again)
-        assert '"rejected"' not in bodies(again) or '"before"' in bodies(again)
+    for number, text in enumerate(texts):
+        for column in ("actor_id", "action", "object"):
+            page = store.page(Query(**{column: text}))  # type: ignore[arg-type]
+            assert (page.bodies, page.total) == ([f'"{number}"'], 1)
 
 
-def test_nothing_is_acknowledged_once_the_file_is_garbage(store: Store, tmp_path: Path) -> None:
-    store.add([row("a")])
-    path = tmp_path / "store.sqlite3"
-    wal(path).unlink()
-    path.write_bytes(b"garbage" * 1000)
+def test_a_query_combines_its_filters(store: Store) -> None:
+    rows = [make_row(str(n), actor_id=str(n % 2), action=str(n % 3), recorded_at=n) for n in range(12)]
+    store.add(rows)
 
-    for _ in range(2):
-        with pytest.raises(StoreUnavailable):
-            store.add([row("b")])
-    with pytest.raises(StoreUnavailable):
-        bodies(store)
+    assert bodies(store, actor_id="1", action="0") == ['"3"', '"9"']
+    assert bodies(store, since=3, until=6) == ['"3"', '"4"', '"5"']
+    assert bodies(store, id=rows[5][0], actor_id="1") == ['"5"']
+    assert bodies(store, id=rows[5][0], actor_id="0") == []
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_follow_one_another_in_both_directions(store: Store, newest_first: bool) -> None:
+    for number in range(0, 10, 2):
+        store.add([make_row(str(number)), make_row(str(number + 1))])
+    found: list[str] = []
+    page = store.page(Query(limit=3, newest_first=newest_first))
+    while True:
+        found += page.bodies
+        assert page.total == 10
+        if page.next is None:
+            break
+        page = store.page(Query(limit=3, newest_first=newest_first, after=page.next))
+
+    expected = [f'"{number}"' for number in range(10)]
+    assert found == (expected[::-1] if newest_first else expected)
+
+
+@pytest.mark.parametrize("after", [0, 2**63 - 1])
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_cursor_beyond_the_ends_is_no_error(store: Store, after: int, newest_first: bool) -> None:
+    store.add([make_row("a")])
+
+    found = bodies(store, after=after, newest_first=newest_first)
+    assert found == (['"a"'] if newest_first == bool(after) else [])
+
+
+def test_a_page_has_a_limit_of_bytes_too(store: Store) -> None:
+    store._max_page_bytes = 100
+    store.add([make_row(str(number), body="x" * 60) for number in range(5)])
+
+    pages = [store.page(Query())]
+    while pages[-1].next is not None:
+        pages.append(store.page(Query(after=pages[-1].next)))
+
+    assert [len(page.bodies) for page in pages] == [2, 2, 1]
+
+
+def test_many_threads_lose_nothing(store: Store) -> None:
+    """Each also sends what the others send, in another order."""
+    stored: list[int] = []
+    retry_after = set[int]()
+
+    def send(number: int) -> None:
+        order = list(range(20)) if number % 2 else list(range(19, -1, -1))
+        for m in order:
+            rows = [make_row(f"{number} {m}"), *(make_row(f"shared {k}") for k in order)]
+            while True:
+                try:
+                    stored.append(store.add(rows).stored)
+                    break
+                except StoreUnavailable as error:
+                    retry_after.add(error.retry_after)
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert retry_after <= {1}
+    assert sum(stored) == store.stored == 6 * 20 + 20
+    assert len(set(bodies(store))) == len(bodies(store)) == store.counts().triggers == 6 * 20 + 20
+
+
+def test_a_reader_that_follows_the_arrivals_misses_none(location: str) -> None:
+    """Though transactions commit in another order than they begin: a cursor is never ahead of one to come."""
+    with closing(open_store(location)) as writer, closing(open_store(location)) as reader:
+
+        def send(number: int) -> None:
+            for m in range(30):
+                writer.add([make_row(f"{number} {m} {k}") for k in range(1 + 40 * (number % 2))])
+
+        threads = [threading.Thread(target=send, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        found: list[str] = []
+        after = 0
+        while True:
+            are_done = not any(thread.is_alive() for thread in threads)
+            page = reader.page(Query(limit=7, after=after))
+            found += page.bodies
+            if page.bodies:
+                after = page.next or reader_cursor(reader, page.bodies[-1])
+            elif are_done:
+                break
+        for thread in threads:
+            thread.join()
+        assert sorted(found) == sorted(bodies(reader, limit=10_000))
+        assert len(found) == 30 * (1 + 41 + 1)
+
+
+def reader_cursor(store: Store, body: str) -> int:
+    """Return the arrival number of the trigger at the end of the last page."""
+    with store._reading() as snapshot:
+        ((arrival,),) = snapshot.execute("SELECT arrival FROM triggers WHERE body = ?", [body])
+        return int(arrival)
+
+
+def test_a_watcher_is_called_for_the_triggers_of_every_collector(location: str) -> None:
+    called: list[int] = []
+    with closing(open_store(location)) as store:
+        end = store.watch(lambda: called.append(store.counts().triggers))
+        store.add([make_row("a")])
+        assert eventually(lambda: 1 in called)
+        store.add([make_row("b")])
+        assert eventually(lambda: 2 in called)
+        end()
+        store.watch(lambda: 1 // 0)  # logged; the others are called
+        store.watch(lambda: called.append(-store.counts().triggers))
+        store.add([make_row("c")])
+        assert eventually(lambda: -3 in called)
+        assert 3 not in called
+
+
+def test_pruning_removes_old_triggers_and_nothing_else(store: Store) -> None:
+    """Their ids too: a removed trigger could be stored again."""
+    old = [make_row(f"old {n}", received_at=micros(2025, month, 28)) for n, month in enumerate((11, 12, 12))]
+    new = [make_row(f"new {n}", received_at=micros(2026, 1, day)) for n, day in enumerate((1, 31))]
+    store.add(old)
+    store.add(new)
+
+    assert store.prune(micros(2026, 1, 1)) == 3
+    assert store.prune(micros(2026, 1, 1)) == 0
+
+    assert bodies(store) == ['"new 0"', '"new 1"']
+    assert store.counts().triggers == 2
+    assert store.add([*old, *new]) == Added(3, tuple(row[0] for row in new))
+    assert store.prune(micros(2026, 3, 1)) == 5
+    assert (bodies(store), store.counts().triggers) == ([], 0)
+
+
+def test_after_pruning_a_cursor_finds_what_is_new(store: Store) -> None:
+    store.add([make_row("a"), make_row("b")])
+    last = reader_cursor(store, '"b"')
+    store.prune(micros(2026, 1, 1))
+
+    store.add([make_row("c"), make_row("d"), make_row("c")])
+
+    assert bodies(store, after=last) == ['"c"', '"d"']
+    assert store.counts().triggers == 2
 
 
 def test_a_closed_store_accepts_nothing(store: Store) -> None:
+    store.add([make_row("a")])
     store.close()
     store.close()
 
     with pytest.raises(StoreUnavailable, match="shutting down"):
-        store.add([row("a")])
-
-
-def test_many_threads_lose_nothing(tmp_path: Path) -> None:
-    with closing(Store(tmp_path / "t.sqlite3", busy_timeout=20)) as store:
-        threads = [
-            threading.Thread(target=lambda n=n: [store.add([row(f"{n} {m}"), row(f"{m}")]) for m in range(20)])
-            for n in range(8)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        counts = store.counts()
-        assert (counts.triggers, counts.duplicates, counts.requests) == (8 * 20 + 20, 7 * 20, 160)
-        assert store.stored == len(bodies(store)) == counts.triggers
-
-
-def make_foreign(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TABLE precious (x)")
-
-
-def make_newer(path: Path) -> None:
-    Store(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 99")
-
-
-def make_trapped(path: Path) -> None:
-    Store(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE TRIGGER trap AFTER INSERT ON triggers BEGIN DELETE FROM triggers; END")
-
-
-def make_altered(path: Path) -> None:
-    Store(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE triggers ADD COLUMN more TEXT DEFAULT (upper('x'))")
-
-
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (make_foreign, "something else"),
-        (make_newer, "newer brockman"),
-        (make_trapped, "not as brockman made them"),
-        (make_altered, "not as brockman made them"),
-        (lambda path: path.write_bytes(b"not a database" * 100), "not a database"),
-        (lambda path: path.mkdir(), "cannot be used"),
-    ],
-)
-def test_a_file_of_another_program_is_rejected_and_not_changed(
-    tmp_path: Path, make: Callable[[Path], None], reason: str
-) -> None:
-    path = tmp_path / "given.sqlite3"
-    make(path)
-    before = path.read_bytes() if path.is_file() else b""
-
-    with pytest.raises(InvalidSetting, match=f"^database: .*{reason}"):
-        Store(path)
-
-    assert (path.read_bytes() if path.is_file() else b"") == before
-
-
-def test_a_missing_directory_is_an_invalid_setting(tmp_path: Path) -> None:
-    with pytest.raises(InvalidSetting, match=r"^database: .*No such file"):
-        Store(tmp_path / "nowhere" / "t.sqlite3")
-
-
-def test_an_additional_index_is_accepted(tmp_path: Path) -> None:
-    path = tmp_path / "t.sqlite3"
-    Store(path).close()
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("CREATE INDEX mine ON triggers (actor_id)")
-
-    Store(path).close()
-
-
-def test_a_locked_database_is_a_503_with_retry_after(start: Start) -> None:
-    collector, sent = start(), trigger()
-    with closing(sqlite3.connect(collector.database, isolation_level=None)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        response = collector.post(sent)
-        other.execute("ROLLBACK")
-
-    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-    assert response.json() == {"error": "triggers cannot be stored: database is locked"}
-    assert collector.stored() == []
-    assert collector.post(sent).status_code == 201
+        store.add([make_row("b")])

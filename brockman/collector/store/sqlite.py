@@ -1,4 +1,4 @@
-"""The store: a SQLite file in WAL mode. The only module that imports `sqlite3`.
+"""A store in a SQLite file, in WAL mode. The only module that imports `sqlite3`.
 
 One connection writes, under a lock; each read opens its own, so that readers and the writer do not wait for each
 other. After an error the writing connection is closed, and reopened by the next call: no restart is needed once
@@ -7,7 +7,6 @@ the disk has room again or the file is back.
 
 from __future__ import annotations
 
-import logging
 import os
 import sqlite3
 import threading
@@ -16,17 +15,10 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.schema import (
-    INSERT,
-    SELECT_COUNTS,
-    UPDATE_COUNTS,
-    Counts,
-    Page,
-    Query,
-    UnusableFile,
-    migrate,
-    select,
-)
+from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store
+from brockman.collector.store.sqlite_schema import UnusableFile, migrate
+from brockman.collector.store.statements import LAST_ARRIVAL
+from brockman.collector.store.values import Added
 from brockman.collector.validation import Row
 
 _WRITER_PRAGMAS = (
@@ -34,28 +26,37 @@ _WRITER_PRAGMAS = (
     "PRAGMA cache_size = -32768",  # KiB
     "PRAGMA wal_autocheckpoint = 4000",  # pages of 4 KiB; each checkpoint is an fsync
 )
+_COLUMNS = "id, actor_id, action, object, recorded_at, received_at, body"
+_INSERT = f"INSERT INTO triggers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+_INSERT_AT = (
+    f"INSERT INTO triggers (arrival, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+)
+_SELECT_LAST = "SELECT coalesce((SELECT max(arrival) FROM triggers), 0), last_removed FROM tally"
+_UPDATE_TALLY = """
+    UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
+    requests = requests + 1
+"""
+_UPDATE_REMOVED = "UPDATE tally SET triggers = triggers - ?, last_removed = max(last_removed, ?)"
+_PRUNED_AT_ONCE = 5000  # triggers; requests are stored in between
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
-_log = logging.getLogger("brockman.collector")
 
 
-class Store:
-    """A file of triggers. Thread-safe; every method blocks. SQLite adds two, `-wal` and `-shm`."""
+class SqliteStore(Store):
+    """A file of triggers. SQLite adds two, `-wal` and `-shm`."""
 
     def __init__(
         self,
         database: str | os.PathLike[str],
         *,
         busy_timeout: float = 2.0,  # seconds to wait while another connection writes to the file
-        max_page_bytes: int = 16 * 1024 * 1024,
+        max_page_bytes: int = MAX_PAGE_BYTES,
     ) -> None:
         """Open a file, or create it with mode 0600; raise InvalidSetting if it cannot be used."""
-        self.stored = 0  # new triggers that this object has stored
-        self._max_page_bytes = max_page_bytes
+        super().__init__(max_page_bytes)
         self._path = Path(os.path.abspath(database))
         self._busy_timeout = busy_timeout
-        self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._closed = False
-        self._last_error = ""
         self._files: list[tuple[int, int]] = []
         self._writer: sqlite3.Connection | None = None
         try:
@@ -63,54 +64,41 @@ class Store:
         except _ERRORS as error:
             raise InvalidSetting(f"database: {os.fspath(database)!r} cannot be used: {error}") from error
 
-    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> int:
-        """Store the triggers of one request in one transaction; return the number of duplicates after the commit.
-
-        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
-
-        Raises:
-            StoreUnavailable: If nothing was stored.
-        """
+    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
         with self._locked():
             with self._transaction() as connection:
-                new = connection.executemany(INSERT, rows).rowcount if rows else 0
-                connection.execute(UPDATE_COUNTS, (new, len(rows) - new, rejected))
-            self.stored += new
-        return len(rows) - new
+                last = _skip_removed(connection, rows)
+                new = connection.executemany(_INSERT, rows).rowcount if rows else 0
+                repeated = _repeated(connection, rows, last) if new < len(rows) else ()
+                new = len(rows) - len(repeated)
+                connection.execute(_UPDATE_TALLY, (new, len(repeated), rejected))
+            self._has_added(new)
+        if new:
+            self._call_watchers()
+        return Added(new, repeated)
 
-    def page(self, query: Query) -> Page:
-        """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
-        counting, selecting, values = select(query)
-        bodies: list[str] = []
-        size, last = 0, None
-        with self._reading() as connection:
-            (total,) = connection.execute(counting, values).fetchone()
-            for arrival, body in connection.execute(selecting, [*values, query.after]):
-                if len(bodies) == query.limit or size > self._max_page_bytes:
-                    return Page(bodies, total, last)
-                bodies.append(body)
-                size, last = size + len(body), arrival
-        return Page(bodies, total, None)
-
-    def counts(self) -> Counts:
-        """Return the counts, in constant time."""
-        with self._reading() as connection:
-            return Counts(*connection.execute(SELECT_COUNTS).fetchone())
+    def prune(self, before: int) -> int:
+        removed = 0
+        while True:
+            with self._locked(), self._transaction() as connection:
+                some = _prune_some(connection, before)
+            removed += some
+            if some < _PRUNED_AT_ONCE:
+                return removed
 
     def close(self) -> None:
-        """Close the file after a write in progress. Idempotent."""
-        with self._lock:
+        with self._writing:
             self._closed = True
             self._close_writer()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if not self._lock.acquire(timeout=self._busy_timeout):
+        if not self._writing.acquire(timeout=self._busy_timeout):
             raise StoreUnavailable("other requests are being stored", retry_after=1)
         try:
             yield
         finally:
-            self._lock.release()
+            self._writing.release()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -129,28 +117,19 @@ class Store:
             self._close_writer()  # rolls back
             if not isinstance(error, _ERRORS):
                 raise
-            raise self._unavailable(error) from error
-        if self._last_error:
-            _log.warning("brockman: triggers can be stored again")
-            self._last_error = ""
+            reason = str(getattr(error, "strerror", None) or error)
+            raise self._unavailable(reason, _retry_after(error)) from error
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Iterator[Snapshot]:
         """Open a connection that sees one snapshot of the store."""
         try:
             with closing(self._connect()) as connection:
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
-                yield connection
+                yield Snapshot(connection.execute, LAST_ARRIVAL)  # one transaction writes at a time
         except sqlite3.Error as error:
             raise StoreUnavailable(f"triggers cannot be read: {error}", retry_after=_retry_after(error)) from error
-
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
-        text = f"triggers cannot be stored: {getattr(error, 'strerror', None) or error}"
-        if text != self._last_error:  # once, not for each request
-            _log.warning("brockman: %s", text)
-            self._last_error = text
-        return StoreUnavailable(text, retry_after=_retry_after(error))
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -196,6 +175,45 @@ class Store:
         except FileNotFoundError:
             raise UnusableFile("a file of the database was removed") from None
         return [(file.st_dev, file.st_ino) for file in found]
+
+
+def _skip_removed(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
+    """Return the last arrival number; if that trigger was removed, store the first row behind it.
+
+    SQLite would use the number again, and a reader whose cursor is there would miss the new trigger.
+    """
+    last: int
+    last, removed = connection.execute(_SELECT_LAST).fetchone()
+    if last < removed and rows:
+        connection.execute(_INSERT_AT, (removed + 1, *rows[0]))
+    return max(last, removed)
+
+
+def _repeated(connection: sqlite3.Connection, rows: Sequence[Row], before: int) -> tuple[str, ...]:
+    """Return an id for each row that was not stored after an arrival number."""
+    new = {
+        trigger_id for (trigger_id,) in connection.execute("SELECT id FROM triggers WHERE arrival > ?", (before,))
+    }
+    repeated = []
+    for trigger_id, *_ in rows:
+        if trigger_id in new:
+            new.remove(trigger_id)  # once
+        else:
+            repeated.append(trigger_id)
+    return tuple(repeated)
+
+
+def _prune_some(connection: sqlite3.Connection, before: int) -> int:
+    """Remove the oldest triggers, in the order of arrival, up to the first one that stays."""
+    first_kept = "SELECT arrival FROM triggers WHERE received_at >= ? ORDER BY arrival LIMIT 1"
+    (limit,) = connection.execute(first_kept, (before,)).fetchone() or (LAST_ARRIVAL,)
+    last, _ = connection.execute(_SELECT_LAST).fetchone()
+    some = "SELECT arrival FROM triggers WHERE arrival < ? ORDER BY arrival LIMIT ?"
+    removed = connection.execute(
+        f"DELETE FROM triggers WHERE arrival IN ({some})", (limit, _PRUNED_AT_ONCE)
+    ).rowcount
+    connection.execute(_UPDATE_REMOVED, (removed, last))
+    return int(removed)
 
 
 def _retry_after(error: Exception) -> int:

@@ -1,0 +1,74 @@
+"""The query string of a request for triggers. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+
+from starlette.exceptions import HTTPException
+
+from brockman.collector.store.statements import LAST_ARRIVAL
+from brockman.collector.store.values import Query
+from brockman.collector.timestamps import parse_timestamp
+from brockman.collector.validation import parse_uuid
+
+MAX_LIMIT = 10_000
+_DIGITS = re.compile(r"[0-9]{1,19}")
+
+
+def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
+    """Parse the query string of a URL; reject an unknown, repeated or malformed parameter with 400."""
+    values: dict[str, str | int] = {}
+    for name, text in parameters:
+        if name not in _PARSERS:
+            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(_PARSERS)}")
+        if name in values:
+            raise HTTPException(400, f"{name}: given twice; give it once")
+        values[name] = _PARSERS[name](name, text)
+    return Query(**values)  # type: ignore[arg-type]  # each parser returns its field's type
+
+
+def _text(name: str, text: str) -> str:
+    return text
+
+
+def _uuid(name: str, text: str) -> str:
+    canonical = parse_uuid(text)
+    if canonical is None:
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not a UUID")
+    return canonical
+
+
+def _timestamp(name: str, text: str) -> int:
+    micros = parse_timestamp(text)
+    if micros is None:
+        raise HTTPException(
+            400, f"{name}: {text[:40]!a} is not RFC 3339, as 2026-11-23T17:22:32Z (a '+' in a URL is written %2B)"
+        )
+    return micros
+
+
+def _limit(name: str, text: str) -> int:
+    limit = int(text) if _DIGITS.fullmatch(text) else 0
+    if not 1 <= limit <= MAX_LIMIT:
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not a whole number from 1 to {MAX_LIMIT}")
+    return limit
+
+
+def _after(name: str, text: str) -> int:
+    arrival = int(text) if _DIGITS.fullmatch(text) else -1
+    if not 0 <= arrival <= LAST_ARRIVAL:
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not the next of a page")
+    return arrival
+
+
+_PARSERS: dict[str, Callable[[str, str], str | int]] = {
+    "actor_id": _text,
+    "action": _text,
+    "object": _text,
+    "id": _uuid,
+    "since": _timestamp,
+    "until": _timestamp,
+    "limit": _limit,
+    "after": _after,
+}

@@ -1,0 +1,134 @@
+"""The interface of a store, and what its engines share."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from brockman.collector.errors import StoreUnavailable
+from brockman.collector.store import statements
+from brockman.collector.store.statements import Value
+from brockman.collector.store.values import Added, Counts, Page, Query
+from brockman.collector.validation import Row
+
+_log = logging.getLogger("brockman.collector")
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One state of the store, to be read."""
+
+    execute: Callable[[str, Sequence[Value]], Iterator[Any]]  # rows, read as they are needed
+    horizon: int  # triggers that are not committed yet have a higher arrival number
+
+
+class Store(ABC):
+    """Triggers, each once by its id. Thread-safe; every method blocks, and raises StoreUnavailable if it fails.
+
+    An engine has its way of opening, of storing, and of removing. The statements that read are shared. To let
+    another table follow the triggers, write to it in the engine's `add`, in the same transaction, from the rows
+    that are new.
+    """
+
+    filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
+
+    def __init__(self, max_page_bytes: int) -> None:
+        self.stored = 0  # new triggers that this object has stored
+        self._max_page_bytes = max_page_bytes
+        self._lock = threading.Lock()  # held while a count or the list of watchers changes
+        self._watchers: tuple[Callable[[], None], ...] = ()
+        self._last_error = ""
+
+    @abstractmethod
+    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
+        """Store the triggers of one request in one transaction; return after the commit.
+
+        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
+
+        Raises:
+            StoreUnavailable: If nothing was stored.
+        """
+
+    @abstractmethod
+    def prune(self, before: int) -> int:
+        """Remove triggers received before a time (microseconds since 1970); return how many.
+
+        An engine that stores months removes whole months only.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close the store after a write in progress. Idempotent."""
+
+    @abstractmethod
+    def _reading(self) -> AbstractContextManager[Snapshot]:
+        """Return a snapshot for the length of a block."""
+
+    def page(self, query: Query) -> Page:
+        """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
+        query = self._translate(query)
+        bodies: list[str] = []
+        size, last = 0, None
+        with self._reading() as snapshot:
+            ((total,),) = snapshot.execute(*statements.count(query, self.filters))
+            for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
+                if len(bodies) == query.limit or size > self._max_page_bytes:
+                    return Page(bodies, int(total), last)
+                bodies.append(body)
+                size, last = size + len(body), arrival
+        return Page(bodies, int(total), None)
+
+    def counts(self) -> Counts:
+        """Return the counts, in constant time."""
+        with self._reading() as snapshot:
+            (counts,) = snapshot.execute(statements.COUNTS, [])
+            return Counts(*map(int, counts))
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call a function soon after triggers were stored, once for many; return a function that ends it.
+
+        Triggers that any collector on the same PostgreSQL has stored count. The function is called in a thread of
+        the store, and must not block; `page` with a cursor finds what is new. It may be called without reason.
+        """
+        with self._lock:
+            self._watchers = (*self._watchers, callback)
+
+        def end() -> None:
+            with self._lock:
+                self._watchers = tuple(watcher for watcher in self._watchers if watcher is not callback)
+
+        return end
+
+    def _translate(self, query: Query) -> Query:
+        """Return a query with its values as the columns have them."""
+        return query
+
+    def _call_watchers(self) -> None:
+        for watcher in self._watchers:
+            try:
+                watcher()
+            except Exception:
+                _log.exception("brockman: a watcher of the store failed")
+
+    def _has_added(self, stored: int) -> None:
+        """Count what was committed, and report the end of a problem."""
+        with self._lock:
+            self.stored += stored
+            had_error, self._last_error = self._last_error, ""
+        if had_error:
+            _log.warning("brockman: triggers can be stored again")
+
+    def _unavailable(self, reason: str, retry_after: int, details: str = "") -> StoreUnavailable:
+        """Return the error for a request that could not be stored; log it once, not for each request."""
+        text = f"triggers cannot be stored: {reason}"
+        with self._lock:
+            is_new, self._last_error = text != self._last_error, text
+        if is_new:
+            _log.warning("brockman: %s%s", text, f" ({details})" if details and details != reason else "")
+        return StoreUnavailable(text, retry_after=retry_after)

@@ -1,0 +1,364 @@
+"""A store in a PostgreSQL database, for any number of collectors. The only module that imports `psycopg`.
+
+Some connections write, others read, each kept for the next request; `postgresql_schema` explains the tables. A
+lost connection is replaced within the request: the ids tell what was committed before. Without a server, a request
+fails at once, with the reason.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from itertools import count
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.store import postgresql_schema as schema
+from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store
+from brockman.collector.store.location import without_password
+from brockman.collector.store.notices import Notices
+from brockman.collector.store.statements import Value
+from brockman.collector.store.values import Added, Query
+from brockman.collector.validation import Row
+
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
+_DEFAULTS = {  # parameters of libpq, unless the URL has them
+    "application_name": "brockman collector",
+    "connect_timeout": "5",
+    "keepalives_idle": "30",
+    "tcp_user_timeout": "15000",
+    "client_encoding": "utf8",
+}
+_ATTEMPTS = 3
+_PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.CheckViolation)
+# The first characters of SQLSTATE, and the seconds a client should wait; 10 for all others.
+_RETRY_AFTER = {"40": 1, "53300": 1, "55": 1, "57014": 1, "57P": 2}
+_PRUNED_AT_ONCE = 20_000  # ids
+_PRUNE_TIMEOUT = 600  # seconds for a statement
+_ROWS_AT_ONCE = 500  # that a reader fetches
+# PostgreSQL's text has no NUL characters. In its place the columns have a pair that begins with a noncharacter.
+_ESCAPE = "\ufdd0"
+
+
+class PostgresqlStore(Store):
+    """The triggers in a database."""
+
+    filters = schema.FILTERS
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        busy_timeout: float = 2.0,  # seconds to wait for a connection or a lock
+        statement_timeout: float = 20.0,
+        connections: int = 4,  # that write, and that read
+        max_page_bytes: int = MAX_PAGE_BYTES,
+    ) -> None:
+        """Connect, and make the tables or apply missing migrations; raise InvalidSetting if that fails."""
+        super().__init__(max_page_bytes)
+        self._parameters = {**_DEFAULTS, **_parse(url)}
+        self._set_up = (
+            f"SET search_path = {schema.SCHEMA}, pg_catalog; "
+            f"SET lock_timeout = '{busy_timeout:.3f}s'; SET statement_timeout = '{statement_timeout:.3f}s'; "
+            "SET idle_in_transaction_session_timeout = '60s'"
+        )
+        self._partitions: frozenset[str] = frozenset()  # that are known to exist
+        try:
+            with self._connect() as connection, connection.transaction():
+                _migrate(connection)
+        except (psycopg.Error, _UnusableDatabase) as error:
+            name = without_password(url)
+            raise InvalidSetting(f"database: {name!r} cannot be used: {_first_line(error)}") from None
+        self._writers = _Connections(self._connect, connections, busy_timeout)
+        self._readers = _Connections(self._connect_reader, connections, busy_timeout)
+        self._notices = Notices(self._connect, schema.CHANNEL, self._call_watchers, psycopg.Error)
+
+    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
+        new = self._write(lambda connection: _insert(connection, rows, rejected), rows)
+        self._has_added(len(new))
+        if new:
+            self._notices.send()
+        if len(new) == len(rows):
+            return Added(len(new), ())
+        return Added(len(new), tuple(row[0] for position, row in enumerate(rows) if position not in new))
+
+    def prune(self, before: int) -> int:
+        with self._writers.connection() as connection:
+            try:
+                return self._prune(connection, before)
+            except psycopg.Error as error:
+                connection.close()  # releases its lock, and the longer timeout
+                raise self._failed(error) from error
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        self._notices.start()
+        return super().watch(callback)
+
+    def close(self) -> None:
+        self._notices.close()
+        self._writers.close()
+        self._readers.close()
+
+    def _translate(self, query: Query) -> Query:
+        return replace(
+            query,
+            actor_id=query.actor_id and _escape(query.actor_id),
+            action=query.action and _escape(query.action),
+            object=query.object and _escape(query.object),
+        )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Snapshot]:
+        try:
+            with ExitStack() as stack:
+                connection = stack.enter_context(self._readers.connection())
+                horizon = _find_horizon(connection)
+                stack.enter_context(connection.transaction())
+                numbers = count()
+
+                def execute(statement: str, values: Sequence[Value]) -> Iterator[Any]:
+                    cursor = stack.enter_context(connection.cursor(f"read_{next(numbers)}"))
+                    cursor.itersize = _ROWS_AT_ONCE
+                    cursor.execute(statement.replace("?", "%s").encode(), values)
+                    return iter(cursor)
+
+                yield Snapshot(execute, horizon)
+        except psycopg.Error as error:
+            reason, _ = _explain(error)
+            raise StoreUnavailable(
+                f"triggers cannot be read: {reason}", retry_after=_retry_after(error)
+            ) from error
+
+    def _write(self, action: Callable[[Connection], T], rows: Sequence[Row] = ()) -> T:
+        """Run an action in a transaction; again after a deadlock, or with another connection for a lost one."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            used: list[Connection] = []
+            try:
+                self._create_partitions(rows)
+                with self._writers.connection() as connection:
+                    used.append(connection)
+                    with connection.transaction():
+                        return action(connection)
+            except psycopg.Error as error:
+                was_lost = bool(used) and used[0].closed
+                if was_lost:
+                    self._writers.discard()  # the others, most likely, too
+                self._partitions = frozenset()
+                if attempt == _ATTEMPTS or not (was_lost or isinstance(error, _PASSING)):
+                    raise self._failed(error) from error
+        raise AssertionError("the last attempt returns or raises")
+
+    def _create_partitions(self, rows: Sequence[Row]) -> None:
+        """Create the partitions of the months in which the triggers were received."""
+        needed = {schema.partition_of(received_at) for received_at in {row[5] for row in rows}}
+        if not needed <= self._partitions:
+            with self._writers.connection() as connection, connection.transaction():
+                _lock_tables(connection)
+                for partition in sorted(needed):
+                    _run(connection, schema.create_partition(partition))
+            self._partitions |= needed
+
+    def _prune(self, connection: Connection, before: int) -> int:
+        _run(connection, f"SET statement_timeout = '{_PRUNE_TIMEOUT}s'")
+        (is_first,) = _one(connection, "SELECT pg_try_advisory_lock(%s)", schema.PRUNE_LOCK)
+        removed = 0
+        if is_first:  # or else another collector removes
+            for (partition,) in _run(connection, schema.SELECT_PARTITIONS).fetchall():
+                if schema.bounds_of(partition)[1] <= before:
+                    removed += _detach(connection, partition)
+            # Also of an interrupted call. Without its triggers an id does no harm; a trigger needs its id.
+            for (detached,) in _run(connection, schema.SELECT_DETACHED).fetchall():
+                _delete_ids(connection, detached)
+                _run(connection, f"DROP TABLE {detached}")
+            _run(connection, "SELECT pg_advisory_unlock(%s)", schema.PRUNE_LOCK)
+        _run(connection, self._set_up)
+        return removed
+
+    def _failed(self, error: psycopg.Error) -> StoreUnavailable:
+        reason, details = _explain(error)
+        return self._unavailable(reason, _retry_after(error), details)
+
+    def _connect(self) -> Connection:
+        connection = psycopg.connect(**self._parameters, autocommit=True)
+        try:
+            _run(connection, self._set_up)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect_reader(self) -> Connection:
+        connection = self._connect()
+        connection.read_only = True
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # count and page see the same
+        return connection
+
+
+class _Connections:
+    """Up to a number of connections, kept for reuse.
+
+    `psycopg_pool` connects in threads of its own: while the server is away, a request would wait for its timeout,
+    and could not tell the reason.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], size: int, timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._slots = threading.Semaphore(size)
+        self._idle: list[Connection] = []
+        self._closed = False
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a connection for the length of a block; keep it afterwards if it is usable."""
+        if not self._slots.acquire(timeout=self._timeout):
+            raise StoreUnavailable("all connections to the database are in use", retry_after=1)
+        try:
+            if self._closed:
+                raise StoreUnavailable("the collector is shutting down", retry_after=1)
+            connection = self._take() or self._connect()
+            try:
+                yield connection
+            finally:
+                is_idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+                if is_idle and not self._closed:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+        finally:
+            self._slots.release()
+
+    def discard(self) -> None:
+        """Close the connections that are not in use."""
+        while connection := self._take():
+            connection.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self.discard()
+
+    def _take(self) -> Connection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+
+class _UnusableDatabase(Exception):
+    """Raised if a database cannot have a store. The text says why."""
+
+
+def _parse(url: str) -> dict[str, Any]:
+    try:
+        return conninfo_to_dict(url)
+    except psycopg.Error:  # its text may have a part of the password
+        raise InvalidSetting(
+            "database: the URL is malformed; give postgresql://user@host:port/database, and write special "
+            "characters of a password as %XX"
+        ) from None
+
+
+def _migrate(connection: Connection) -> None:
+    _lock_tables(connection)  # several collectors may start at once
+    (encoding,) = _one(connection, "SHOW server_encoding")
+    if encoding != "UTF8":
+        raise _UnusableDatabase(f"its encoding is {encoding}; create it with: createdb --encoding UTF8")
+    (exists,) = _one(connection, "SELECT to_regnamespace(%s) IS NOT NULL", schema.SCHEMA)
+    if not exists:
+        _run(connection, f"CREATE SCHEMA {schema.SCHEMA}")
+        _run(connection, "CREATE TABLE version (applied int NOT NULL)")
+        _run(connection, "INSERT INTO version VALUES (0)")
+    if _one(connection, "SELECT to_regclass(%s)", f"{schema.SCHEMA}.version") == (None,):
+        raise _UnusableDatabase(f"its schema {schema.SCHEMA!r} is of something else")
+    (applied,) = _one(connection, "SELECT max(applied) FROM version")
+    if applied > len(schema.MIGRATIONS):
+        raise _UnusableDatabase("it was made by a newer brockman")
+    for migration in schema.MIGRATIONS[applied:]:
+        for statement in migration:
+            _run(connection, statement)
+    if applied < len(schema.MIGRATIONS):
+        _run(connection, "UPDATE version SET applied = %s", len(schema.MIGRATIONS))
+
+
+def _lock_tables(connection: Connection) -> None:
+    """Wait until no other collector changes tables; the transaction holds the lock."""
+    _run(connection, "SELECT pg_advisory_xact_lock(%s)", schema.TABLES_LOCK)
+
+
+def _insert(connection: Connection, rows: Sequence[Row], rejected: int) -> frozenset[int]:
+    """Store what is new; return the positions of these rows."""
+    if len(rows) >= schema.BLOCK:
+        raise ValueError(f"{len(rows)} triggers in one request; at most {schema.BLOCK - 1}")
+    found = _run(connection, schema.INSERT_IDS, ",".join([row[0] for row in rows])).fetchall() if rows else []
+    if found:
+        with connection.cursor() as cursor, cursor.copy(schema.COPY_TRIGGERS) as copy:
+            copy.set_types(schema.COPY_TYPES)
+            block = found[0][1]
+            for arrival, _ in found:
+                _, actor_id, action, obj, *rest = rows[arrival - block - 1]
+                copy.write_row((arrival, _escape(actor_id), _escape(action), _escape(obj), *rest))
+    _run(connection, schema.UPDATE_TALLY, len(found), len(rows) - len(found), rejected, 1)
+    return frozenset(arrival - block - 1 for arrival, block in found)
+
+
+def _find_horizon(connection: Connection) -> int:
+    """Return an arrival number; triggers up to it are committed already, or never will be.
+
+    The order of the statements counts: a transaction that locks after the second one draws a later block, and one
+    that unlocked before is in every snapshot from now on.
+    """
+    (last,) = _one(connection, schema.SELECT_LAST_BLOCK)
+    (uncommitted,) = _one(connection, schema.SELECT_FIRST_UNCOMMITTED)
+    return int(min(last, last if uncommitted is None else uncommitted)) + schema.BLOCK - 1
+
+
+def _detach(connection: Connection, partition: str) -> int:
+    """Remove a partition from the triggers, and return how many it has."""
+    with connection.transaction():
+        _lock_tables(connection)
+        (block,) = _one(connection, "SELECT nextval('blocks')")
+        for statement in schema.detach_partition(partition, f"removed_{block}"):
+            _run(connection, statement)
+        (removed,) = _one(connection, f"SELECT count(*) FROM removed_{block}")
+        _run(connection, schema.UPDATE_TALLY, -removed, 0, 0, 0)
+    return int(removed)
+
+
+def _delete_ids(connection: Connection, detached: str) -> None:
+    """Delete the ids of a detached partition, some in each transaction."""
+    after = 0
+    while after is not None:
+        (after,) = _one(connection, schema.delete_some_ids(detached), after, _PRUNED_AT_ONCE)
+
+
+def _escape(text: str) -> str:
+    return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
+
+
+def _run(connection: Connection, statement: str, *values: Value) -> psycopg.Cursor[Any]:
+    return connection.execute(statement.encode(), values or None)
+
+
+def _one(connection: Connection, statement: str, *values: Value) -> Any:
+    return _run(connection, statement, *values).fetchone()
+
+
+def _explain(error: psycopg.Error) -> tuple[str, str]:
+    """Return the reason for clients, and details for the log: the name of the server is not for clients."""
+    reason = error.diag.message_primary or "no connection to PostgreSQL"
+    return reason, _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _retry_after(error: psycopg.Error) -> int:
+    state = error.sqlstate or ""
+    return next((seconds for prefix, seconds in _RETRY_AFTER.items() if state.startswith(prefix)), 10)

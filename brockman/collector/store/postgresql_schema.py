@@ -1,0 +1,152 @@
+"""The tables of a PostgreSQL database, and the SQL that only it has. No I/O.
+
+Tables are made by a list of migrations: to change one, append to the list; never edit an entry. They are in a
+schema of their own, `brockman`, and `brockman.version` has how many were applied.
+
+Uniqueness. `triggers` is partitioned by the month of receipt, so that retention drops a partition. PostgreSQL can
+make an id unique within a partition only, and a trigger may be repeated in the next month: the ids are in a table
+without partitions. `triggers` has no column for the id; the body has it.
+
+Order. A transaction draws a block of arrival numbers (`draw_block`), and transactions commit in another order than
+they draw. A reader that has seen 200 must not find 100 later, so it reads up to a horizon: below the blocks that
+are not committed. While it stores, a transaction shares an advisory lock whose key has the last block that was
+drawn before its own.
+
+Indexes of a partition, chosen by EXPLAIN over a million triggers:
+
+* `arrival`: pages, in both directions. Correlated with the table, so a page reads neighbours.
+* `left(actor_id, 64), arrival`: all triggers of an actor in their order, without a sort. An index entry may have
+  2700 bytes at most, an actor_id more: the first 64 characters are enough to find it.
+* `recorded_at`: `since` and `until`, counts over time. Nearly in order, so it grows at its end.
+
+There is none on action and object: they have few values, each with many triggers, so a scan finds a page soon.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+SCHEMA = "brockman"
+TABLES_LOCK, PRUNE_LOCK = 0x62726F636B6D616E, 0x62726F636B6D616F  # keys of advisory locks
+CHANNEL = "brockman_triggers"
+BLOCK = 2**16  # arrival numbers that a transaction draws at once
+TALLY_ROWS = 64  # connections rarely wait for each other's
+_LOCKS = 2**62  # keys of advisory locks from here have a block
+_EPOCH = datetime(1970, 1, 1)
+
+_M001_INITIAL = (
+    f"CREATE SEQUENCE blocks INCREMENT {BLOCK} START {BLOCK}",
+    "SELECT nextval('blocks')",
+    "CREATE TABLE ids (id uuid PRIMARY KEY, arrival bigint NOT NULL)",
+    # Nearly in order of arrival: retention finds the ids of a month in few pages.
+    "CREATE INDEX ids_arrival ON ids USING brin (arrival)",
+    """
+    CREATE TABLE triggers (
+        arrival bigint NOT NULL,
+        actor_id text COLLATE "C" NOT NULL,
+        action text COLLATE "C" NOT NULL,
+        object text COLLATE "C" NOT NULL,
+        recorded_at bigint NOT NULL,  -- microseconds since 1970, UTC
+        received_at bigint NOT NULL,  -- microseconds since 1970, UTC
+        body text NOT NULL            -- the trigger's JSON; `jsonb` rejects NUL characters
+    ) PARTITION BY RANGE (received_at)
+    """,
+    "CREATE INDEX triggers_arrival ON triggers (arrival)",
+    "CREATE INDEX triggers_actor_id ON triggers (left(actor_id, 64), arrival)",
+    "CREATE INDEX triggers_recorded_at ON triggers (recorded_at)",
+    """
+    CREATE TABLE tally (               -- the counts are the sums
+        slot int PRIMARY KEY,
+        triggers bigint NOT NULL DEFAULT 0,
+        duplicates bigint NOT NULL DEFAULT 0,
+        rejected bigint NOT NULL DEFAULT 0,
+        requests bigint NOT NULL DEFAULT 0
+    ) WITH (fillfactor = 50)           -- updates stay within the page
+    """,
+    f"INSERT INTO tally (slot) SELECT generate_series(0, {TALLY_ROWS - 1})",
+    f"""
+    CREATE FUNCTION draw_block() RETURNS bigint LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared({_LOCKS} + last_value) FROM {SCHEMA}.blocks;
+        RETURN nextval('{SCHEMA}.blocks');
+    END $$
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL,)
+
+INSERT_IDS = """
+    WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)
+    INSERT INTO ids (id, arrival)
+    SELECT given.id, drawn.block + given.position
+    FROM drawn, unnest(string_to_array(%s, ',')::uuid[]) WITH ORDINALITY AS given (id, position)
+    ORDER BY given.id, given.position  -- two requests with the same ids never deadlock
+    ON CONFLICT (id) DO NOTHING
+    RETURNING arrival, (SELECT block FROM drawn)
+"""
+COPY_TRIGGERS = """
+    COPY triggers (arrival, actor_id, action, object, recorded_at, received_at, body) FROM STDIN (FORMAT binary)
+"""
+COPY_TYPES = ("int8", "text", "text", "text", "int8", "int8", "text")
+UPDATE_TALLY = f"""
+    UPDATE tally SET triggers = triggers + %s, duplicates = duplicates + %s, rejected = rejected + %s,
+    requests = requests + %s WHERE slot = pg_backend_pid() %% {TALLY_ROWS}
+"""
+SELECT_LAST_BLOCK = "SELECT last_value FROM blocks"
+SELECT_FIRST_UNCOMMITTED = f"""
+    SELECT min((classid::bigint << 32 | objid::bigint) - {_LOCKS}) FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint >= {_LOCKS >> 32}
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+SELECT_PARTITIONS = """
+    SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = 'triggers'::regclass AND relname ~ '^triggers_[0-9]{6}$' ORDER BY relname
+"""
+SELECT_DETACHED = f"""
+    SELECT relname FROM pg_class
+    WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind = 'r' AND relname ~ '^removed_[0-9]+$'
+"""
+FILTERS = {
+    "actor_id": "left(actor_id, 64) = left(?, 64) AND actor_id = ?",
+    "id": "arrival = (SELECT arrival FROM ids WHERE id = ?::uuid)",
+}
+
+
+def partition_of(received_at: int) -> str:
+    """Return the name of a month's partition, such as `triggers_202611`."""
+    return f"triggers_{_EPOCH + timedelta(microseconds=received_at):%Y%m}"
+
+
+def bounds_of(partition: str) -> tuple[int, int]:
+    """Return when a partition's month begins and ends, in microseconds since 1970."""
+    begin = datetime.strptime(partition[-6:], "%Y%m")
+    end = (begin + timedelta(days=31)).replace(day=1)
+    return (begin - _EPOCH) // timedelta(microseconds=1), (end - _EPOCH) // timedelta(microseconds=1)
+
+
+def create_partition(partition: str) -> str:
+    begin, end = bounds_of(partition)
+    return f"CREATE TABLE IF NOT EXISTS {partition} PARTITION OF triggers FOR VALUES FROM ({begin}) TO ({end})"
+
+
+def detach_partition(partition: str, new_name: str) -> tuple[str, str]:
+    return (
+        f"ALTER TABLE triggers DETACH PARTITION {partition}",
+        f"ALTER TABLE {partition} RENAME TO {new_name}",
+    )
+
+
+def delete_some_ids(detached: str) -> str:
+    """Return a statement that deletes the ids of some triggers of a detached partition, in the order of arrival.
+
+    Its placeholders are the arrival number to start after, and how many; it returns where it ended, or null.
+    """
+    return f"""
+        WITH oldest AS (SELECT arrival FROM {detached} WHERE arrival > %s ORDER BY arrival LIMIT %s),
+        bounds AS MATERIALIZED (SELECT min(arrival) AS first, max(arrival) AS last FROM oldest),
+        deleted AS (
+            DELETE FROM ids USING oldest
+            WHERE ids.arrival = oldest.arrival
+            AND ids.arrival BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+        )
+        SELECT last FROM bounds
+    """

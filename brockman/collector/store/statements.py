@@ -1,0 +1,59 @@
+"""SQL that both engines share, and its values. No I/O.
+
+A placeholder is `?`; the PostgreSQL engine translates it. Both have a table `triggers` with the columns that are
+named here. `arrival` counts up, with gaps: it is the order of arrival, and the cursor of a reader.
+"""
+
+from __future__ import annotations
+
+from brockman.collector.store.values import Query
+
+Value = str | int | float | None
+FIRST_ARRIVAL, LAST_ARRIVAL = 0, 2**63 - 1
+
+_FILTERS = {
+    "actor_id": "actor_id = ?",
+    "action": "action = ?",
+    "object": "object = ?",
+    "id": "id = ?",
+    "since": "recorded_at >= ?",
+    "until": "recorded_at < ?",
+}
+COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
+
+
+def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return the condition of a query, with the values of its placeholders.
+
+    `filters` has the conditions that differ in an engine.
+    """
+    conditions, values = ["true"], list[Value]()
+    for name, usual in _FILTERS.items():
+        value = getattr(query, name)
+        if value is not None:
+            condition = filters.get(name, usual)
+            conditions.append(condition)
+            values += [value] * condition.count("?")
+    return " AND ".join(conditions[1:] or conditions), values
+
+
+def count(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a statement that counts the matching triggers."""
+    condition, values = where(query, filters)
+    if not values:
+        return "SELECT sum(triggers) FROM tally", []
+    return f"SELECT count(*) FROM triggers WHERE {condition}", values
+
+
+def select(query: Query, filters: dict[str, str], horizon: int) -> tuple[str, list[Value]]:
+    """Return a statement that selects arrival and body of a page and of the first trigger of the next page."""
+    condition, values = where(query, filters)
+    first, last = FIRST_ARRIVAL, horizon
+    if query.after is not None:
+        first, last = (first, min(last, query.after - 1)) if query.newest_first else (query.after + 1, last)
+    direction = "DESC" if query.newest_first else "ASC"
+    return (
+        f"SELECT arrival, body FROM triggers WHERE {condition} AND arrival BETWEEN ? AND ?"
+        f" ORDER BY arrival {direction} LIMIT ?",
+        [*values, min(first, LAST_ARRIVAL), last, query.limit + 1],
+    )

@@ -1,0 +1,47 @@
+"""The values that go into a store and come out of it. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query. Filters that are not None are combined with AND."""
+
+    actor_id: str | None = None
+    action: str | None = None
+    object: str | None = None
+    id: str | None = None
+    since: int | None = None  # microseconds since 1970; recorded at this time or later
+    until: int | None = None  # microseconds since 1970; recorded before it
+    limit: int = 100
+    after: int | None = None  # arrival number of the last trigger of the page before; None: the first page
+    newest_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Triggers in the order of their arrival, or in the reverse order."""
+
+    bodies: list[str]  # the JSON text of each
+    total: int  # how many match, on all pages
+    next: int | None  # the `after` of the next page; None on the last
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """The result of storing the triggers of one request."""
+
+    stored: int  # new ones
+    repeated: tuple[str, ...]  # an id for each that was dropped: stored before, or earlier in the same request
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """The counts of a store since it was made."""
+
+    triggers: int  # stored, and not removed since
+    duplicates: int  # dropped: a trigger with that id was stored before
+    rejected: int  # invalid, in requests that were accepted
+    requests: int  # accepted: 201 or 207
