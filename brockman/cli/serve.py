@@ -11,10 +11,11 @@ from typing import Any
 from brockman.cli.numbers import number, whole_number
 from brockman.cli.startup import discard_output
 
+_DEFAULT_STORE = "focuslab.sqlite3"
 _REQUIRED = ("starlette", "uvicorn", "httptools")
 DESCRIPTION = """\
-Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file.
-Ctrl-C stops it."""
+Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file
+or in PostgreSQL. Ctrl-C stops it."""
 EPILOG = """\
 Send to it:
 
@@ -45,10 +46,12 @@ def add_parser(commands: Any) -> None:
         "--port", type=whole_number(), default=8765, help="0 chooses a free one (default: %(default)s)"
     )
     parser.add_argument(
+        "--store",
         "--database",
-        default="focuslab.sqlite3",
-        metavar="FILE",
-        help="SQLite file, created if it does not exist (default: %(default)s in the current directory)",
+        metavar="FILE|URL",
+        help="a SQLite file, created if it does not exist, or postgresql://user@host:port/database "
+        f"(default: FL_STORE in the environment, or {_DEFAULT_STORE} in the current directory); a password is "
+        "better in FL_STORE, PGPASSWORD or ~/.pgpass",
     )
     parser.add_argument(
         "--api-key",
@@ -74,6 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
     from brockman.collector.settings import Settings
+    from brockman.collector.store.location import has_password, without_password
 
     is_listening = False
 
@@ -81,15 +85,18 @@ def run(options: argparse.Namespace) -> int:
         nonlocal is_listening
         is_listening = True
         print(f"listening on {endpoint}")
-        print(f"database     {os.path.abspath(settings.database)}")
+        print(f"database     {without_password(store)}")
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 
+    store = options.store or os.environ.get("FL_STORE") or _DEFAULT_STORE
+    if has_password(store):
+        _hide_argument(store)
     api_key = options.api_key or os.environ.get("FL_API_KEY") or None
     try:
         settings = Settings(
             host=options.host,
             port=options.port,
-            database=options.database,
+            database=store,
             api_key=None if api_key is None else api_key.strip(),
             outage_after=options.outage_after,
             outage_for=options.outage_for,
@@ -105,3 +112,13 @@ def run(options: argparse.Namespace) -> int:
             discard_output(sys.stdout)
         return 1
     return 0
+
+
+def _hide_argument(store: str) -> None:
+    """If arguments have the URL, start this process anew with it in the environment.
+
+    Other users of the machine can read the arguments.
+    """
+    if any(store in argument for argument in sys.orig_argv):
+        arguments = [argument.replace(store, "") for argument in sys.orig_argv]
+        os.execve(sys.executable, arguments, {**os.environ, "FL_STORE": store})

@@ -83,7 +83,7 @@ class _Api:
         parsed = read_triggers(body, received_at=time.time_ns() // 1000)
         if parsed.errors and not parsed.is_array:
             raise HTTPException(400, parsed.errors[0][1])
-        repeated = self._store.add(parsed.rows, rejected=len(parsed.errors))
+        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors)).repeated)
         if not parsed.is_array:
             return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
         accepted = {"accepted": len(parsed.rows), "repeated": repeated}

@@ -105,7 +105,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "store.sqlite3")
     server: Postgresql = request.getfixturevalue("postgresql")
-    return server.create_database()
+    return server.empty_database()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any, TypeVar
@@ -35,7 +35,7 @@ _DEFAULTS = {  # parameters of libpq, unless the URL has them
     "tcp_user_timeout": "15000",
     "client_encoding": "utf8",
 }
-_ATTEMPTS = 3
+_ATTEMPTS, _LAST_ATTEMPT = 3, 2
 _PASSING = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure, psycopg.errors.CheckViolation)
 # The first characters of SQLSTATE, and the seconds a client should wait; 10 for all others.
 _RETRY_AFTER = {"40": 1, "53300": 1, "55": 1, "57014": 1, "57P": 2}
@@ -117,9 +117,7 @@ class PostgresqlStore(Store):
     def _reading(self) -> Iterator[Snapshot]:
         try:
             with ExitStack() as stack:
-                connection = stack.enter_context(self._readers.connection())
-                horizon = _find_horizon(connection)
-                stack.enter_context(connection.transaction())
+                connection, horizon = self._begin_reading(stack)
                 numbers = count()
 
                 def execute(statement: str, values: Sequence[Value]) -> Iterator[Any]:
@@ -135,30 +133,48 @@ class PostgresqlStore(Store):
                 f"triggers cannot be read: {reason}", retry_after=_retry_after(error)
             ) from error
 
-    def _write(self, action: Callable[[Connection], T], rows: Sequence[Row] = ()) -> T:
-        """Run an action in a transaction; again after a deadlock, or with another connection for a lost one."""
-        for attempt in range(1, _ATTEMPTS + 1):
-            used: list[Connection] = []
-            try:
-                self._create_partitions(rows)
-                with self._writers.connection() as connection:
-                    used.append(connection)
-                    with connection.transaction():
-                        return action(connection)
-            except psycopg.Error as error:
-                was_lost = bool(used) and used[0].closed
-                if was_lost:
-                    self._writers.discard()  # the others, most likely, too
-                self._partitions = frozenset()
-                if attempt == _ATTEMPTS or not (was_lost or isinstance(error, _PASSING)):
-                    raise self._failed(error) from error
+    def _begin_reading(self, stack: ExitStack) -> tuple[Connection, int]:
+        """Begin a transaction, which the stack ends; return the horizon too. A lost connection is replaced."""
+        for attempt in range(_ATTEMPTS):
+            with ExitStack() as trial:
+                connection = trial.enter_context(self._readers.connection())
+                try:
+                    horizon = _find_horizon(connection)
+                except psycopg.Error:
+                    if attempt < _LAST_ATTEMPT and connection.closed:
+                        self._readers.discard()  # the others, most likely, are lost too
+                        continue
+                    raise
+                trial.enter_context(connection.transaction())
+                stack.push(trial.pop_all())
+                return connection, horizon
         raise AssertionError("the last attempt returns or raises")
 
-    def _create_partitions(self, rows: Sequence[Row]) -> None:
+    def _write(self, action: Callable[[Connection], T], rows: Sequence[Row] = ()) -> T:
+        """Run an action in a transaction; again after a deadlock, or with another connection for a lost one."""
+        for attempt in range(_ATTEMPTS):
+            was_lost = False
+            try:
+                with self._writers.connection() as connection:
+                    try:
+                        self._create_partitions(connection, rows)
+                        with connection.transaction():
+                            return action(connection)
+                    finally:
+                        was_lost = connection.closed
+            except psycopg.Error as error:
+                self._partitions = frozenset()
+                if attempt == _LAST_ATTEMPT or not (was_lost or isinstance(error, _PASSING)):
+                    raise self._failed(error) from error
+                if was_lost:
+                    self._writers.discard()
+        raise AssertionError("the last attempt returns or raises")
+
+    def _create_partitions(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Create the partitions of the months in which the triggers were received."""
         needed = {schema.partition_of(received_at) for received_at in {row[5] for row in rows}}
         if not needed <= self._partitions:
-            with self._writers.connection() as connection, connection.transaction():
+            with connection.transaction():
                 _lock_tables(connection)
                 for partition in sorted(needed):
                     _run(connection, schema.create_partition(partition))
@@ -255,13 +271,14 @@ class _UnusableDatabase(Exception):
 
 
 def _parse(url: str) -> dict[str, Any]:
-    try:
-        return conninfo_to_dict(url)
-    except psycopg.Error:  # its text may have a part of the password
-        raise InvalidSetting(
-            "database: the URL is malformed; give postgresql://user@host:port/database, and write special "
-            "characters of a password as %XX"
-        ) from None
+    with suppress(psycopg.Error):  # its text may have a part of the password
+        parameters = conninfo_to_dict(url)
+        if "@" not in str(parameters.get("host")):
+            return parameters
+    raise InvalidSetting(
+        "database: the URL is malformed; give postgresql://user@host:port/database, and write special characters "
+        "of a password as %XX"
+    )
 
 
 def _migrate(connection: Connection) -> None:

@@ -182,11 +182,10 @@ def _skip_removed(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
 
     SQLite would use the number again, and a reader whose cursor is there would miss the new trigger.
     """
-    last: int
     last, removed = connection.execute(_SELECT_LAST).fetchone()
     if last < removed and rows:
         connection.execute(_INSERT_AT, (removed + 1, *rows[0]))
-    return max(last, removed)
+    return int(max(last, removed))
 
 
 def _repeated(connection: sqlite3.Connection, rows: Sequence[Row], before: int) -> tuple[str, ...]:
