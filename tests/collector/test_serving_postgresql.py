@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
-import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from itertools import count
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ import requests
 from brockman.collector.store import open_store
 from brockman.collector.store.values import Query
 from tests.cli.conftest import command, listening
+from tests.collector.killing import Senders
 from tests.collector.running import Running, trigger
 from tests.support.client import KEY
 from tests.support.postgresql import PASSWORD, QUOTED_PASSWORD, Postgresql
@@ -66,44 +64,17 @@ def read_ids(url: str) -> Iterator[str]:
 
 def test_a_kill_loses_nothing_that_was_acknowledged(postgresql: Postgresql) -> None:
     """One of two collectors is killed at any time; each acknowledged trigger is stored once."""
-    url, rand = postgresql.empty_database(), random.Random(7)
-    ports = [free_port(), free_port()]
-    acknowledged: list[str] = []
-    end = threading.Event()
-
-    def send(number: int) -> None:
-        """Send batches until each is acknowledged: after a failure to the other collector, some twice."""
-        with requests.Session() as session:
-            session.trust_env = False
-            while not end.is_set():
-                batch = [trigger() for _ in range(rand.randrange(1, 200))]
-                for attempt in count():
-                    target = f"http://127.0.0.1:{ports[(number + attempt) % 2]}/api/v1/trigger/"
-                    with suppress(requests.RequestException):
-                        answer = session.post(target, json=batch, headers={"X-FL-API-KEY": KEY}, timeout=20)
-                        if answer.status_code == 201 and (attempt or rand.random() < 0.8):
-                            break
-                    end.wait(0.01)
-                acknowledged.extend(sent["id"] for sent in batch)
-
-    threads = [threading.Thread(target=send, args=(number,)) for number in range(3)]
-    with serving(url, ports[0]):
-        for thread in threads:
-            thread.start()
-        try:
-            for _ in range(3):
-                with serving(url, ports[1]) as collector:
-                    goal = len(acknowledged) + rand.randrange(1000)
-                    assert eventually(lambda goal=goal: len(acknowledged) > goal)
-                    assert collector.process is not None
-                    collector.process.kill()
-        finally:
-            end.set()
-            for thread in threads:
-                thread.join(30)
+    url, ports = postgresql.empty_database(), [free_port(), free_port()]
+    with serving(url, ports[0]), Senders(ports) as senders:
+        for _ in range(3):
+            with serving(url, ports[1]) as collector:
+                goal = senders.goal()
+                assert eventually(lambda goal=goal: len(senders.acknowledged) > goal)
+                assert collector.process is not None
+                collector.process.kill()
     stored = Counter(read_ids(url))
     assert set(stored.values()) == {1}
-    assert set(acknowledged) == set(stored)
+    assert set(senders.acknowledged) == set(stored)
 
 
 @pytest.mark.parametrize("form", ["--store {}", "--database={}", "FL_STORE"])

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
@@ -19,7 +19,7 @@ _USER = "postgres"
 PASSWORD = "pass:w@rd/4711%"
 QUOTED_PASSWORD = "pass%3Aw%40rd%2F4711%25"
 # As fast as it can be; what a crash of the machine would leave is not tested.
-_OPTIONS = (
+_FAST = (
     "fsync=off",
     "full_page_writes=off",
     "max_connections=100",
@@ -32,8 +32,9 @@ _ACCESS = "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
 class Postgresql:
     """A running server. Its databases are reached through a socket in its folder, or with a password on a port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, options: Sequence[str]) -> None:
         self.folder = folder
+        self._options = options
         self.port = free_port()
         self._programs = _find_programs()
         self._numbers = count(1)
@@ -44,7 +45,7 @@ class Postgresql:
 
     def start(self) -> None:
         options = ["-c listen_addresses=127.0.0.1", f"-p {self.port}", f"-k {self.folder}"]
-        options += [f"-c {option}" for option in _OPTIONS]
+        options += [f"-c {option}" for option in self._options]
         self._run("pg_ctl", "start", "--wait", "--pgdata=data", "--log=log", f"--options={' '.join(options)}")
 
     def stop(self) -> None:
@@ -95,14 +96,14 @@ class Postgresql:
 
 
 @contextlib.contextmanager
-def postgresql_server() -> Iterator[Postgresql]:
-    """Run a server in a temporary directory of its own; it is stopped after the block."""
+def postgresql_server(options: Sequence[str] = _FAST) -> Iterator[Postgresql]:
+    """Run a server in a temporary directory of its own, with options; it is stopped after the block."""
     _find_programs()
     folder = Path(tempfile.mkdtemp(prefix="brockman-postgresql-"))
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, _USER, _USER)
-        server = Postgresql(folder)
+        server = Postgresql(folder, options)
         try:
             yield server
         finally:

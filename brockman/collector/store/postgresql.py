@@ -123,7 +123,7 @@ class PostgresqlStore(Store):
                 def execute(statement: str, values: Sequence[Value]) -> Iterator[Any]:
                     cursor = stack.enter_context(connection.cursor(f"read_{next(numbers)}"))
                     cursor.itersize = _ROWS_AT_ONCE
-                    cursor.execute(statement.replace("?", "%s").encode(), values)
+                    cursor.execute(statement.replace("%", "%%").replace("?", "%s").encode(), values)
                     return iter(cursor)
 
                 yield Snapshot(execute, horizon)
@@ -368,8 +368,9 @@ def _one(connection: Connection, statement: str, *values: Value) -> Any:
 
 def _explain(error: psycopg.Error) -> tuple[str, str]:
     """Return the reason for clients, and details for the log: the name of the server is not for clients."""
-    reason = error.diag.message_primary or "no connection to PostgreSQL"
-    return reason, _first_line(error)
+    is_lost = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+    details = _first_line(error)
+    return "no connection to PostgreSQL" if is_lost else error.diag.message_primary or details, details
 
 
 def _first_line(error: Exception) -> str:
