@@ -1,85 +1,124 @@
-"""Triggers a second that the collector accepts: `python -m tests.benchmarks.collector`.
+"""Triggers a second that the collector accepts, on each engine: `python -m tests.benchmarks.collector`.
 
-Each line is the median over rounds; each round measures all lines, on a new file. The floor is the least that must
-be done: JSON is parsed, and its texts are inserted into a table of one column, in one
-transaction for each request, on the same file system with the same pragmas.
+Each line is the median over rounds; each round measures all lines, on a new store. Beside the collector, which
+answers after the commit, stand the engines alone, fed the same rows in the same requests: `executemany` of sqlite3
+and COPY of PostgreSQL, one transaction for each request, into a table without an index, and into one whose id is
+unique.
+
+`--queries 1000000` times the queries of a page; `--kills 12` kills one of two collectors on one PostgreSQL, and
+counts what was lost. PostgreSQL runs with its own defaults: each commit is on the disk.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from itertools import count
-from pathlib import Path
+from urllib.parse import urlsplit
 
-import requests
+import psycopg
 
 from brockman.collector import strict_json
 from brockman.collector.ingest import read_triggers
-from brockman.collector.store import Store
+from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
+from brockman.collector.store.values import Query
 from brockman.collector.timestamps import format_timestamp
+from brockman.collector.validation import Row
+from tests.collector.killing import Senders
+from tests.collector.test_serving_postgresql import read_ids, serving
+from tests.support.postgresql import Postgresql, postgresql_server
+from tests.support.programs import free_port
+from tests.support.waiting import eventually
 
 Texts = list[list[str]]
+Rows = list[list[Row]]
 NOW = 1_790_000_000_000_000  # microseconds since 1970
+COLUMNS = "id, actor_id, action, object, recorded_at, received_at, body"
+TYPES = "{}, actor_id text, action text, object text, recorded_at bigint, received_at bigint, body text"
+PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 4000")
+ACTORS = 100_000
 
 
-def make_texts(number: int, size: int, next_id: Callable[[], str]) -> Texts:
+def make_texts(number: int, size: int, next_id: Callable[[int], str]) -> Texts:
     """Return triggers as JSON texts, in requests of `size`."""
     rand = random.Random(7)
-    arrival = count()
-    return [[make_text(next(arrival), rand, next_id()) for _ in range(size)] for _ in range(number)]
+    arrivals = [range(first, first + size) for first in range(0, number * size, size)]
+    return [[make_text(arrival, rand, next_id(arrival)) for arrival in request] for request in arrivals]
 
 
 def make_text(arrival: int, rand: random.Random, trigger_id: str) -> str:
+    actor = f"user-{rand.randrange(ACTORS)}"
     return strict_json.dump(
         {
-            "actor_id": f"user-{rand.randrange(5000)}",
+            "actor_id": actor,
             "action": rand.choice(["viewed", "bought", "clicked"]),
             "object": "blog post",
-            "captured_identities": {"email": f"user-{arrival}@example.com"},
+            "captured_identities": {"email": f"{actor}@example.com"},
             "captured_attributes": {"plan": "pro"},
-            "variables": {"tags": ["a", "b", "c"], "title": "The title of a post", "price": 12.5},
+            "variables": {"tags": ["a", "b", "c"], "title": f"The title of post {arrival}", "price": 12.5},
             "id": trigger_id,
             "recorded_at": format_timestamp(NOW + arrival * 50),
         }
     )
 
 
-def ordered_ids() -> Callable[[], str]:
-    """Make ids as brockman does: a random prefix and a counter."""
-    prefix, counter = str(uuid.uuid4())[:24], count()
-    return lambda: f"{prefix}{next(counter):012x}"
+def ordered_id(number: int) -> str:
+    """Return an id of version 7, as brockman makes them: the time, and random bits."""
+    digits = f"{NOW // 1000 + number // 20:012x}7{number % 4096:03x}8{uuid.uuid4().hex[:15]}"
+    return str(uuid.UUID(digits))
+
+
+def random_id(number: int) -> str:
+    return str(uuid.uuid4())
 
 
 def encode(texts: Texts) -> list[bytes]:
     return [f"[{','.join(request)}]".encode() for request in texts]
 
 
-def run_floor(directory: Path, texts: Texts) -> float:
-    rows, bodies = [[(text,) for text in request] for request in texts], encode(texts)
-    with closing(sqlite3.connect(directory / "floor.sqlite3", isolation_level=None)) as connection:
-        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 4000"):
+def parse(texts: Texts) -> Rows:
+    return [read_triggers(body, NOW).rows for body in encode(texts)]
+
+
+def run_sqlite_alone(path: str, requests: Rows, id_type: str) -> float:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
-        connection.execute("CREATE TABLE raw (body TEXT)")
+        connection.execute(f"CREATE TABLE alone ({TYPES.format(id_type)})")
         started = time.perf_counter()
-        for body, request in zip(bodies, rows, strict=True):
-            strict_json.parse(body)
+        for rows in requests:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany("INSERT INTO raw VALUES (?)", request)
+            connection.executemany("INSERT INTO alone VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             connection.execute("COMMIT")
         return time.perf_counter() - started
 
 
-def run_intake(directory: Path, texts: Texts) -> float:
+def run_copy_alone(url: str, requests: Rows, id_type: str) -> float:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS alone")
+        connection.execute(f"CREATE TABLE alone ({TYPES.format(id_type)})".encode())
+        started = time.perf_counter()
+        for rows in requests:
+            with connection.cursor() as cursor, cursor.copy(f"COPY alone ({COLUMNS}) FROM STDIN".encode()) as copy:
+                for row in rows:
+                    copy.write_row(row)
+        return time.perf_counter() - started
+
+
+def run_intake(texts: Texts) -> float:
     bodies = encode(texts)
     started = time.perf_counter()
     for body in bodies:
@@ -87,67 +126,170 @@ def run_intake(directory: Path, texts: Texts) -> float:
     return time.perf_counter() - started
 
 
-def run_store(directory: Path, texts: Texts, *, index: str | None = None) -> float:
-    rows = [read_triggers(body, NOW).rows for body in encode(texts)]
-    with closing(new_store(directory, index)) as store:
+def run_store(location: str, requests: Rows, index: str = "") -> float:
+    with closing(open_store(location)) as store:
+        if index:
+            with closing(sqlite3.connect(location)) as connection:
+                connection.execute(f"CREATE INDEX extra ON triggers ({index})")
         started = time.perf_counter()
-        for request in rows:
-            store.add(request)
+        for rows in requests:
+            store.add(rows)
         return time.perf_counter() - started
 
 
-def run_both(directory: Path, texts: Texts) -> float:
-    bodies = encode(texts)
-    with closing(new_store(directory)) as store:
+def run_http(location: str, bodies: list[bytes], connections: int, collectors: int = 1) -> float:
+    """Post the bodies over some connections; the client does next to nothing."""
+    with running_collectors(location, collectors) as ports:
+
+        def post(number: int) -> None:
+            with socket.create_connection(("127.0.0.1", ports[number % collectors])) as connection:
+                for body in bodies[number::connections]:
+                    exchange(connection, body)
+
+        threads = [threading.Thread(target=post, args=(number,)) for number in range(connections)]
         started = time.perf_counter()
-        for body in bodies:
-            store.add(read_triggers(body, NOW).rows)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
         return time.perf_counter() - started
 
 
-def new_store(directory: Path, index: str | None = None) -> Store:
-    path = directory / f"{uuid.uuid4()}.sqlite3"
-    store = Store(path)
-    if index is not None:
-        with closing(sqlite3.connect(path)) as connection:
-            connection.execute(f"CREATE INDEX extra ON triggers ({index})")
-    return store
-
-
-def run_http(directory: Path, texts: Texts) -> float:
-    bodies = encode(texts)
-    headers = {"Content-Type": "application/json", "X-FL-API-KEY": "benchmark"}
-    with running_collector(directory) as endpoint, requests.Session() as session:
-        started = time.perf_counter()
-        for body in bodies:
-            session.post(endpoint + "trigger/", data=body, headers=headers).raise_for_status()
-        return time.perf_counter() - started
+def exchange(connection: socket.socket, body: bytes) -> None:
+    head = (
+        "POST /api/v1/trigger/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-FL-API-KEY: benchmark\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection.sendall(head.encode() + body)
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 201 "), answer
 
 
 @contextmanager
-def running_collector(directory: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "brockman", "serve", "--port", "0", "--api-key", "benchmark"]
-    database = directory / f"{uuid.uuid4()}.sqlite3"
-    with subprocess.Popen([*command, "--database", database], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().removeprefix("listening on ").strip()
-        finally:
+def running_collectors(location: str, number: int) -> Iterator[list[int]]:
+    command = [
+        sys.executable,
+        "-m",
+        "brockman",
+        "serve",
+        "--port",
+        "0",
+        "--api-key",
+        "benchmark",
+        "--store",
+        location,
+    ]
+    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(number)]
+    try:
+        lines = [process.stdout.readline() for process in processes if process.stdout is not None]
+        yield [urlsplit(line.removeprefix("listening on ").strip()).port or 0 for line in lines]
+    finally:
+        for process in processes:
             process.terminate()
+            process.communicate()
 
 
-def scan(directory: Path, texts: Texts) -> tuple[float, int]:
-    """Return the seconds that a filter without an index takes, and the triggers it reads through."""
-    from brockman.collector.schema import Query
+def sqlite_lines(texts: Texts, at_random: Texts) -> dict[str, Callable[[], float]]:
+    rows, bodies, random_rows = parse(texts), encode(texts), parse(at_random)
 
-    with closing(new_store(directory)) as store:
-        for body in encode(texts):
-            store.add(read_triggers(body, NOW).rows)
+    def on_file(run: Callable[..., float], *arguments: object) -> Callable[[], float]:
+        def on_new_file() -> float:
+            with tempfile.TemporaryDirectory() as directory:
+                return run(f"{directory}/triggers.sqlite3", *arguments)
+
+        return on_new_file
+
+    return {
+        "sqlite3 alone, no index": on_file(run_sqlite_alone, rows, "id text"),
+        "sqlite3 alone, unique id": on_file(run_sqlite_alone, rows, "id text UNIQUE"),
+        "intake: parse and validate": lambda: run_intake(texts),
+        "store": on_file(run_store, rows),
+        "store, random ids (uuid4)": on_file(run_store, random_rows),
+        "store, one more index: actor_id": on_file(run_store, rows, "actor_id"),
+        "through HTTP, 1 connection": on_file(run_http, bodies, 1),
+        "through HTTP, 4 connections": on_file(run_http, bodies, 4),
+    }
+
+
+def postgresql_lines(server: Postgresql, texts: Texts, at_random: Texts) -> dict[str, Callable[[], float]]:
+    rows, bodies, random_rows = parse(texts), encode(texts), parse(at_random)
+
+    def on_database(run: Callable[..., float], *arguments: object) -> Callable[[], float]:
+        return lambda: run(server.empty_database(), *arguments)
+
+    return {
+        "COPY alone, no index": on_database(run_copy_alone, rows, "id uuid"),
+        "COPY alone, unique id": on_database(run_copy_alone, rows, "id uuid UNIQUE"),
+        "store": on_database(run_store, rows),
+        "store, random ids (uuid4)": on_database(run_store, random_rows),
+        "through HTTP, 1 connection": on_database(run_http, bodies, 1),
+        "through HTTP, 4 connections": on_database(run_http, bodies, 4),
+        "two collectors, 4 connections": on_database(run_http, bodies, 4, 2),
+    }
+
+
+def measure(title: str, lines: dict[str, Callable[[], float]], rounds: int, triggers: int) -> None:
+    seconds: dict[str, list[float]] = {name: [] for name in lines}
+    for _ in range(rounds):
+        for name, run in lines.items():
+            seconds[name].append(run())
+    bare = seconds[next(name for name in lines if name.endswith("unique id"))]
+    print(f"{title:36}{'triggers/s':>12}{'us each':>10}{'x alone, unique id':>20}")
+    for name, taken in seconds.items():
+        median = statistics.median(taken)
+        ratio = statistics.median(own / floor for own, floor in zip(taken, bare, strict=True))
+        print(f"{name:36}{triggers / median:12,.0f}{median / triggers * 1e6:10.2f}{ratio:20.2f}", flush=True)
+
+
+def measure_queries(title: str, location: str, number: int) -> None:
+    """Time the queries of a page on a number of triggers of 100 000 people."""
+    with closing(open_store(location)) as store:
         started = time.perf_counter()
-        page = store.page(Query(actor_id="user-7"))
-        seconds = time.perf_counter() - started
-        assert page.total
-        return seconds, store.stored
+        for first in range(0, number, 10_000):
+            rand = random.Random(first)
+            numbers = range(first, min(first + 10_000, number))
+            text = ",".join(make_text(n, rand, ordered_id(n)) for n in numbers)
+            store.add(read_triggers(f"[{text}]".encode(), NOW).rows)
+        print(f"{title}: {number} triggers of {ACTORS} people in {time.perf_counter() - started:.0f} s")
+        time_queries(store, number)
+
+
+def time_queries(store: Store, number: int) -> None:
+    last = strict_json.parse(store.page(Query(newest_first=True, limit=1)).bodies[0].encode())
+    queries = {
+        "the newest": Query(newest_first=True),
+        "of one person": Query(actor_id=last["actor_id"], newest_first=True),
+        "by id": Query(id=last["id"]),
+        "of one action": Query(action="bought", newest_first=True),
+        "of an action that there is not": Query(action="exploded", newest_first=True),
+        "the last tenth": Query(since=NOW + number * 45, newest_first=True),
+    }
+    for name, query in queries.items():
+        taken = []
+        for _ in range(3):
+            started = time.perf_counter()
+            total = store.page(query).total
+            taken.append(time.perf_counter() - started)
+        print(f"  {name:34}{statistics.median(taken) * 1000:8.1f} ms of {total}")
+
+
+def kill_collectors(server: Postgresql, kills: int) -> None:
+    """Kill one of two collectors on one database at random; print what was lost or doubled."""
+    url, ports = server.empty_database(), [free_port(), free_port()]
+    os.environ["FL_API_KEY"] = "benchmark"
+    with serving(url, ports[0]), Senders(ports) as senders:
+        for _ in range(kills):
+            with serving(url, ports[1]) as collector:
+                goal = senders.goal()
+                assert eventually(lambda goal=goal: len(senders.acknowledged) > goal)
+                assert collector.process is not None
+                collector.process.kill()
+    stored = Counter(read_ids(url))
+    lost = set(senders.acknowledged) - set(stored)
+    double = sum(times > 1 for times in stored.values())
+    print(f"{kills} kills: {len(senders.acknowledged)} acknowledged, {len(lost)} lost, {double} stored twice")
 
 
 def main() -> None:
@@ -155,38 +297,22 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200, help="in each round (default: %(default)s)")
     parser.add_argument("--size", type=int, default=500, help="triggers in each request (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="(default: %(default)s)")
+    parser.add_argument(
+        "--queries", type=int, default=0, metavar="N", help="time the queries of a page on N triggers"
+    )
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="kill collectors N times")
     options = parser.parse_args()
-    ordered = make_texts(options.requests, options.size, ordered_ids())
-    at_random = make_texts(options.requests, options.size, lambda: str(uuid.uuid4()))
-    lines: dict[str, Callable[[Path], float]] = {
-        "floor: parse, and insert the text": lambda directory: run_floor(directory, ordered),
-        "intake": lambda directory: run_intake(directory, ordered),
-        "store": lambda directory: run_store(directory, ordered),
-        "intake and store": lambda directory: run_both(directory, ordered),
-        "through HTTP, one connection": lambda directory: run_http(directory, ordered),
-        "store, random ids (uuid4)": lambda directory: run_store(directory, at_random),
-        "store, one more index: action": lambda directory: run_store(directory, ordered, index="action"),
-        "store, one more index: object": lambda directory: run_store(directory, ordered, index="object"),
-        "store, one more index: actor_id": lambda directory: run_store(directory, ordered, index="actor_id"),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in lines}
-    for _ in range(options.rounds):
-        for name, run in lines.items():
+    texts, at_random = (make_texts(options.requests, options.size, ids) for ids in (ordered_id, random_id))
+    with postgresql_server(options=()) as server:
+        triggers = options.requests * options.size
+        measure("SQLite", sqlite_lines(texts, at_random), options.rounds, triggers)
+        measure("PostgreSQL", postgresql_lines(server, texts, at_random), options.rounds, triggers)
+        if options.queries:
             with tempfile.TemporaryDirectory() as directory:
-                seconds[name].append(run(Path(directory)))
-    report(seconds, options.requests * options.size)
-    with tempfile.TemporaryDirectory() as directory:
-        taken, number = scan(Path(directory), ordered)
-    print(f"a filter by actor_id reads through {number} triggers in {taken * 1000:.0f} ms")
-
-
-def report(seconds: dict[str, list[float]], triggers: int) -> None:
-    floors = next(iter(seconds.values()))
-    print(f"{'':36}{'triggers/s':>12}{'us each':>10}{'x floor':>10}")
-    for name, taken in seconds.items():
-        median = statistics.median(taken)
-        ratio = statistics.median(own / floor for own, floor in zip(taken, floors, strict=True))
-        print(f"{name:36}{triggers / median:12,.0f}{median / triggers * 1e6:10.2f}{ratio:10.2f}")
+                measure_queries("SQLite", f"{directory}/triggers.sqlite3", options.queries)
+            measure_queries("PostgreSQL", server.empty_database(), options.queries)
+        if options.kills:
+            kill_collectors(server, options.kills)
 
 
 if __name__ == "__main__":
