@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -363,6 +364,14 @@ def test_a_location_without_a_password_is_shown_as_it_is(tmp_path: Path) -> None
     for url in ("postgresql://ada@db.example:5433/x?sslmode=require", "postgresql:///x?host=/run/postgresql"):
         assert without_password(url) == url
     assert without_password(tmp_path / "a:b@c") == str(tmp_path / "a:b@c")
+
+
+def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    monkeypatch.delitem(sys.modules, "brockman.collector.store.postgresql")
+
+    with pytest.raises(InvalidSetting, match=r"pip install 'brockman\[postgresql\]'"):
+        open_store("postgresql://ada@127.0.0.1/x")
 
 
 def test_a_store_shows_no_password(postgresql: Postgresql, role: str) -> None:

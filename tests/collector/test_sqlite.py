@@ -15,6 +15,7 @@ import pytest
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.sqlite import SqliteStore
+from brockman.collector.store.sqlite_schema import MIGRATIONS
 from brockman.collector.store.values import Query
 from brockman.collector.validation import Row
 from tests.collector.running import Running, make_row, trigger
@@ -185,6 +186,24 @@ def test_a_file_of_another_program_is_rejected_and_not_changed(
         SqliteStore(path)
 
     assert (path.read_bytes() if path.is_file() else b"") == before
+
+
+def test_a_file_of_an_older_brockman_is_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "old.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in MIGRATIONS[0]:
+            connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute(
+            "INSERT INTO triggers VALUES (1, ?, '7', 'viewed', 'page', 0, 0, '\"a\"')", make_row("a")[:1]
+        )
+        connection.execute("UPDATE tally SET triggers = 1")
+        connection.commit()
+
+    with closing(SqliteStore(path)) as store:
+        assert store.add([make_row("a"), make_row("b")]).stored == 1
+        assert bodies(store) == ['"a"', '"b"']
+        assert store.counts().triggers == 2
 
 
 def test_a_missing_directory_is_an_invalid_setting(tmp_path: Path) -> None:

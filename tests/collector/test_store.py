@@ -227,6 +227,17 @@ def test_pruning_removes_old_triggers_and_nothing_else(store: Store) -> None:
     assert (bodies(store), store.counts().triggers) == ([], 0)
 
 
+def test_pruning_takes_many_steps_for_many_triggers(store: Store) -> None:
+    for first in range(0, 24_000, 8000):
+        store.add([make_row(str(n)) for n in range(first, first + 8000)])
+    store.add([make_row("kept", received_at=micros(2026, 1, 31))])
+
+    assert store.prune(micros(2026, 1, 1)) == 24_000
+
+    assert bodies(store) == ['"kept"']
+    assert store.add([make_row("23999")]).stored == 1
+
+
 def test_after_pruning_a_cursor_finds_what_is_new(store: Store) -> None:
     store.add([make_row("a"), make_row("b")])
     last = reader_cursor(store, '"b"')

@@ -243,10 +243,12 @@ class _Connections:
                 yield connection
             finally:
                 is_idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-                if is_idle and not self._closed:
+                if is_idle:
                     self._idle.append(connection)
                 else:
                     connection.close()
+                if self._closed:
+                    self.discard()
         finally:
             self._slots.release()
 

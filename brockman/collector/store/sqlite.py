@@ -36,6 +36,11 @@ _UPDATE_TALLY = """
     UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
     requests = requests + 1
 """
+# In the order of arrival, so that it reads what is to be removed and no more.
+_SELECT_FIRST_KEPT = "SELECT arrival FROM triggers WHERE received_at >= ? ORDER BY arrival LIMIT 1"
+_DELETE_SOME = """
+    DELETE FROM triggers WHERE arrival IN (SELECT arrival FROM triggers WHERE arrival < ? ORDER BY arrival LIMIT ?)
+"""
 _UPDATE_REMOVED = "UPDATE tally SET triggers = triggers - ?, last_removed = max(last_removed, ?)"
 _PRUNED_AT_ONCE = 5000  # triggers; requests are stored in between
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
@@ -78,10 +83,12 @@ class SqliteStore(Store):
         return Added(new, repeated)
 
     def prune(self, before: int) -> int:
+        with self._reading() as snapshot:
+            first_kept = next(snapshot.execute(_SELECT_FIRST_KEPT, [before]), (LAST_ARRIVAL,))
         removed = 0
         while True:
             with self._locked(), self._transaction() as connection:
-                some = _prune_some(connection, before)
+                some = _prune_some(connection, *first_kept)
             removed += some
             if some < _PRUNED_AT_ONCE:
                 return removed
@@ -202,15 +209,10 @@ def _repeated(connection: sqlite3.Connection, rows: Sequence[Row], before: int) 
     return tuple(repeated)
 
 
-def _prune_some(connection: sqlite3.Connection, before: int) -> int:
-    """Remove the oldest triggers, in the order of arrival, up to the first one that stays."""
-    first_kept = "SELECT arrival FROM triggers WHERE received_at >= ? ORDER BY arrival LIMIT 1"
-    (limit,) = connection.execute(first_kept, (before,)).fetchone() or (LAST_ARRIVAL,)
+def _prune_some(connection: sqlite3.Connection, first_kept: int) -> int:
+    """Remove some of the triggers that arrived before an arrival number, the oldest first."""
     last, _ = connection.execute(_SELECT_LAST).fetchone()
-    some = "SELECT arrival FROM triggers WHERE arrival < ? ORDER BY arrival LIMIT ?"
-    removed = connection.execute(
-        f"DELETE FROM triggers WHERE arrival IN ({some})", (limit, _PRUNED_AT_ONCE)
-    ).rowcount
+    removed = connection.execute(_DELETE_SOME, (first_kept, _PRUNED_AT_ONCE)).rowcount
     connection.execute(_UPDATE_REMOVED, (removed, last))
     return int(removed)
 
