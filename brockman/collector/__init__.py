@@ -1,4 +1,4 @@
-"""The embedded collector: accepts triggers over HTTP, as the FocusLab API does; stores them in SQLite or PostgreSQL.
+"""The collector: accepts triggers over HTTP, as the FocusLab API does, and stores them in SQLite or PostgreSQL.
 
     server -> connections -> app -> request_body -> ingest -> validation -> store
 

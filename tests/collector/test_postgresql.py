@@ -54,6 +54,12 @@ def end_connections(postgresql: Postgresql, url: str) -> None:
     postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
 
 
+def waits_for_a_lock(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return connection.execute(waiting).fetchone() is not None
+
+
 @contextmanager
 def other(url: str) -> Iterator[psycopg.Connection]:
     """A transaction of another program."""
@@ -131,6 +137,28 @@ def test_a_lock_of_another_program_is_waited_for_and_not_for_ever(store: Postgre
         assert bodies(store) == ['"a"']  # readers do not wait
 
     assert store.add([make_row("b")]).stored == 1
+
+
+def test_after_a_deadlock_the_request_is_tried_again(url: str) -> None:
+    """With another program: collectors insert the ids in the same order."""
+    one, two = sorted([make_row("a"), make_row("b")])
+    with (
+        closing(PostgresqlStore(f"{url}&options=-c%20deadlock_timeout%3D20ms")) as store,
+        other(url) as connection,
+    ):
+        store.add([make_row("x")])
+        connection.execute("SET deadlock_timeout = '60s'")
+        insert = "INSERT INTO brockman.ids VALUES (%s, 1)"
+        connection.execute(insert, two[:1])
+        added: list[Added] = []
+        thread = threading.Thread(target=lambda: added.append(store.add([one, two])))
+        thread.start()
+        assert eventually(lambda: waits_for_a_lock(url))
+        connection.execute(insert, one[:1])  # returns when the deadlock is resolved
+        assert added == []
+        connection.rollback()
+        thread.join()
+    assert added == [Added(2, ())]
 
 
 def test_a_failure_within_a_request_stores_nothing_of_it(
