@@ -143,7 +143,7 @@ def test_after_a_deadlock_the_request_is_tried_again(url: str) -> None:
     """With another program: collectors insert the ids in the same order."""
     one, two = sorted([make_row("a"), make_row("b")])
     with (
-        closing(PostgresqlStore(f"{url}&options=-c%20deadlock_timeout%3D20ms")) as store,
+        closing(PostgresqlStore(f"{url}&options=-c%20deadlock_timeout%3D20ms", busy_timeout=30)) as store,
         other(url) as connection,
     ):
         store.add([make_row("x")])
