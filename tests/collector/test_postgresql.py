@@ -16,6 +16,7 @@ from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import open_store
 from brockman.collector.store.location import without_password
 from brockman.collector.store.postgresql import PostgresqlStore
+from brockman.collector.store.postgresql_schema import PRUNE_LOCK
 from brockman.collector.store.values import Added, Query
 from tests.collector.running import make_row
 from tests.support.postgresql import PASSWORD, QUOTED_PASSWORD, Postgresql
@@ -52,12 +53,6 @@ def end_connections(postgresql: Postgresql, url: str) -> None:
     """End all connections to a database, as an administrator does."""
     name = database_of(url)
     postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
-
-
-def waits_for_a_lock(url: str) -> bool:
-    with psycopg.connect(url) as connection:
-        waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return connection.execute(waiting).fetchone() is not None
 
 
 @contextmanager
@@ -139,26 +134,32 @@ def test_a_lock_of_another_program_is_waited_for_and_not_for_ever(store: Postgre
     assert store.add([make_row("b")]).stored == 1
 
 
-def test_after_a_deadlock_the_request_is_tried_again(url: str) -> None:
-    """With another program: collectors insert the ids in the same order."""
-    one, two = sorted([make_row("a"), make_row("b")])
-    with (
-        closing(PostgresqlStore(f"{url}&options=-c%20deadlock_timeout%3D20ms", busy_timeout=30)) as store,
-        other(url) as connection,
-    ):
-        store.add([make_row("x")])
-        connection.execute("SET deadlock_timeout = '60s'")
-        insert = "INSERT INTO brockman.ids VALUES (%s, 1)"
-        connection.execute(insert, two[:1])
-        added: list[Added] = []
-        thread = threading.Thread(target=lambda: added.append(store.add([one, two])))
-        thread.start()
-        assert eventually(lambda: waits_for_a_lock(url))
-        connection.execute(insert, one[:1])  # returns when the deadlock is resolved
-        assert added == []
-        connection.rollback()
-        thread.join()
-    assert added == [Added(2, ())]
+@pytest.mark.parametrize(("failures", "stored"), [(2, 1), (3, 0)])
+@pytest.mark.parametrize("condition", ["deadlock_detected", "serialization_failure"])
+def test_a_request_is_tried_again_after_a_deadlock_but_not_for_ever(
+    store: PostgresqlStore, postgresql: Postgresql, url: str, condition: str, failures: int, stored: int
+) -> None:
+    postgresql.execute(
+        f"""
+        CREATE SEQUENCE brockman.tries;
+        CREATE FUNCTION brockman.fail() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF nextval('brockman.tries') <= {failures} THEN
+                RAISE EXCEPTION 'failed' USING ERRCODE = '{condition}';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER fail BEFORE UPDATE ON brockman.tally FOR EACH ROW EXECUTE FUNCTION brockman.fail()
+        """,
+        url,
+    )
+    if stored:
+        assert store.add([make_row("a")]).stored == 1
+    else:
+        with pytest.raises(StoreUnavailable) as caught:
+            store.add([make_row("a")])
+        assert caught.value.retry_after == 1
+    assert len(bodies(store)) == stored
 
 
 def test_a_failure_within_a_request_stores_nothing_of_it(
@@ -285,8 +286,8 @@ def test_a_month_is_a_partition_and_pruning_drops_it(
     store.add([make_row("a", received_at=1_780_000_000_000_000), make_row("b", received_at=1_790_000_000_000_000)])
     assert tables() == ["triggers_202605", "triggers_202609"]
 
-    with psycopg.connect(url) as other_prune:  # another collector removes at this time
-        other_prune.execute("SELECT pg_advisory_lock(%s)", (0x62726F636B6D616F,))
+    with other(url) as connection:  # another collector removes at this time
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (PRUNE_LOCK,))
         assert store.prune(1_790_000_000_000_000) == 0
     assert store.prune(1_790_000_000_000_000) == 1
     assert tables() == ["triggers_202609"]

@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from brockman.collector.errors import StoreUnavailable
@@ -73,16 +73,19 @@ class Store(ABC):
     def page(self, query: Query) -> Page:
         """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
         query = self._translate(query)
-        bodies: list[str] = []
-        size, last = 0, None
+        page = Page([], [], total=None, next=None)
+        size = 0
         with self._reading() as snapshot:
-            ((total,),) = snapshot.execute(*statements.count(query, self.filters))
+            if query.count:
+                ((total,),) = snapshot.execute(*statements.count(query, self.filters))
+                page = replace(page, total=int(total))
             for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
-                if len(bodies) == query.limit or size > self._max_page_bytes:
-                    return Page(bodies, int(total), last)
-                bodies.append(body)
-                size, last = size + len(body), arrival
-        return Page(bodies, int(total), None)
+                if len(page.bodies) == query.limit or size > self._max_page_bytes:
+                    return replace(page, next=page.arrivals[-1])
+                page.bodies.append(body)
+                page.arrivals.append(arrival)
+                size += len(body)
+        return page
 
     def counts(self) -> Counts:
         """Return the counts, in constant time."""

@@ -18,6 +18,7 @@ class Query:
     limit: int = 100
     after: int | None = None  # arrival number of the last trigger of the page before; None: the first page
     newest_first: bool = False
+    count: bool = True  # how many match, on all pages; without an index it reads through all triggers
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,8 @@ class Page:
     """Triggers in the order of their arrival, or in the reverse order."""
 
     bodies: list[str]  # the JSON text of each
-    total: int  # how many match, on all pages
+    arrivals: list[int]  # the arrival number of each: a cursor, to be given as `after`
+    total: int | None  # how many match, on all pages; None if that was not asked
     next: int | None  # the `after` of the next page; None on the last
 
 
