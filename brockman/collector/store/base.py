@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import statements
@@ -17,6 +17,7 @@ from brockman.collector.store.values import Added, Counts, Page, Query
 from brockman.collector.validation import Row
 
 _log = logging.getLogger("brockman.collector")
+T = TypeVar("T")
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 
 
@@ -28,15 +29,23 @@ class Snapshot:
     horizon: int  # triggers that are not committed yet have a higher arrival number
 
 
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Changes of the store: all of them are committed, or none."""
+
+    execute: Callable[[str, Sequence[Value]], Any]
+    insert: Callable[[Sequence[Row]], tuple[str, ...]]  # stores the new rows, and returns the ids of the others
+
+
 class Store(ABC):
     """Triggers, each once by its id. Thread-safe; every method blocks, and raises StoreUnavailable if it fails.
 
-    An engine has its way of opening, of storing, and of removing. The statements that read are shared. To let
-    another table follow the triggers, write to it in the engine's `add`, in the same transaction, from the rows
-    that are new.
+    An engine has its way of opening, of storing many triggers, and of removing them. All other statements are
+    shared: a method here runs them in a transaction, or reads a snapshot.
     """
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
+    tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
 
     def __init__(self, max_page_bytes: int) -> None:
         self.stored = 0  # new triggers that this object has stored
@@ -44,16 +53,6 @@ class Store(ABC):
         self._lock = threading.Lock()  # held while a count or the list of watchers changes
         self._watchers: tuple[Callable[[], None], ...] = ()
         self._last_error = ""
-
-    @abstractmethod
-    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
-        """Store the triggers of one request in one transaction; return after the commit.
-
-        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
-
-        Raises:
-            StoreUnavailable: If nothing was stored.
-        """
 
     @abstractmethod
     def prune(self, before: int) -> int:
@@ -67,8 +66,34 @@ class Store(ABC):
         """Close the store after a write in progress. Idempotent."""
 
     @abstractmethod
+    def _write(self, action: Callable[[Transaction], T]) -> T:
+        """Run an action in a transaction; return what it returns, after the commit. It may be run again."""
+
+    @abstractmethod
     def _reading(self) -> AbstractContextManager[Snapshot]:
         """Return a snapshot for the length of a block."""
+
+    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
+        """Store the triggers of one request in one transaction; return after the commit.
+
+        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
+
+        Raises:
+            StoreUnavailable: If nothing was stored.
+        """
+
+        def store(transaction: Transaction) -> Added:
+            repeated = transaction.insert(rows) if rows else ()
+            stored = len(rows) - len(repeated)
+            count = f"{statements.UPDATE_TALLY} {self.tally_row}"
+            transaction.execute(count, [stored, len(repeated), rejected, 1])
+            return Added(stored, repeated)
+
+        added = self._write(store)
+        self._has_added(added.stored)
+        if added.stored:
+            self._notify()
+        return added
 
     def page(self, query: Query) -> Page:
         """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
@@ -111,6 +136,10 @@ class Store(ABC):
     def _translate(self, query: Query) -> Query:
         """Return a query with its values as the columns have them."""
         return query
+
+    def _notify(self) -> None:
+        """Let the watchers be called soon."""
+        self._call_watchers()
 
     def _call_watchers(self) -> None:
         for watcher in self._watchers:

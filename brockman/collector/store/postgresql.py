@@ -11,23 +11,23 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
-from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store
+from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store, T, Transaction
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
-from brockman.collector.store.statements import Value
-from brockman.collector.store.values import Added, Query
+from brockman.collector.store.statements import UPDATE_TALLY, Value
+from brockman.collector.store.values import Query
 from brockman.collector.validation import Row
 
 Connection = psycopg.Connection[Any]
-T = TypeVar("T")
 _DEFAULTS = {  # parameters of libpq, unless the URL has them
     "application_name": "brockman collector",
     "connect_timeout": "5",
@@ -50,6 +50,7 @@ class PostgresqlStore(Store):
     """The triggers in a database."""
 
     filters = schema.FILTERS
+    tally_row = schema.TALLY_ROW
 
     def __init__(
         self,
@@ -78,15 +79,6 @@ class PostgresqlStore(Store):
         self._writers = _Connections(self._connect, connections, busy_timeout)
         self._readers = _Connections(self._connect_reader, connections, busy_timeout)
         self._notices = Notices(self._connect, schema.CHANNEL, self._call_watchers, psycopg.Error)
-
-    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
-        new = self._write(lambda connection: _insert(connection, rows, rejected), rows)
-        self._has_added(len(new))
-        if new:
-            self._notices.send()
-        if len(new) == len(rows):
-            return Added(len(new), ())
-        return Added(len(new), tuple(row[0] for position, row in enumerate(rows) if position not in new))
 
     def prune(self, before: int) -> int:
         with self._writers.connection() as connection:
@@ -123,7 +115,7 @@ class PostgresqlStore(Store):
                 def execute(statement: str, values: Sequence[Value]) -> Iterator[Any]:
                     cursor = stack.enter_context(connection.cursor(f"read_{next(numbers)}"))
                     cursor.itersize = _ROWS_AT_ONCE
-                    cursor.execute(statement.replace("%", "%%").replace("?", "%s").encode(), values)
+                    cursor.execute(_translate(statement), values)
                     return iter(cursor)
 
                 yield Snapshot(execute, horizon)
@@ -150,16 +142,16 @@ class PostgresqlStore(Store):
                 return connection, horizon
         raise AssertionError("the last attempt returns or raises")
 
-    def _write(self, action: Callable[[Connection], T], rows: Sequence[Row] = ()) -> T:
-        """Run an action in a transaction; again after a deadlock, or with another connection for a lost one."""
+    def _write(self, action: Callable[[Transaction], T]) -> T:
+        """Again after a deadlock, or with another connection for a lost one."""
         for attempt in range(_ATTEMPTS):
             was_lost = False
             try:
                 with self._writers.connection() as connection:
                     try:
-                        self._create_partitions(connection, rows)
                         with connection.transaction():
-                            return action(connection)
+                            execute, insert = partial(_execute, connection), partial(self._insert, connection)
+                            return action(Transaction(execute, insert))
                     finally:
                         was_lost = connection.closed
             except psycopg.Error as error:
@@ -170,15 +162,29 @@ class PostgresqlStore(Store):
                     self._writers.discard()
         raise AssertionError("the last attempt returns or raises")
 
+    def _insert(self, connection: Connection, rows: Sequence[Row]) -> tuple[str, ...]:
+        if len(rows) >= schema.BLOCK:
+            raise ValueError(f"{len(rows)} triggers in one request; at most {schema.BLOCK - 1}")
+        self._create_partitions(connection, rows)
+        found = _run(connection, schema.INSERT_IDS, ",".join([row[0] for row in rows])).fetchall()
+        if found:
+            _copy(connection, [(arrival, rows[arrival - block - 1]) for arrival, block in found])
+        if len(found) == len(rows):
+            return ()
+        new = {arrival - block - 1 for arrival, block in found}
+        return tuple(row[0] for position, row in enumerate(rows) if position not in new)
+
     def _create_partitions(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Create the partitions of the months in which the triggers were received."""
         needed = {schema.partition_of(received_at) for received_at in {row[5] for row in rows}}
         if not needed <= self._partitions:
-            with connection.transaction():
-                _lock_tables(connection)
-                for partition in sorted(needed):
-                    _run(connection, schema.create_partition(partition))
+            _lock_tables(connection)
+            for partition in sorted(needed):
+                _run(connection, schema.create_partition(partition))
             self._partitions |= needed
+
+    def _notify(self) -> None:
+        self._notices.send()
 
     def _prune(self, connection: Connection, before: int) -> int:
         _run(connection, f"SET statement_timeout = '{_PRUNE_TIMEOUT}s'")
@@ -310,20 +316,11 @@ def _lock_tables(connection: Connection) -> None:
     _run(connection, "SELECT pg_advisory_xact_lock(%s)", schema.TABLES_LOCK)
 
 
-def _insert(connection: Connection, rows: Sequence[Row], rejected: int) -> frozenset[int]:
-    """Store what is new; return the positions of these rows."""
-    if len(rows) >= schema.BLOCK:
-        raise ValueError(f"{len(rows)} triggers in one request; at most {schema.BLOCK - 1}")
-    found = _run(connection, schema.INSERT_IDS, ",".join([row[0] for row in rows])).fetchall() if rows else []
-    if found:
-        with connection.cursor() as cursor, cursor.copy(schema.COPY_TRIGGERS) as copy:
-            copy.set_types(schema.COPY_TYPES)
-            block = found[0][1]
-            for arrival, _ in found:
-                _, actor_id, action, obj, *rest = rows[arrival - block - 1]
-                copy.write_row((arrival, _escape(actor_id), _escape(action), _escape(obj), *rest))
-    _run(connection, schema.UPDATE_TALLY, len(found), len(rows) - len(found), rejected, 1)
-    return frozenset(arrival - block - 1 for arrival, block in found)
+def _copy(connection: Connection, rows: Sequence[tuple[int, Row]]) -> None:
+    with connection.cursor() as cursor, cursor.copy(schema.COPY_TRIGGERS) as copy:
+        copy.set_types(schema.COPY_TYPES)
+        for arrival, (_, actor_id, action, obj, *rest) in rows:
+            copy.write_row((arrival, _escape(actor_id), _escape(action), _escape(obj), *rest))
 
 
 def _find_horizon(connection: Connection) -> int:
@@ -345,7 +342,7 @@ def _detach(connection: Connection, partition: str) -> int:
         for statement in schema.detach_partition(partition, f"removed_{block}"):
             _run(connection, statement)
         (removed,) = _one(connection, f"SELECT count(*) FROM removed_{block}")
-        _run(connection, schema.UPDATE_TALLY, -removed, 0, 0, 0)
+        _execute(connection, f"{UPDATE_TALLY} {schema.TALLY_ROW}", [-removed, 0, 0, 0])
     return int(removed)
 
 
@@ -358,6 +355,15 @@ def _delete_ids(connection: Connection, detached: str) -> None:
 
 def _escape(text: str) -> str:
     return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
+
+
+def _translate(statement: str) -> bytes:
+    """Return a shared statement with the placeholders of psycopg."""
+    return statement.replace("%", "%%").replace("?", "%s").encode()
+
+
+def _execute(connection: Connection, statement: str, values: Sequence[Value]) -> psycopg.Cursor[Any]:
+    return connection.execute(_translate(statement), values)
 
 
 def _run(connection: Connection, statement: str, *values: Value) -> psycopg.Cursor[Any]:

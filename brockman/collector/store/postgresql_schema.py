@@ -87,10 +87,7 @@ COPY_TRIGGERS = """
     COPY triggers (arrival, actor_id, action, object, recorded_at, received_at, body) FROM STDIN (FORMAT binary)
 """
 COPY_TYPES = ("int8", "text", "text", "text", "int8", "int8", "text")
-UPDATE_TALLY = f"""
-    UPDATE tally SET triggers = triggers + %s, duplicates = duplicates + %s, rejected = rejected + %s,
-    requests = requests + %s WHERE slot = pg_backend_pid() %% {TALLY_ROWS}
-"""
+TALLY_ROW = f"WHERE slot = pg_backend_pid() % {TALLY_ROWS}"
 SELECT_LAST_BLOCK = "SELECT last_value FROM blocks"
 SELECT_FIRST_UNCOMMITTED = f"""
     SELECT min((classid::bigint << 32 | objid::bigint) - {_LOCKS}) FROM pg_locks

@@ -10,15 +10,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store
+from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store, T, Transaction
 from brockman.collector.store.sqlite_schema import UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL
-from brockman.collector.store.values import Added
 from brockman.collector.validation import Row
 
 _WRITER_PRAGMAS = (
@@ -32,10 +32,6 @@ _INSERT_AT = (
     f"INSERT INTO triggers (arrival, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 _SELECT_LAST = "SELECT coalesce((SELECT max(arrival) FROM triggers), 0), last_removed FROM tally"
-_UPDATE_TALLY = """
-    UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
-    requests = requests + 1
-"""
 # In the order of arrival, so that it reads what is to be removed and no more.
 _SELECT_FIRST_KEPT = "SELECT arrival FROM triggers WHERE received_at >= ? ORDER BY arrival LIMIT 1"
 _DELETE_SOME = """
@@ -69,25 +65,12 @@ class SqliteStore(Store):
         except _ERRORS as error:
             raise InvalidSetting(f"database: {os.fspath(database)!r} cannot be used: {error}") from error
 
-    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
-        with self._locked():
-            with self._transaction() as connection:
-                last = _skip_removed(connection, rows)
-                new = connection.executemany(_INSERT, rows).rowcount if rows else 0
-                repeated = _repeated(connection, rows, last) if new < len(rows) else ()
-                new = len(rows) - len(repeated)
-                connection.execute(_UPDATE_TALLY, (new, len(repeated), rejected))
-            self._has_added(new)
-        if new:
-            self._call_watchers()
-        return Added(new, repeated)
-
     def prune(self, before: int) -> int:
         with self._reading() as snapshot:
             first_kept = next(snapshot.execute(_SELECT_FIRST_KEPT, [before]), (LAST_ARRIVAL,))
         removed = 0
         while True:
-            with self._locked(), self._transaction() as connection:
+            with self._transaction() as connection:
                 some = _prune_some(connection, *first_kept)
             removed += some
             if some < _PRUNED_AT_ONCE:
@@ -98,21 +81,18 @@ class SqliteStore(Store):
             self._closed = True
             self._close_writer()
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        if not self._writing.acquire(timeout=self._busy_timeout):
-            raise StoreUnavailable("other requests are being stored", retry_after=1)
-        try:
-            yield
-        finally:
-            self._writing.release()
+    def _write(self, action: Callable[[Transaction], T]) -> T:
+        with self._transaction() as connection:
+            return action(Transaction(connection.execute, partial(_insert, connection)))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what the block writes, or roll it back. The caller holds the lock."""
-        if self._closed:
-            raise StoreUnavailable("the collector is shutting down", retry_after=1)
+        """Commit what the block writes, or roll it back."""
+        if not self._writing.acquire(timeout=self._busy_timeout):
+            raise StoreUnavailable("other requests are being stored", retry_after=1)
         try:
+            if self._closed:
+                raise StoreUnavailable("the collector is shutting down", retry_after=1)
             connection = self._writer = self._writer or self._open_writer()
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -126,6 +106,8 @@ class SqliteStore(Store):
                 raise
             reason = str(getattr(error, "strerror", None) or error)
             raise self._unavailable(reason, _retry_after(error)) from error
+        finally:
+            self._writing.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
@@ -184,13 +166,20 @@ class SqliteStore(Store):
         return [(file.st_dev, file.st_ino) for file in found]
 
 
+def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> tuple[str, ...]:
+    last = _skip_removed(connection, rows)
+    if connection.executemany(_INSERT, rows).rowcount == len(rows):
+        return ()
+    return _repeated(connection, rows, last)
+
+
 def _skip_removed(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:
     """Return the last arrival number; if that trigger was removed, store the first row behind it.
 
     SQLite would use the number again, and a reader whose cursor is there would miss the new trigger.
     """
     last, removed = connection.execute(_SELECT_LAST).fetchone()
-    if last < removed and rows:
+    if last < removed:
         connection.execute(_INSERT_AT, (removed + 1, *rows[0]))
     return int(max(last, removed))
 

@@ -19,6 +19,10 @@ _FILTERS = {
     "since": "recorded_at >= ?",
     "until": "recorded_at < ?",
 }
+UPDATE_TALLY = """
+    UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
+    requests = requests + ?
+"""
 COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
 
 
