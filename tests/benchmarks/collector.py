@@ -6,7 +6,8 @@ and COPY of PostgreSQL, one transaction for each request, into a table without a
 unique.
 
 `--queries 1000000` times the queries of a page; `--kills 12` kills one of two collectors on one PostgreSQL, and
-counts what was lost. PostgreSQL runs with its own defaults: each commit is on the disk.
+counts what was lost. PostgreSQL runs with its own defaults: each commit is on the disk. CPU is that of this
+process, or of the collectors for the lines through HTTP, and hardly depends on what else the machine does.
 """
 
 from __future__ import annotations
@@ -24,8 +25,11 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import psycopg
@@ -50,6 +54,40 @@ COLUMNS = "id, actor_id, action, object, recorded_at, received_at, body"
 TYPES = "{}, actor_id text, action text, object text, recorded_at bigint, received_at bigint, body text"
 PRAGMAS = ("journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 4000")
 ACTORS = 100_000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Cost(NamedTuple):
+    """Seconds that a run took: by the clock, of CPU in Python, and of CPU in PostgreSQL."""
+
+    wall: float
+    python: float
+    engine: float
+
+
+class Meter:
+    """Measures from its creation to `stop`: this process, or others in its place."""
+
+    def __init__(self, server: Postgresql | None = None, collectors: Sequence[int] = ()) -> None:
+        self._server = server
+        self._collectors = collectors
+        self._begin = self._now()
+
+    def stop(self) -> Cost:
+        return Cost(*(now - then for now, then in zip(self._now(), self._begin, strict=True)))
+
+    def _now(self) -> Cost:
+        python = sum(map(cpu_of, self._collectors)) if self._collectors else time.process_time()
+        return Cost(time.perf_counter(), python, sum(map(cpu_of, self._server.processes())) if self._server else 0)
+
+
+def cpu_of(process: int) -> float:
+    """Return the seconds of CPU that a process has used; 0 if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def make_texts(number: int, size: int, next_id: Callable[[int], str]) -> Texts:
@@ -93,53 +131,55 @@ def parse(texts: Texts) -> Rows:
     return [read_triggers(body, NOW).rows for body in encode(texts)]
 
 
-def run_sqlite_alone(path: str, requests: Rows, id_type: str) -> float:
+def run_sqlite_alone(path: str, requests: Rows, id_type: str) -> Cost:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         connection.execute(f"CREATE TABLE alone ({TYPES.format(id_type)})")
-        started = time.perf_counter()
+        meter = Meter()
         for rows in requests:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT INTO alone VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
             connection.execute("COMMIT")
-        return time.perf_counter() - started
+        return meter.stop()
 
 
-def run_copy_alone(url: str, requests: Rows, id_type: str) -> float:
-    with psycopg.connect(url, autocommit=True) as connection:
+def run_copy_alone(server: Postgresql, requests: Rows, id_type: str) -> Cost:
+    with psycopg.connect(server.empty_database(), autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS alone")
         connection.execute(f"CREATE TABLE alone ({TYPES.format(id_type)})".encode())
-        started = time.perf_counter()
+        meter = Meter(server)
         for rows in requests:
             with connection.cursor() as cursor, cursor.copy(f"COPY alone ({COLUMNS}) FROM STDIN".encode()) as copy:
                 for row in rows:
                     copy.write_row(row)
-        return time.perf_counter() - started
+        return meter.stop()
 
 
-def run_intake(texts: Texts) -> float:
+def run_intake(texts: Texts) -> Cost:
     bodies = encode(texts)
-    started = time.perf_counter()
+    meter = Meter()
     for body in bodies:
         read_triggers(body, NOW)
-    return time.perf_counter() - started
+    return meter.stop()
 
 
-def run_store(location: str, requests: Rows, index: str = "") -> float:
+def run_store(place: str | Postgresql, requests: Rows, index: str = "") -> Cost:
+    location, server = (place, None) if isinstance(place, str) else (place.empty_database(), place)
     with closing(open_store(location)) as store:
         if index:
             with closing(sqlite3.connect(location)) as connection:
                 connection.execute(f"CREATE INDEX extra ON triggers ({index})")
-        started = time.perf_counter()
+        meter = Meter(server)
         for rows in requests:
             store.add(rows)
-        return time.perf_counter() - started
+        return meter.stop()
 
 
-def run_http(location: str, bodies: list[bytes], connections: int, collectors: int = 1) -> float:
-    """Post the bodies over some connections; the client does next to nothing."""
-    with running_collectors(location, collectors) as ports:
+def run_http(place: str | Postgresql, bodies: list[bytes], connections: int, collectors: int = 1) -> Cost:
+    """Post the bodies over some connections; the client does next to nothing, and is not counted."""
+    location, server = (place, None) if isinstance(place, str) else (place.empty_database(), place)
+    with running_collectors(location, collectors) as (processes, ports):
 
         def post(number: int) -> None:
             with socket.create_connection(("127.0.0.1", ports[number % collectors])) as connection:
@@ -147,12 +187,12 @@ def run_http(location: str, bodies: list[bytes], connections: int, collectors: i
                     exchange(connection, body)
 
         threads = [threading.Thread(target=post, args=(number,)) for number in range(connections)]
-        started = time.perf_counter()
+        meter = Meter(server, processes)
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        return time.perf_counter() - started
+        return meter.stop()
 
 
 def exchange(connection: socket.socket, body: bytes) -> None:
@@ -168,7 +208,8 @@ def exchange(connection: socket.socket, body: bytes) -> None:
 
 
 @contextmanager
-def running_collectors(location: str, number: int) -> Iterator[list[int]]:
+def running_collectors(location: str, number: int) -> Iterator[tuple[list[int], list[int]]]:
+    """Run collectors on a store; yield their process ids and their ports."""
     command = [
         sys.executable,
         "-m",
@@ -184,18 +225,19 @@ def running_collectors(location: str, number: int) -> Iterator[list[int]]:
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(number)]
     try:
         lines = [process.stdout.readline() for process in processes if process.stdout is not None]
-        yield [urlsplit(line.removeprefix("listening on ").strip()).port or 0 for line in lines]
+        ports = [urlsplit(line.removeprefix("listening on ").strip()).port or 0 for line in lines]
+        yield [process.pid for process in processes], ports
     finally:
         for process in processes:
             process.terminate()
             process.communicate()
 
 
-def sqlite_lines(texts: Texts, at_random: Texts) -> dict[str, Callable[[], float]]:
+def sqlite_lines(texts: Texts, at_random: Texts) -> dict[str, Callable[[], Cost]]:
     rows, bodies, random_rows = parse(texts), encode(texts), parse(at_random)
 
-    def on_file(run: Callable[..., float], *arguments: object) -> Callable[[], float]:
-        def on_new_file() -> float:
+    def on_file(run: Callable[..., Cost], *arguments: object) -> Callable[[], Cost]:
+        def on_new_file() -> Cost:
             with tempfile.TemporaryDirectory() as directory:
                 return run(f"{directory}/triggers.sqlite3", *arguments)
 
@@ -213,34 +255,32 @@ def sqlite_lines(texts: Texts, at_random: Texts) -> dict[str, Callable[[], float
     }
 
 
-def postgresql_lines(server: Postgresql, texts: Texts, at_random: Texts) -> dict[str, Callable[[], float]]:
+def postgresql_lines(server: Postgresql, texts: Texts, at_random: Texts) -> dict[str, Callable[[], Cost]]:
     rows, bodies, random_rows = parse(texts), encode(texts), parse(at_random)
 
-    def on_database(run: Callable[..., float], *arguments: object) -> Callable[[], float]:
-        return lambda: run(server.empty_database(), *arguments)
-
     return {
-        "COPY alone, no index": on_database(run_copy_alone, rows, "id uuid"),
-        "COPY alone, unique id": on_database(run_copy_alone, rows, "id uuid UNIQUE"),
-        "store": on_database(run_store, rows),
-        "store, random ids (uuid4)": on_database(run_store, random_rows),
-        "through HTTP, 1 connection": on_database(run_http, bodies, 1),
-        "through HTTP, 4 connections": on_database(run_http, bodies, 4),
-        "two collectors, 4 connections": on_database(run_http, bodies, 4, 2),
+        "COPY alone, no index": partial(run_copy_alone, server, rows, "id uuid"),
+        "COPY alone, unique id": partial(run_copy_alone, server, rows, "id uuid UNIQUE"),
+        "store": partial(run_store, server, rows),
+        "store, random ids (uuid4)": partial(run_store, server, random_rows),
+        "through HTTP, 1 connection": partial(run_http, server, bodies, 1),
+        "through HTTP, 4 connections": partial(run_http, server, bodies, 4),
+        "two collectors, 4 connections": partial(run_http, server, bodies, 4, 2),
     }
 
 
-def measure(title: str, lines: dict[str, Callable[[], float]], rounds: int, triggers: int) -> None:
-    seconds: dict[str, list[float]] = {name: [] for name in lines}
+def measure(title: str, lines: dict[str, Callable[[], Cost]], rounds: int, triggers: int) -> None:
+    costs: dict[str, list[Cost]] = {name: [] for name in lines}
     for _ in range(rounds):
         for name, run in lines.items():
-            seconds[name].append(run())
-    bare = seconds[next(name for name in lines if name.endswith("unique id"))]
-    print(f"{title:36}{'triggers/s':>12}{'us each':>10}{'x alone, unique id':>20}")
-    for name, taken in seconds.items():
-        median = statistics.median(taken)
-        ratio = statistics.median(own / floor for own, floor in zip(taken, bare, strict=True))
-        print(f"{name:36}{triggers / median:12,.0f}{median / triggers * 1e6:10.2f}{ratio:20.2f}", flush=True)
+            costs[name].append(run())
+    bare = costs[next(name for name in lines if name.endswith("unique id"))]
+    print(f"{title:36}{'triggers/s':>12}{'x unique id':>13}{'us each':>10}{'us of CPU':>11}{'in PostgreSQL':>15}")
+    for name, taken in costs.items():
+        wall, python, engine = (statistics.median(times) for times in zip(*taken, strict=True))
+        ratio = statistics.median(own.wall / floor.wall for own, floor in zip(taken, bare, strict=True))
+        each = f"{wall / triggers * 1e6:10.1f}{python / triggers * 1e6:11.1f}{engine / triggers * 1e6:15.1f}"
+        print(f"{name:36}{triggers / wall:12,.0f}{ratio:13.2f}{each}", flush=True)
 
 
 def measure_queries(title: str, location: str, number: int) -> None:

@@ -74,6 +74,12 @@ class Postgresql:
             arguments += ["-h", str(self.folder), "-p", str(self.port), "-U", _USER]
         return self._run("psql", *arguments, database).strip()
 
+    def processes(self) -> list[int]:
+        """Return the ids of its processes."""
+        first = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        return [first, *map(int, children)]
+
     def _run(self, program: str, *arguments: str) -> str:
         command = [str(self._programs / program), *arguments]
         if os.geteuid() == 0:
