@@ -7,7 +7,6 @@ fails at once, with the reason.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -21,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
 from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store, T, Transaction
+from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
 from brockman.collector.store.statements import UPDATE_TALLY, Value
@@ -76,8 +76,8 @@ class PostgresqlStore(Store):
         except (psycopg.Error, _UnusableDatabase) as error:
             name = without_password(url)
             raise InvalidSetting(f"database: {name!r} cannot be used: {_first_line(error)}") from None
-        self._writers = _Connections(self._connect, connections, busy_timeout)
-        self._readers = _Connections(self._connect_reader, connections, busy_timeout)
+        self._writers = Connections(self._connect, connections, busy_timeout)
+        self._readers = Connections(self._connect_reader, connections, busy_timeout)
         self._notices = Notices(self._connect, schema.CHANNEL, self._call_watchers, psycopg.Error)
 
     def prune(self, before: int) -> int:
@@ -220,58 +220,6 @@ class PostgresqlStore(Store):
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # count and page see the same
         return connection
-
-
-class _Connections:
-    """Up to a number of connections, kept for reuse.
-
-    `psycopg_pool` connects in threads of its own: while the server is away, a request would wait for its timeout,
-    and could not tell the reason.
-    """
-
-    def __init__(self, connect: Callable[[], Connection], size: int, timeout: float) -> None:
-        self._connect = connect
-        self._timeout = timeout
-        self._slots = threading.Semaphore(size)
-        self._idle: list[Connection] = []
-        self._closed = False
-
-    @contextmanager
-    def connection(self) -> Iterator[Connection]:
-        """Lend a connection for the length of a block; keep it afterwards if it is usable."""
-        if not self._slots.acquire(timeout=self._timeout):
-            raise StoreUnavailable("all connections to the database are in use", retry_after=1)
-        try:
-            if self._closed:
-                raise StoreUnavailable("the collector is shutting down", retry_after=1)
-            connection = self._take() or self._connect()
-            try:
-                yield connection
-            finally:
-                is_idle = connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
-                if is_idle:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-                if self._closed:
-                    self.discard()
-        finally:
-            self._slots.release()
-
-    def discard(self) -> None:
-        """Close the connections that are not in use."""
-        while connection := self._take():
-            connection.close()
-
-    def close(self) -> None:
-        self._closed = True
-        self.discard()
-
-    def _take(self) -> Connection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return None
 
 
 class _UnusableDatabase(Exception):

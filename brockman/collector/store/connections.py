@@ -1,0 +1,62 @@
+"""Connections to PostgreSQL that requests share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from brockman.collector.errors import StoreUnavailable
+
+
+class Connections:
+    """Up to a number of connections, kept for reuse.
+
+    `psycopg_pool` connects in threads of its own: while the server is away, a request would wait for its timeout,
+    and could not tell the reason.
+    """
+
+    def __init__(self, connect: Callable[[], Any], size: int, timeout: float) -> None:
+        self._connect = connect
+        self._timeout = timeout
+        self._slots = threading.Semaphore(size)
+        self._idle: list[Any] = []
+        self._closed = False
+
+    @contextmanager
+    def connection(self) -> Iterator[Any]:
+        """Lend a connection for the length of a block; keep it afterwards if it is usable."""
+        if not self._slots.acquire(timeout=self._timeout):
+            raise StoreUnavailable("all connections to the database are in use", retry_after=1)
+        try:
+            if self._closed:
+                raise StoreUnavailable("the collector is shutting down", retry_after=1)
+            connection = self._take() or self._connect()
+            try:
+                yield connection
+            finally:
+                is_idle = connection.info.transaction_status.name == "IDLE"
+                if is_idle:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+                if self._closed:
+                    self.discard()
+        finally:
+            self._slots.release()
+
+    def discard(self) -> None:
+        """Close the connections that are not in use."""
+        while connection := self._take():
+            connection.close()
+
+    def close(self) -> None:
+        self._closed = True
+        self.discard()
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
