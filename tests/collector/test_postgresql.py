@@ -276,6 +276,15 @@ def test_a_user_without_rights_is_an_invalid_setting(postgresql: Postgresql, url
         open_store(address)
 
 
+def test_a_user_may_have_a_schema_and_no_right_to_make_one(postgresql: Postgresql, url: str, role: str) -> None:
+    postgresql.execute(f"CREATE SCHEMA brockman AUTHORIZATION {role}", url)
+    address = f"postgresql://{role}:{QUOTED_PASSWORD}@127.0.0.1:{postgresql.port}/{database_of(url)}"
+
+    with closing(open_store(address)) as store:
+        assert store.add([make_row("a")]).stored == 1
+        assert store.prune(10**16) == 1
+
+
 def test_a_month_is_a_partition_and_pruning_drops_it(
     store: PostgresqlStore, postgresql: Postgresql, url: str
 ) -> None:

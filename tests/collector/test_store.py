@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
 from brockman.collector.store.values import Added, Counts, Query
+from brockman.collector.validation import Row
 from tests.collector.running import make_row
 from tests.support.waiting import eventually
 
@@ -94,6 +99,69 @@ def test_a_query_combines_its_filters(store: Store) -> None:
     assert bodies(store, since=3, until=6) == ['"3"', '"4"', '"5"']
     assert bodies(store, id=rows[5][0], actor_id="1") == ['"5"']
     assert bodies(store, id=rows[5][0], actor_id="0") == []
+
+
+texts = st.sampled_from(["a", "b", "\0", "a\0b", "\ufdd0", "\ufdd00", "A", "%", "_", "\\", "é"]) | st.text(
+    min_size=1
+)
+queries = st.fixed_dictionaries(
+    {},
+    optional={
+        "actor_id": texts,
+        "action": texts,
+        "since": st.integers(-10, 10),
+        "until": st.integers(-10, 10),
+        "limit": st.integers(1, 5),
+        "newest_first": st.booleans(),
+    },
+)
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.data())
+def test_a_store_does_what_a_list_would(store: Store, data: st.DataObject) -> None:
+    """Whatever is stored, repeated and asked for, in whatever order."""
+    here = uuid.uuid4().hex  # the store has what earlier examples stored
+    rows = st.builds(
+        lambda number, **columns: make_row(f"{here} {number}", object=here, **columns),
+        st.integers(0, 12),
+        actor_id=texts,
+        action=texts,
+        recorded_at=st.integers(-10, 10),
+        body=st.text().map(strict_json.dump),
+    )
+    known: list[Row] = []
+    for batch in data.draw(st.lists(st.lists(rows, max_size=8), max_size=5)):
+        new, repeated = [], []
+        for row in batch:
+            is_new = row[0] not in {stored[0] for stored in known + new}
+            (new if is_new else repeated).append(row)
+        assert store.add(batch) == Added(len(new), tuple(row[0] for row in repeated))
+        known += new
+    for filters in data.draw(st.lists(queries, max_size=5)):
+        query = Query(object=here, **{"limit": 100, **filters})  # type: ignore[arg-type]
+        expected = [row for row in known if matches(row, query)]
+        page = store.page(query)
+        assert page.total == len(expected)
+        if query.newest_first:
+            expected.reverse()
+        assert page.bodies == [row[6] for row in expected][: query.limit]
+        assert page.next == (page.arrivals[-1] if len(expected) > query.limit else None)
+
+
+def matches(row: Row, query: Query) -> bool:
+    _, actor_id, action, _, recorded_at, _, _ = row
+    return (
+        query.actor_id in (None, actor_id)
+        and query.action in (None, action)
+        and (query.since is None or recorded_at >= query.since)
+        and (query.until is None or recorded_at < query.until)
+    )
 
 
 @pytest.mark.parametrize("newest_first", [False, True])

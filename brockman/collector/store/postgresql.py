@@ -242,13 +242,13 @@ def _migrate(connection: Connection) -> None:
     (encoding,) = _one(connection, "SHOW server_encoding")
     if encoding != "UTF8":
         raise _UnusableDatabase(f"its encoding is {encoding}; create it with: createdb --encoding UTF8")
-    (exists,) = _one(connection, "SELECT to_regnamespace(%s) IS NOT NULL", schema.SCHEMA)
-    if not exists:
+    if _one(connection, "SELECT to_regnamespace(%s)", schema.SCHEMA) == (None,):
         _run(connection, f"CREATE SCHEMA {schema.SCHEMA}")
+    if _one(connection, "SELECT to_regclass(%s)", f"{schema.SCHEMA}.version") == (None,):
+        if _one(connection, schema.COUNT_TABLES) != (0,):
+            raise _UnusableDatabase(f"its schema {schema.SCHEMA!r} is of something else")
         _run(connection, "CREATE TABLE version (applied int NOT NULL)")
         _run(connection, "INSERT INTO version VALUES (0)")
-    if _one(connection, "SELECT to_regclass(%s)", f"{schema.SCHEMA}.version") == (None,):
-        raise _UnusableDatabase(f"its schema {schema.SCHEMA!r} is of something else")
     (applied,) = _one(connection, "SELECT max(applied) FROM version")
     if applied > len(schema.MIGRATIONS):
         raise _UnusableDatabase("it was made by a newer brockman")

@@ -88,6 +88,7 @@ COPY_TRIGGERS = """
 """
 COPY_TYPES = ("int8", "text", "text", "text", "int8", "int8", "text")
 TALLY_ROW = f"WHERE slot = pg_backend_pid() % {TALLY_ROWS}"
+COUNT_TABLES = f"SELECT count(*) FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace"
 SELECT_LAST_BLOCK = "SELECT last_value FROM blocks"
 SELECT_FIRST_UNCOMMITTED = f"""
     SELECT min((classid::bigint << 32 | objid::bigint) - {_LOCKS}) FROM pg_locks
