@@ -13,6 +13,7 @@ from brockman.collector.timestamps import parse_timestamp
 from brockman.collector.validation import parse_uuid
 
 MAX_LIMIT = 10_000
+_MAX_SEARCH_CHARS = 1000
 _DIGITS = re.compile(r"[0-9]{1,19}")
 
 
@@ -22,13 +23,19 @@ def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
     for name, text in parameters:
         if name not in _PARSERS:
             raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(_PARSERS)}")
-        if name in values:
+        if _FIELDS.get(name, name) in values:
             raise HTTPException(400, f"{name}: given twice; give it once")
-        values[name] = _PARSERS[name](name, text)
+        values[_FIELDS.get(name, name)] = _PARSERS[name](name, text)
     return Query(**values)  # type: ignore[arg-type]  # each parser returns its field's type
 
 
 def _text(name: str, text: str) -> str:
+    return text
+
+
+def _search(name: str, text: str) -> str:
+    if len(text) > _MAX_SEARCH_CHARS:  # SQLite has a limit for patterns
+        raise HTTPException(400, f"{name}: {len(text)} characters; give at most {_MAX_SEARCH_CHARS}")
     return text
 
 
@@ -46,6 +53,12 @@ def _timestamp(name: str, text: str) -> int:
             400, f"{name}: {text[:40]!a} is not RFC 3339, as 2026-11-23T17:22:32Z (a '+' in a URL is written %2B)"
         )
     return micros
+
+
+def _order(name: str, text: str) -> bool:
+    if text not in ("oldest", "newest"):
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not oldest or newest")
+    return text == "newest"
 
 
 def _limit(name: str, text: str) -> int:
@@ -69,6 +82,9 @@ _PARSERS: dict[str, Callable[[str, str], str | int]] = {
     "id": _uuid,
     "since": _timestamp,
     "until": _timestamp,
+    "search": _search,
+    "order": _order,
     "limit": _limit,
     "after": _after,
 }
+_FIELDS = {"order": "newest_first"}  # of the query, where its name is another

@@ -49,6 +49,17 @@ def test_pages_follow_one_another_while_triggers_arrive(collector: Running) -> N
     assert third["next"] is None
 
 
+def test_the_newest_are_searched_first(collector: Running) -> None:
+    sent = [trigger(variables={"title": f"Post {number % 2}"}) for number in range(6)]
+    collector.post(sent)
+
+    first = collector.get(order="newest", search="post 1", limit="2").json()
+    second = collector.get(order="newest", search="post 1", limit="2", after=first["next"]).json()
+
+    assert first["triggers"] + second["triggers"] == sent[1::2][::-1]
+    assert (first["total"], second["next"]) == (3, None)
+
+
 def test_by_default_a_page_has_a_hundred(collector: Running) -> None:
     collector.post([trigger() for _ in range(101)])
 
@@ -70,6 +81,8 @@ def test_by_default_a_page_has_a_hundred(collector: Running) -> None:
         ("limit", "٣"),
         ("limit", "1_0"),
         ("limit", "9" * 5000),
+        ("order", "random"),
+        ("search", "x" * 1001),
         ("after", "x"),
         ("after", "-1"),
         ("after", "9223372036854775808"),

@@ -164,6 +164,29 @@ def matches(row: Row, query: Query) -> bool:
     )
 
 
+@pytest.mark.parametrize(
+    "text", ["Ada", "50%", "a_b", "C:\\dir", 'say "hi"', "two\nlines", "\0", "\x7f", "é", "😀", "%", "\\", "a\\%b"]
+)
+def test_a_search_finds_text_as_it_is(store: Store, text: str) -> None:
+    """Wildcards of SQL and escapes of JSON are text."""
+    store.add([make_row("found", body=strict_json.dump({"title": f"x{text}y"}))])
+    others = ["5 0", "a-b", "C:/dir", "say hi", "twonlines", "u0000", "e", "x", "a/b"]
+    store.add([make_row(other, body=strict_json.dump({"title": other})) for other in others])
+
+    page = store.page(Query(search=text))
+
+    assert (len(page.bodies), page.total) == (1, 1)
+    assert (
+        bodies(store, search=text.lower()) == bodies(store, search=text.upper().replace("É", "é")) == page.bodies
+    )
+
+
+def test_a_search_folds_the_letters_of_ascii_alone(store: Store) -> None:
+    store.add([make_row("a", body='"ÉCOLE"'), make_row("b", body='"école"')])
+
+    assert bodies(store, search="éCole") == ['"école"']
+
+
 @pytest.mark.parametrize("newest_first", [False, True])
 def test_pages_follow_one_another_in_both_directions(store: Store, newest_first: bool) -> None:
     for number in range(0, 10, 2):

@@ -105,6 +105,7 @@ SELECT_DETACHED = f"""
 """
 FILTERS = {
     "actor_id": "left(actor_id, 64) = left(?, 64) AND actor_id = ?",
+    "search": "body COLLATE \"C\" ILIKE ? ESCAPE '\\'",  # with "C", only ASCII letters match in both cases
     "id": "arrival = (SELECT arrival FROM ids WHERE id = ?::uuid)",
 }
 

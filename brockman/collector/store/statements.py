@@ -6,6 +6,9 @@ named here. `arrival` counts up, with gaps: it is the order of arrival, and the 
 
 from __future__ import annotations
 
+import re
+
+from brockman.collector import strict_json
 from brockman.collector.store.values import Query
 
 Value = str | int | float | None
@@ -18,6 +21,7 @@ _FILTERS = {
     "id": "id = ?",
     "since": "recorded_at >= ?",
     "until": "recorded_at < ?",
+    "search": "body LIKE ? ESCAPE '\\'",
 }
 UPDATE_TALLY = """
     UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
@@ -35,10 +39,17 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     for name, usual in _FILTERS.items():
         value = getattr(query, name)
         if value is not None:
+            value = _pattern(value) if name == "search" else value
             condition = filters.get(name, usual)
             conditions.append(condition)
             values += [value] * condition.count("?")
     return " AND ".join(conditions[1:] or conditions), values
+
+
+def _pattern(text: str) -> str:
+    """Return the pattern of LIKE for a text within JSON."""
+    escaped = re.sub(r"[\\%_]", r"\\\g<0>", strict_json.dump(text)[1:-1])
+    return f"%{escaped}%"
 
 
 def count(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:

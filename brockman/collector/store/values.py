@@ -15,6 +15,7 @@ class Query:
     id: str | None = None
     since: int | None = None  # microseconds since 1970; recorded at this time or later
     until: int | None = None  # microseconds since 1970; recorded before it
+    search: str | None = None  # somewhere in the trigger's JSON, as text; A to Z match a to z
     limit: int = 100
     after: int | None = None  # arrival number of the last trigger of the page before; None: the first page
     newest_first: bool = False
