@@ -308,6 +308,27 @@ def test_a_month_is_a_partition_and_pruning_drops_it(
         assert behind.add([make_row("d", received_at=1_780_000_000_000_000)]).stored == 1
 
 
+def test_a_new_month_does_not_wait_for_a_reader(store: PostgresqlStore, url: str) -> None:
+    """A long query of a report, at the turn of a month."""
+    store.add([make_row("a")])
+    with other(url) as connection:
+        connection.execute("SELECT count(*) FROM brockman.triggers")
+        assert store.add([make_row("b", received_at=1_790_000_000_000_000)]).stored == 1
+
+    assert bodies(store) == ['"a"', '"b"']
+
+
+def test_a_removal_gives_way_to_a_reader(store: PostgresqlStore, url: str) -> None:
+    store.add([make_row("a")])
+    with other(url) as connection:
+        connection.execute("SELECT count(*) FROM brockman.triggers")
+        with pytest.raises(StoreUnavailable, match="old triggers cannot be removed: .*lock timeout"):
+            store.prune(1_790_000_000_000_000)
+        assert bodies(store) == ['"a"']
+
+    assert store.prune(1_790_000_000_000_000) == 1
+
+
 def test_an_interrupted_removal_is_finished_by_the_next(
     store: PostgresqlStore, postgresql: Postgresql, url: str
 ) -> None:

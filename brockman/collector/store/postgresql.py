@@ -86,7 +86,9 @@ class PostgresqlStore(Store):
                 return self._prune(connection, before)
             except psycopg.Error as error:
                 connection.close()  # releases its lock, and the longer timeout
-                raise self._failed(error) from error
+                reason, _ = _explain(error)
+                text = f"old triggers cannot be removed: {reason}"
+                raise StoreUnavailable(text, retry_after=_retry_after(error)) from error
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._notices.start()
@@ -179,8 +181,10 @@ class PostgresqlStore(Store):
         needed = {schema.partition_of(received_at) for received_at in {row[5] for row in rows}}
         if not needed <= self._partitions:
             _lock_tables(connection)
-            for partition in sorted(needed):
-                _run(connection, schema.create_partition(partition))
+            existing = {partition for (partition,) in _run(connection, schema.SELECT_PARTITIONS)}
+            for partition in sorted(needed - existing):
+                for statement in schema.create_partition(partition):
+                    _run(connection, statement)
             self._partitions |= needed
 
     def _notify(self) -> None:

@@ -122,9 +122,13 @@ def bounds_of(partition: str) -> tuple[int, int]:
     return (begin - _EPOCH) // timedelta(microseconds=1), (end - _EPOCH) // timedelta(microseconds=1)
 
 
-def create_partition(partition: str) -> str:
+def create_partition(partition: str) -> tuple[str, str]:
+    """Return the statements that make a partition; unlike PARTITION OF, they do not wait for readers."""
     begin, end = bounds_of(partition)
-    return f"CREATE TABLE IF NOT EXISTS {partition} PARTITION OF triggers FOR VALUES FROM ({begin}) TO ({end})"
+    return (
+        f"CREATE TABLE {partition} (LIKE triggers)",
+        f"ALTER TABLE triggers ATTACH PARTITION {partition} FOR VALUES FROM ({begin}) TO ({end})",
+    )
 
 
 def detach_partition(partition: str, new_name: str) -> tuple[str, str]:
