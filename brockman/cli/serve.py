@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
     from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
     from brockman.collector.settings import Settings
-    from brockman.collector.store.location import has_password, without_password
+    from brockman.collector.store.location import without_password
 
     is_listening = False
 
@@ -88,9 +88,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"database     {without_password(store)}")
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 
-    store = options.store or os.environ.get("FL_STORE") or _DEFAULT_STORE
-    if has_password(store):
-        _hide_argument(store)
+    store = _choose_store(options)
     api_key = options.api_key or os.environ.get("FL_API_KEY") or None
     try:
         settings = Settings(
@@ -114,11 +112,16 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _hide_argument(store: str) -> None:
-    """If arguments have the URL, start this process anew with it in the environment.
+def _choose_store(options: argparse.Namespace) -> str:
+    """Return a path or a URL.
 
-    Other users of the machine can read the arguments.
+    Other users of the machine can read the arguments: if they have a password, this process starts anew, with the
+    URL in the environment.
     """
-    if any(store in argument for argument in sys.orig_argv):
+    from brockman.collector.store.location import has_password
+
+    store: str = options.store or os.environ.get("FL_STORE") or _DEFAULT_STORE
+    if has_password(store) and any(store in argument for argument in sys.orig_argv):
         arguments = [argument.replace(store, "") for argument in sys.orig_argv]
         os.execve(sys.executable, arguments, {**os.environ, "FL_STORE": store})
+    return store

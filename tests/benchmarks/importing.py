@@ -23,8 +23,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from brockman.collector.schema import Query
-from brockman.collector.store import Store
+from brockman.collector.store import open_store
+from brockman.collector.store.values import Query
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef"
@@ -113,7 +113,7 @@ def check_again(folder: Path, count: int) -> None:
         "imported again: "
         + ", ".join(f"{table['new']:.0f} new, {table['repeated']:.0f} repeated" for table in tables)
     )
-    with closing(Store(database)) as store:
+    with closing(open_store(database)) as store:
         held: Counter[str] = Counter()
         after: int | None = 0
         while after is not None:

@@ -322,7 +322,7 @@ def test_a_removal_gives_way_to_a_reader(store: PostgresqlStore, url: str) -> No
     store.add([make_row("a")])
     with other(url) as connection:
         connection.execute("SELECT count(*) FROM brockman.triggers")
-        with pytest.raises(StoreUnavailable, match="old triggers cannot be removed: .*lock timeout"):
+        with pytest.raises(StoreUnavailable, match=r"old triggers cannot be removed: .*lock timeout"):
             store.prune(1_790_000_000_000_000)
         assert bodies(store) == ['"a"']
 
