@@ -32,6 +32,8 @@ _DEFAULTS = {  # parameters of libpq, unless the URL has them
     "application_name": "brockman collector",
     "connect_timeout": "5",
     "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
     "tcp_user_timeout": "15000",
     "client_encoding": "utf8",
 }
