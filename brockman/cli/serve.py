@@ -58,6 +58,7 @@ def add_parser(commands: Any) -> None:
         metavar="KEY",
         help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
     )
+    _add_page_options(parser)
     parser.add_argument(
         "--outage-after", type=whole_number(), metavar="N", help="simulate an outage after N triggers"
     )
@@ -69,6 +70,24 @@ def add_parser(commands: Any) -> None:
         help="its duration in seconds (default: %(default)s)",
     )
     parser.set_defaults(run=run)
+
+
+def _add_page_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--write-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="one more key, which may record and read nothing: for web pages. May be repeated",
+    )
+    parser.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="accept triggers from the web pages of this origin, such as https://shop.example; * means any. May be"
+        " repeated",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -96,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
             port=options.port,
             database=store,
             api_key=None if api_key is None else api_key.strip(),
+            write_keys=options.write_key,
+            allowed_origins=options.allow_origin,
             outage_after=options.outage_after,
             outage_for=options.outage_for,
         )

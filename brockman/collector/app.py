@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from brockman.collector import responses
 from brockman.collector.auth import HostCheck, check_key
+from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import read_triggers, rejected_entries
 from brockman.collector.outage import SimulatedOutage
@@ -28,7 +29,8 @@ from brockman.collector.store.base import Store
 
 def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] | None) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
-    api = _Api(store, settings)
+    origins = Origins(settings.allowed_origins)
+    api = _Api(store, settings, origins)
     middleware = []
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
@@ -38,7 +40,10 @@ def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] 
     app = Starlette(
         routes=[
             Route("/", api.root, methods=["GET"]),
-            Route("/api/v1/trigger/", api.trigger, methods=["GET", "POST"]),
+            Route("/api/v1/trigger/", api.list, methods=["GET"]),
+            # Another origin may post, and read nothing.
+            Route("/api/v1/trigger/", api.record, methods=["POST", "OPTIONS"], middleware=[origins.middleware()]),
+            Route("/focuslab.js", send_script, methods=["GET"]),
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
         ],
         middleware=middleware,
@@ -55,20 +60,26 @@ def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] 
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, origins: Origins) -> None:
         self._store = store
         self._settings = settings
+        self._origins = origins
 
     async def root(self, request: Request) -> Response:
         paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
         return json_response({"service": "brockman collector", **paths})
 
-    async def trigger(self, request: Request) -> Response:
+    async def list(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
-        if request.method != "POST":
-            return await run_in_threadpool(self._list, request)
+        return await run_in_threadpool(self._list, request)
+
+    async def record(self, request: Request) -> Response:
+        if request.method == "OPTIONS":  # no preflight: the middleware answers those
+            raise HTTPException(405)
+        is_page = self._origins.check(request)
+        check_key(request, self._settings.api_key, self._settings.write_keys)
         max_bytes = self._settings.max_body_bytes
-        is_gzip = check_headers(request, max_bytes)
+        is_gzip = check_headers(request, max_bytes, is_page=is_page)
         body = await read_body(request, max_bytes, self._settings.body_timeout)
         return await run_in_threadpool(self._ingest, body, is_gzip)
 

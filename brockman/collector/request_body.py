@@ -15,10 +15,13 @@ DRAIN_BYTES = 16 * 1024 * 1024
 _LENGTH = re.compile(r"[0-9]{1,15}")  # int() would accept +5, 1_0 and non-ASCII digits too
 
 
-def check_headers(request: Request, max_bytes: int) -> bool:
-    """Return whether the body is compressed with gzip; reject with 415, 400 or 413 before it is read."""
+def check_headers(request: Request, max_bytes: int, *, is_page: bool = False) -> bool:
+    """Return whether the body is compressed with gzip; reject with 415, 400 or 413 before it is read.
+
+    A web page may send the JSON as plain text: then the browser does not ask for permission first.
+    """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
+    if media_type != "application/json" and not (is_page and media_type == "text/plain"):
         raise HTTPException(415, f"Content-Type is {media_type[:40]!a}; send application/json")
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from brockman.collector.errors import InvalidSetting
+
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,8 @@ class Settings:
     host: str = "127.0.0.1"  # any but loopback needs `api_key`
     port: int = 8765  # 0 chooses a free one
     api_key: str | None = field(default=None, repr=False)  # the required value of `X-FL-API-KEY`; None accepts any
+    write_keys: Collection[str] = ()  # more keys, which may record and read nothing: for web pages
+    allowed_origins: Collection[str] = ()  # of web pages that may record, such as "https://shop.example"; "*": any
     # Names that `Host` may have besides those of loopback. If empty, a collector elsewhere accepts every name.
     allowed_hosts: Collection[str] = ()
     outage_after: int | None = None  # simulate an outage once this many triggers have been stored; None: never
@@ -32,6 +37,16 @@ class Settings:
             raise InvalidSetting(f"port: {self.port} is not from 0 to 65535")
         if self.api_key is not None and not _is_header_value(self.api_key):
             raise InvalidSetting("api_key: give printable ASCII without space around it, or None to check no key")
+        if not all(map(_is_header_value, self.write_keys)):
+            raise InvalidSetting("write_keys: give printable ASCII without space around it")
+        if self.write_keys and self.api_key is None:
+            raise InvalidSetting("write_keys: give an api_key too; without one every key may read")
+        for origin in self.allowed_origins:
+            if origin != "*" and _ORIGIN.fullmatch(origin) is None:
+                raise InvalidSetting(
+                    f"allowed_origins: {origin!r} should be a scheme, a host and perhaps a port,"
+                    " such as https://shop.example, or *"
+                )
         if self.outage_after is not None and not (self.outage_after >= 0 and 0 < self.outage_for < float("inf")):
             raise InvalidSetting("outage_after: give a count from 0, and with it outage_for, seconds above 0")
 
