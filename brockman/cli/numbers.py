@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -21,6 +22,17 @@ def whole_number(lowest: float = -math.inf, highest: float = math.inf) -> Callab
 def number(lowest: float = -math.inf, highest: float = math.inf) -> Callable[[str], float]:
     """Return a type for argparse that takes numbers within limits."""
     return lambda text: _parse(float, text, "a number", lowest, highest)
+
+
+_SECONDS = {"ms": 0.001, "": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """Return seconds; a type for argparse that takes a number and perhaps a unit of `_SECONDS`."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s|m|h|d|)", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{show(text)} should be a number and a unit, such as 200ms, 2s, 5m, 90d")
+    return float(match[1]) * _SECONDS[match[2]]
 
 
 def _parse(kind: type[Number], text: str, expected: str, lowest: float, highest: float) -> Number:

@@ -6,10 +6,14 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from brockman.cli.numbers import number, whole_number
+from brockman.cli.numbers import duration, whole_number
 from brockman.cli.startup import discard_output
+from brockman.options.fields import show
+
+if TYPE_CHECKING:
+    from brockman.collector.settings import Settings
 
 _DEFAULT_STORE = "focuslab.sqlite3"
 _REQUIRED = ("starlette", "uvicorn", "httptools")
@@ -59,16 +63,7 @@ def add_parser(commands: Any) -> None:
         help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
     )
     _add_page_options(parser)
-    parser.add_argument(
-        "--outage-after", type=whole_number(), metavar="N", help="simulate an outage after N triggers"
-    )
-    parser.add_argument(
-        "--outage-for",
-        type=number(),
-        default=1.0,
-        metavar="S",
-        help="its duration in seconds (default: %(default)s)",
-    )
+    _add_rehearsal_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -90,12 +85,42 @@ def _add_page_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("rehearsal", "trouble on purpose, to see what your application does")
+    group.add_argument(
+        "--fail",
+        type=_failure,
+        action="append",
+        default=[],
+        metavar="STATUS:SHARE",
+        help="answer this share of the requests with a status: 503:0.1. May be repeated",
+    )
+    group.add_argument(
+        "--delay",
+        type=duration,
+        default=0.0,
+        metavar="TIME",
+        help="handle each request this much later: 200ms, 2s",
+    )
+    group.add_argument(
+        "--outage-after", type=whole_number(), metavar="N", help="an outage, once, after N triggers"
+    )
+    group.add_argument("--outage-for", type=duration, default=1.0, metavar="TIME", help="its length (default: 1s)")
+
+
+def _failure(text: str) -> tuple[int, float]:
+    status, _, share = text.partition(":")
+    try:
+        return int(status), float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{show(text)} should be a status and a share, such as 503:0.1") from None
+
+
 def run(options: argparse.Namespace) -> int:
     if not has_collector("serve"):
         return 2
     from brockman.collector.errors import InvalidSetting
     from brockman.collector.server import serve
-    from brockman.collector.settings import Settings
     from brockman.collector.store.location import without_password
 
     is_listening = False
@@ -108,18 +133,8 @@ def run(options: argparse.Namespace) -> int:
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 
     store = _choose_store(options)
-    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
     try:
-        settings = Settings(
-            host=options.host,
-            port=options.port,
-            database=store,
-            api_key=None if api_key is None else api_key.strip(),
-            write_keys=options.write_key,
-            allowed_origins=options.allow_origin,
-            outage_after=options.outage_after,
-            outage_for=options.outage_for,
-        )
+        settings = _read_settings(options, store)
         serve(settings, on_ready=announce)
     except InvalidSetting as error:
         print(f"brockman serve: {error}", file=sys.stderr)
@@ -131,6 +146,24 @@ def run(options: argparse.Namespace) -> int:
             discard_output(sys.stdout)
         return 1
     return 0
+
+
+def _read_settings(options: argparse.Namespace, store: str) -> Settings:
+    from brockman.collector.settings import Settings
+
+    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
+    return Settings(
+        host=options.host,
+        port=options.port,
+        database=store,
+        api_key=None if api_key is None else api_key.strip(),
+        write_keys=options.write_key,
+        allowed_origins=options.allow_origin,
+        outage_after=options.outage_after,
+        outage_for=options.outage_for,
+        failures=dict(options.fail),
+        delay=options.delay,
+    )
 
 
 def _choose_store(options: argparse.Namespace) -> str:

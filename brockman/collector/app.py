@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Collection
 from dataclasses import asdict
@@ -19,8 +20,8 @@ from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import read_triggers, rejected_entries
-from brockman.collector.outage import SimulatedOutage
 from brockman.collector.query import parse_query
+from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.request_body import check_headers, inflate, read_body
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
@@ -34,9 +35,9 @@ def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] 
     middleware = []
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
-    if settings.outage_after is not None:
-        after, seconds = settings.outage_after, settings.outage_for
-        middleware.append(Middleware(SimulatedOutage, stored=lambda: store.stored, after=after, seconds=seconds))
+    if settings.is_rehearsal:
+        stored = lambda: store.stored  # noqa: E731
+        middleware.append(Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random))
     app = Starlette(
         routes=[
             Route("/", api.root, methods=["GET"]),

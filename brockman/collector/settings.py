@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from brockman.collector.errors import InvalidSetting
@@ -27,6 +27,8 @@ class Settings:
     allowed_hosts: Collection[str] = ()
     outage_after: int | None = None  # simulate an outage once this many triggers have been stored; None: never
     outage_for: float = 1.0  # seconds
+    failures: Mapping[int, float] = field(default_factory=dict)  # share of requests to be answered with a status
+    delay: float = 0.0  # seconds before each request is handled
     max_body_bytes: int = 8 * 1024 * 1024  # of one request, before and after decompression
     body_timeout: float = 30.0  # seconds within which a request body must arrive
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
@@ -49,6 +51,21 @@ class Settings:
                 )
         if self.outage_after is not None and not (self.outage_after >= 0 and 0 < self.outage_for < float("inf")):
             raise InvalidSetting("outage_after: give a count from 0, and with it outage_for, seconds above 0")
+        for status, share in self.failures.items():
+            if not (400 <= status <= 599 and 0 <= share <= 1):
+                raise InvalidSetting(
+                    f"failures: {status}:{share:g} should be a status from 400 to 599, and a share from 0 to 1"
+                )
+        total = sum(self.failures.values())
+        if total > 1:
+            raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
+        if not 0 <= self.delay < float("inf"):
+            raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """True when requests are to fail, or to take longer, on purpose."""
+        return self.outage_after is not None or bool(self.failures) or self.delay > 0
 
 
 def _is_header_value(text: str) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from brockman.cli import main
+from brockman.cli.numbers import duration
 from brockman.client import FocusLabClient
 from brockman.exceptions import BadAPIKey
 from tests.cli.conftest import command, serving
@@ -59,9 +60,29 @@ def test_the_line_break_at_the_end_of_a_key_is_left_out(tmp_path: Path) -> None:
     assert main(["serve", "--port", "0", "--database", str(tmp_path / "other"), "--api-key", "\n"]) == 2
 
 
-def test_it_simulates_an_outage(tmp_path: Path) -> None:
-    with serving(tmp_path, "--outage-after", "1", "--outage-for", "100") as collector:
+def test_it_rehearses_trouble(tmp_path: Path) -> None:
+    with serving(tmp_path, "--outage-after", "1", "--outage-for", "2m", "--delay", "1ms") as collector:
         assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]
+    with serving(tmp_path, "--fail", "429:0.5", "--fail", "500:0.5") as collector:
+        assert {collector.post(trigger()).status_code for _ in range(30)} == {429, 500}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("200ms", 0.2), ("2", 2), ("1.5s", 1.5), ("5m", 300), ("1 h", 3600), ("90d", 7_776_000)]
+)
+def test_a_time_may_have_a_unit(text: str, seconds: float) -> None:
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--delay", "fast"), ("--outage-for", "-1"), ("--fail", "503"), ("--fail", "half:0.5")], ids=str
+)
+def test_what_is_no_time_and_no_share_is_reported(
+    arguments: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", *arguments])
+    assert f"error: argument {arguments[0]}: '{arguments[1]}' should be a " in capsys.readouterr().err
 
 
 def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +103,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capsys: pytest.Ca
         (("--port", "99999"), "port: 99999 is not from 0 to 65535"),
         (("--database", "/dev/null/focuslab.sqlite3"), "database: "),
         (("--outage-after", "-1"), "outage_after: give a count from 0, and with it outage_for"),
-        (("--outage-after", "1", "--outage-for", "-1"), "outage_after: "),
+        (("--outage-after", "1", "--outage-for", "0"), "outage_after: "),
     ],
 )
 def test_a_wrong_setting_is_reported_in_one_line(

@@ -133,7 +133,10 @@ def test_ctrl_c_while_modules_are_imported_ends_it_in_one_line(number: int, tmp_
     [
         (("serve", "--port", "x"), "--port: 'x' should be a whole number"),
         (("serve", "--outage-after", "1.5"), "--outage-after: '1.5' should be a whole number"),
-        (("serve", "--outage-for", "long"), "--outage-for: 'long' should be a number"),
+        (
+            ("serve", "--outage-for", "long"),
+            "--outage-for: 'long' should be a number and a unit, such as 200ms, 2s, 5m, 90d",
+        ),
         (("demo", "--seed", "x"), "--seed: 'x' should be a whole number"),
         (("demo", "--triggers", "0"), "--triggers: '0' should be a whole number from 1"),
         (("import", "a", "--timeout", "abc"), "--timeout: 'abc' should be a number from 0 to 1000000"),
