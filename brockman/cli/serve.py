@@ -129,6 +129,7 @@ def run(options: argparse.Namespace) -> int:
         nonlocal is_listening
         is_listening = True
         print(f"listening on {endpoint}")
+        print(f"page         {endpoint.removesuffix('api/v1/')}")
         print(f"database     {without_password(store)}")
         print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
 

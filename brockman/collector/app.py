@@ -20,6 +20,8 @@ from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import read_triggers, rejected_entries
+from brockman.collector.live import Streams
+from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.request_body import check_headers, inflate, read_body
@@ -27,11 +29,15 @@ from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 
+_OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
-def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] | None) -> Starlette:
+
+def create_app(
+    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, streams: Streams
+) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
-    api = _Api(store, settings, origins)
+    api = _Api(store, settings, origins, streams)
     middleware = []
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
@@ -46,6 +52,10 @@ def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] 
             Route("/api/v1/trigger/", api.record, methods=["POST", "OPTIONS"], middleware=[origins.middleware()]),
             Route("/focuslab.js", send_script, methods=["GET"]),
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
+            Route("/api/v1/overview/", api.overview, methods=["GET"]),
+            Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            Route("/page.js", send_page_file, methods=["GET"]),
+            Route("/page.css", send_page_file, methods=["GET"]),
         ],
         middleware=middleware,
         exception_handlers={
@@ -61,12 +71,15 @@ def create_app(store: Store, settings: Settings, allowed_hosts: Collection[str] 
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(self, store: Store, settings: Settings, origins: Origins) -> None:
+    def __init__(self, store: Store, settings: Settings, origins: Origins, streams: Streams) -> None:
         self._store = store
+        self._streams = streams
         self._settings = settings
         self._origins = origins
 
     async def root(self, request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return await send_page_file(request)
         paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
         return json_response({"service": "brockman collector", **paths})
 
@@ -88,6 +101,17 @@ class _Api:
         check_key(request, self._settings.api_key)
         return json_response(asdict(await run_in_threadpool(self._store.counts)))
 
+    async def overview(self, request: Request) -> Response:
+        check_key(request, self._settings.api_key)
+        since = (time.time_ns() // 1000) - _OVERVIEW_MICROS
+        overview = await run_in_threadpool(self._store.overview, since)
+        counts = await run_in_threadpool(self._store.counts)
+        return json_response({"counts": asdict(counts), **asdict(overview)})
+
+    async def stream(self, request: Request) -> Response:
+        check_key(request, self._settings.api_key)
+        return self._streams.open(request)
+
     def _ingest(self, body: bytes, is_gzip: bool) -> Response:
         """Store the triggers of one request; respond after the commit."""
         if is_gzip:
@@ -107,5 +131,7 @@ class _Api:
         page = self._store.page(parse_query(request.query_params.multi_items()))
         # The bodies are JSON already. `next` is a string: an opaque cursor.
         after = "null" if page.next is None else f'"{page.next}"'
-        content = f'{{"triggers":[{",".join(page.bodies)}],"total":{page.total},"next":{after}}}'
+        total = "null" if page.total is None else page.total
+        ends = f'"total":{total},"next":{after},"newest":"{page.newest}"'
+        content = f'{{"triggers":[{",".join(page.bodies)}],{ends}}}'
         return Response(content, media_type="application/json")

@@ -55,6 +55,12 @@ def _timestamp(name: str, text: str) -> int:
     return micros
 
 
+def _total(name: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise HTTPException(400, f"{name}: {text[:40]!a} is not yes or no")
+    return text == "yes"
+
+
 def _order(name: str, text: str) -> bool:
     if text not in ("oldest", "newest"):
         raise HTTPException(400, f"{name}: {text[:40]!a} is not oldest or newest")
@@ -84,7 +90,8 @@ _PARSERS: dict[str, Callable[[str, str], str | int]] = {
     "until": _timestamp,
     "search": _search,
     "order": _order,
+    "total": _total,
     "limit": _limit,
     "after": _after,
 }
-_FIELDS = {"order": "newest_first"}  # of the query, where its name is another
+_FIELDS = {"order": "newest_first", "total": "count"}  # of the query, where its name is another

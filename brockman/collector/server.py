@@ -19,6 +19,7 @@ from brockman.collector.app import create_app
 from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
+from brockman.collector.live import Streams
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 
@@ -49,8 +50,9 @@ def serve(
         )
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
-        app = create_app(store, settings, names)
-        _Server(app, Connections(settings), on_ready, stop).run(sockets=[listener])
+        streams = Streams(store)
+        app = create_app(store, settings, names, streams)
+        _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -88,6 +90,7 @@ class _Server(uvicorn.Server):
         self,
         app: Starlette,
         connections: Connections,
+        streams: Streams,
         on_ready: Callable[[str], None] | None,
         stop: threading.Event | None,
     ) -> None:
@@ -108,6 +111,7 @@ class _Server(uvicorn.Server):
         )
         super().__init__(config)
         self._connections = connections
+        self._streams = streams
         self._on_ready = on_ready
         self._stop = stop
 
@@ -122,6 +126,10 @@ class _Server(uvicorn.Server):
             except BaseException:
                 await self.shutdown(sockets)
                 raise
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._streams.close()  # they would go on until the time for requests in progress is over
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

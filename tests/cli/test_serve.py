@@ -27,7 +27,7 @@ def test_it_prints_endpoint_and_database_and_stops_at_a_signal(tmp_path: Path, n
         cwd=tmp_path,
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
+        lines = [process.stdout.readline() for _ in range(4)]
         endpoint = lines[0].removeprefix("listening on ").strip()
         with FocusLabClient("any", endpoint=endpoint) as client:
             client.send_trigger(1, "viewed", "page")
@@ -35,6 +35,7 @@ def test_it_prints_endpoint_and_database_and_stops_at_a_signal(tmp_path: Path, n
         out, err = process.communicate()
     assert (process.returncode, out, err) == (0, "", "")
     assert lines[1:] == [
+        f"page         {endpoint.removesuffix('api/v1/')}\n",
         f"database     {tmp_path / 'focuslab.sqlite3'}\n",
         "key          not checked\n",
     ]

@@ -91,8 +91,8 @@ def test_no_password_is_shown_by_the_process(postgresql: Postgresql, tmp_path: P
         command("serve", "--port", "0", *arguments), cwd=tmp_path, env=environment(**variables)
     ) as process:
         assert process.stdout is not None
-        lines = [process.stdout.readline() for _ in range(3)]
-        assert lines[1] == f"database     {shown}\n"
+        lines = [process.stdout.readline() for _ in range(4)]
+        assert lines[2] == f"database     {shown}\n"
         assert b"4711" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
         postgresql.execute(f"ALTER ROLE {name} NOLOGIN")
         postgresql.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'")

@@ -13,12 +13,13 @@ from typing import Any, ClassVar, TypeVar
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import statements
 from brockman.collector.store.statements import Value
-from brockman.collector.store.values import Added, Counts, Page, Query
+from brockman.collector.store.values import Added, Counts, Overview, Page, Query
 from brockman.collector.validation import Row
 
 _log = logging.getLogger("brockman.collector")
 T = TypeVar("T")
 MAX_PAGE_BYTES = 16 * 1024 * 1024
+_COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,14 @@ class Store(ABC):
     def page(self, query: Query) -> Page:
         """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
         query = self._translate(query)
-        page = Page([], [], total=None, next=None)
+        page = Page([], [], total=None, newest=0, next=None)
         size = 0
         with self._reading() as snapshot:
             if query.count:
                 ((total,),) = snapshot.execute(*statements.count(query, self.filters))
                 page = replace(page, total=int(total))
+            ((newest,),) = snapshot.execute(statements.NEWEST, [snapshot.horizon])
+            page = replace(page, newest=int(newest))
             for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
                 if len(page.bodies) == query.limit or size > self._max_page_bytes:
                     return replace(page, next=page.arrivals[-1])
@@ -111,6 +114,22 @@ class Store(ABC):
                 page.arrivals.append(arrival)
                 size += len(body)
         return page
+
+    def overview(self, since: int) -> Overview:
+        """Return the rate since a moment of receipt, and what is frequent among the newest triggers."""
+        with self._reading() as snapshot:
+            horizon = snapshot.horizon
+            minutes = [tuple(row) for row in snapshot.execute(statements.per_minute(_COUNTED), [horizon, since])]
+            actions, objects = (
+                [
+                    (self._restore(text), number)
+                    for text, number in snapshot.execute(
+                        statements.most_frequent(_RANKED, column, _TOP), [horizon]
+                    )
+                ]
+                for column in ("action", "object")
+            )
+        return Overview(minutes, actions, objects, sum(number for _, number in minutes) >= _COUNTED)
 
     def counts(self) -> Counts:
         """Return the counts, in constant time."""
@@ -136,6 +155,10 @@ class Store(ABC):
     def _translate(self, query: Query) -> Query:
         """Return a query with its values as the columns have them."""
         return query
+
+    def _restore(self, text: str) -> str:
+        """Return a text as it was before it became that of a column."""
+        return text
 
     def _notify(self) -> None:
         """Let the watchers be called soon."""

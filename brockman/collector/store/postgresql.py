@@ -109,6 +109,9 @@ class PostgresqlStore(Store):
             object=query.object and _escape(query.object),
         )
 
+    def _restore(self, text: str) -> str:
+        return text.replace(f"{_ESCAPE}0", "\0").replace(f"{_ESCAPE}1", _ESCAPE)
+
     @contextmanager
     def _reading(self) -> Iterator[Snapshot]:
         try:

@@ -30,6 +30,29 @@ UPDATE_TALLY = """
 COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
 
 
+NEWEST = "SELECT coalesce(max(arrival), 0) FROM triggers WHERE arrival <= ?"
+
+
+def newest(number: int, column: str) -> str:
+    """Return the FROM clause for a column of the newest triggers, up to a horizon."""
+    return (
+        f"FROM (SELECT {column} FROM triggers WHERE arrival <= ? ORDER BY arrival DESC LIMIT {number}) AS newest"
+    )
+
+
+def per_minute(number: int) -> str:
+    """Return a statement with two placeholders: the horizon, and the first moment of receipt."""
+    return (
+        f"SELECT received_at / 60000000 * 60, count(*) {newest(number, 'received_at')} WHERE received_at >= ?"
+        " GROUP BY 1 ORDER BY 1"
+    )
+
+
+def most_frequent(number: int, column: str, limit: int) -> str:
+    """Return a statement with one placeholder, the horizon."""
+    return f"SELECT {column}, count(*) {newest(number, column)} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {limit}"
+
+
 def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     """Return the condition of a query, with the values of its placeholders.
 

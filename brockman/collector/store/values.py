@@ -29,6 +29,7 @@ class Page:
     bodies: list[str]  # the JSON text of each
     arrivals: list[int]  # the arrival number of each: a cursor, to be given as `after`
     total: int | None  # how many match, on all pages; None if that was not asked
+    newest: int  # arrival number of the newest trigger, whether it matches or not; 0 if there is none
     next: int | None  # the `after` of the next page; None on the last
 
 
@@ -38,6 +39,16 @@ class Added:
 
     stored: int  # new ones
     repeated: tuple[str, ...]  # an id for each that was dropped: stored before, or earlier in the same request
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The newest triggers in numbers."""
+
+    minutes: list[tuple[int, int]]  # seconds since 1970 at the start of a minute, and the triggers received in it
+    actions: list[tuple[str, int]]  # the most frequent first
+    objects: list[tuple[str, int]]
+    is_partial: bool  # more triggers were received in this time than are counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,94 @@
+"""The stream of new triggers, as server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+Each event has the triggers that were stored since the one before, and the cursor behind them as its id: a reader
+that comes back with it in `Last-Event-ID` misses nothing. When more arrive than a person can read, an event has
+the newest, and says that others were left out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from brockman.collector.query import parse_query
+from brockman.collector.store.base import Store
+from brockman.collector.store.values import Page, Query
+
+MAX_STREAMS = 100
+_AT_ONCE = 200  # triggers in an event
+_PAUSE = 0.2  # seconds between two events of a stream
+_HEARTBEAT = 15.0  # seconds without an event after which a comment is sent, so that no proxy ends the connection
+_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+class Streams:
+    """The open streams of one collector. Used in the event loop only."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._wakeups: set[asyncio.Event] = set()
+        self._closed = False
+
+    def open(self, request: Request) -> Response:
+        """Return a response that goes on until the client leaves or the collector stops."""
+        parameters = [(name, text) for name, text in request.query_params.multi_items() if name != "after"]
+        query = replace(parse_query(parameters), count=False, limit=_AT_ONCE, newest_first=False)
+        cursor = request.headers.get("last-event-id") or request.query_params.get("after")
+        if cursor is not None:
+            query = replace(query, after=parse_query([("after", cursor)]).after)
+        if self._closed or len(self._wakeups) >= MAX_STREAMS:
+            raise HTTPException(503, f"{len(self._wakeups)} streams are open", {"Retry-After": "5"})
+        return StreamingResponse(self._events(query), media_type="text/event-stream", headers=_HEADERS)
+
+    def close(self) -> None:
+        """End all streams: the collector stops."""
+        self._closed = True
+        for wakeup in self._wakeups:
+            wakeup.set()
+
+    async def _events(self, query: Query) -> AsyncIterator[str]:
+        loop, wakeup = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(wakeup.set)
+
+        end = await run_in_threadpool(self._store.watch, wake)
+        self._wakeups.add(wakeup)
+        try:
+            if query.after is None:
+                first = await run_in_threadpool(self._store.page, replace(query, limit=1))
+                query = replace(query, after=first.newest)
+            yield f"retry: 1000\nid: {query.after}\nevent: ready\ndata: {{}}\n\n"
+            while not self._closed:
+                wakeup.clear()
+                page, has_gap = await run_in_threadpool(self._read, query)
+                query = replace(query, after=page.newest)
+                if page.bodies:
+                    yield _event(page, has_gap)
+                    await asyncio.sleep(_PAUSE)
+                try:
+                    await asyncio.wait_for(wakeup.wait(), _HEARTBEAT)
+                except asyncio.TimeoutError:
+                    yield ": nothing new\n\n"
+        finally:
+            self._wakeups.discard(wakeup)
+            end()
+
+    def _read(self, query: Query) -> tuple[Page, bool]:
+        """Return what is new, the oldest first, and whether only the newest of it is."""
+        page = self._store.page(query)
+        if page.next is None:
+            return page, False
+        newest = self._store.page(replace(query, newest_first=True, after=None))
+        return replace(newest, bodies=newest.bodies[::-1]), True
+
+
+def _event(page: Page, has_gap: bool) -> str:
+    data = f'{{"triggers":[{",".join(page.bodies)}],"gap":{"true" if has_gap else "false"}}}'
+    return f"id: {page.newest}\nevent: triggers\ndata: {data}\n\n"

@@ -1,0 +1,156 @@
+"""The stream of new triggers, and their numbers, on each engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import pytest
+import requests
+
+from tests.collector.running import Running, trigger
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def collector(start: Callable[..., Running], location: str) -> Running:
+    """A collector on each engine."""
+    return start(database=location, api_key=None)
+
+
+@contextmanager
+def stream(collector: Running, last: str | None = None, **parameters: str) -> Iterator[Iterator[dict[str, str]]]:
+    """Open a stream, and yield its events."""
+    headers = {} if last is None else {"Last-Event-ID": last}
+    answer = requests.get(
+        collector.endpoint + "stream/", params=parameters, headers=headers, stream=True, timeout=20
+    )
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    with closing(answer):
+        yield events(answer)
+
+
+def events(answer: requests.Response) -> Iterator[dict[str, str]]:
+    event: dict[str, str] = {}
+    for line in answer.iter_lines(chunk_size=1, decode_unicode=True):
+        name, _, text = line.partition(": ")
+        if line:
+            event[name] = text
+        elif event:
+            yield event
+            event = {}
+
+
+def take(opened: Iterator[dict[str, str]], count: int) -> tuple[list[Any], str]:
+    """Return some triggers of a stream, and the id of the last event."""
+    found: list[Any] = []
+    last = ""
+    while len(found) < count:
+        event = next(opened)
+        last = event.get("id", last)
+        if event.get("event") == "triggers":
+            found += json.loads(event["data"])["triggers"]
+    return found, last
+
+
+def test_a_stream_has_what_arrives_from_now_on(collector: Running) -> None:
+    """In the order of arrival, each once."""
+    collector.post(trigger(object="before"))
+    with stream(collector) as opened:
+        assert next(opened)["event"] == "ready"
+        sent = [trigger(object=f"page {number}") for number in range(20)]
+        for one in sent:
+            collector.post(one)
+        assert take(opened, 20)[0] == sent
+
+
+def test_a_reader_that_comes_back_misses_nothing(collector: Running) -> None:
+    """It says where it was, as browsers do."""
+    first, second = trigger(), [trigger() for _ in range(50)]
+    with stream(collector) as opened:
+        next(opened)
+        collector.post(first)
+        _, last = take(opened, 1)
+    collector.post(second)
+    with stream(collector, last) as opened:
+        assert take(opened, 50)[0] == second
+
+
+def test_a_reader_gets_only_what_it_asks_for(collector: Running) -> None:
+    with stream(collector, action="paid", search="Invoice 7") as opened:
+        next(opened)
+        wanted = trigger(action="paid", object="invoice 7")
+        collector.post([trigger(action="paid"), trigger(object="invoice 7"), wanted])
+        assert take(opened, 1)[0] == [wanted]
+
+
+def test_more_than_a_person_can_read_is_left_out(collector: Running) -> None:
+    """An event has the newest then, and says so."""
+    with stream(collector) as opened:
+        next(opened)
+        sent = [trigger(variables={"n": number}) for number in range(1000)]
+        collector.post(sent)
+        event = next(opened)
+    data = json.loads(event["data"])
+    assert (data["triggers"], data["gap"]) == (sent[-200:], True)
+
+
+def test_streams_end_when_the_collector_stops(collector: Running) -> None:
+    """At once, and without an error."""
+    with stream(collector) as opened:
+        next(opened)
+        started = time.monotonic()
+        collector.stop.set()
+        assert list(opened) == []
+        assert collector.thread is not None
+        collector.thread.join(20)
+        assert not collector.thread.is_alive()
+        assert time.monotonic() - started < 15
+
+
+def test_the_number_of_streams_is_bounded(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond it, a reader is asked to come back; one that leaves makes room."""
+    monkeypatch.setattr("brockman.collector.live.MAX_STREAMS", 2)
+    with stream(collector) as one:
+        next(one)
+        with stream(collector) as two:
+            next(two)
+            refused = collector.session.get(collector.endpoint + "stream/", timeout=20)
+            assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
+        assert eventually(lambda: _status(collector) == 200, 20)
+
+
+def _status(collector: Running) -> int:
+    with closing(requests.get(collector.endpoint + "stream/", stream=True, timeout=20)) as answer:
+        return answer.status_code
+
+
+def test_a_cursor_that_is_none_is_rejected(collector: Running) -> None:
+    answer = collector.session.get(collector.endpoint + "stream/", headers={"Last-Event-ID": "x"}, timeout=20)
+    assert answer.status_code == 400
+
+
+def test_the_overview_has_the_rate_and_what_is_frequent(collector: Running) -> None:
+    """Names come as they were sent, NUL characters too."""
+    sent = [
+        trigger(action=action, object=obj) for action in ("a", "b", "b", "c\0\ufdd0") for obj in ("x", "y", "y")
+    ]
+    collector.post([*sent, sent[0], {}])
+
+    found = collector.session.get(collector.endpoint + "overview/", timeout=20).json()
+
+    assert found["counts"] == {"triggers": 12, "duplicates": 1, "rejected": 1, "requests": 1}
+    assert found["actions"] == [["b", 6], ["a", 3], ["c\0\ufdd0", 3]]
+    assert found["objects"] == [["y", 8], ["x", 4]]
+    assert sum(count for _, count in found["minutes"]) == 12
+    assert all(minute % 60 == 0 for minute, _ in found["minutes"])
+    assert found["is_partial"] is False
+
+
+@pytest.mark.parametrize("path", ["stream/", "overview/"])
+def test_both_need_the_key(path: str, start: Callable[..., Running]) -> None:
+    collector = start()
+    assert collector.session.get(collector.endpoint + path, timeout=20).status_code == 401
