@@ -110,7 +110,7 @@ class _Api:
 
     async def stream(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
-        return self._streams.open(request)
+        return await self._streams.open(request)
 
     def _ingest(self, body: bytes, is_gzip: bool) -> Response:
         """Store the triggers of one request; respond after the commit."""

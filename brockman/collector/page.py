@@ -27,5 +27,5 @@ _HEADERS = {
 
 async def send_page_file(request: Request) -> Response:
     """Return the file of a path in `_FILES`."""
-    content, media_type = _FILES[request.url.path]
+    content, media_type = _FILES[request.scope["path"]]
     return Response(content, headers=_HEADERS, media_type=media_type)

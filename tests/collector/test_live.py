@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import pytest
@@ -121,6 +121,44 @@ def test_the_number_of_streams_is_bounded(collector: Running, monkeypatch: pytes
             refused = collector.session.get(collector.endpoint + "stream/", timeout=20)
             assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
         assert eventually(lambda: _status(collector) == 200, 20)
+
+
+def test_the_number_is_bounded_also_when_many_come_at_once(
+    collector: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("brockman.collector.live.MAX_STREAMS", 5)
+    request = f"GET /api/v1/stream/ HTTP/1.1\r\nHost: 127.0.0.1:{collector.address[1]}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        opened = [stack.enter_context(closing(collector.connect())) for _ in range(40)]
+        for connection in opened:
+            connection.sendall(request)
+        statuses = [connection.recv(12) for connection in opened]
+
+    assert statuses.count(b"HTTP/1.1 200") == 5
+    assert statuses.count(b"HTTP/1.1 503") == 35
+
+
+def test_a_request_for_the_head_of_a_stream_ends(collector: Running) -> None:
+    """The same connection is used again."""
+    for _ in range(2):
+        answer = collector.session.head(collector.endpoint + "stream/", timeout=20)
+        assert (answer.status_code, answer.headers["Content-Type"].split(";")[0]) == (200, "text/event-stream")
+
+
+def test_a_stream_ends_without_an_error_when_the_store_cannot_be_read(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reader comes back, and gets a 503 until it can; the log has no traceback for each of them."""
+    monkeypatch.setattr("brockman.collector.live._HEARTBEAT", 0.1)
+    collector = start(api_key=None)
+    with stream(collector) as opened:
+        next(opened)
+        collector.database.rename(collector.database.with_name("moved"))
+        assert list(opened) == []
+    answer = collector.session.get(collector.endpoint + "stream/", timeout=20)
+
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert [record for record in caplog.records if record.exc_info] == []
 
 
 def _status(collector: Running) -> int:
