@@ -276,3 +276,30 @@ def test_the_cookie_of_the_old_tracker_is_kept(page: Page, site: Site, collector
     page.goto(site.origin + "/")
 
     assert [one["actor_id"] for one in arrived(collector, 1)] == [old]
+
+
+def test_big_triggers_hold_up_no_others(page: Page, site: Site, collector: Running) -> None:
+    """A browser limits what it sends for a page that goes; and nothing is sent when nothing is left."""
+    page.goto(site.origin + "/quiet")
+    sizes = [100_000, *[20_000] * 5]
+    page.evaluate(
+        "sizes => sizes.map((size) => FocusLab.recordTrigger("
+        "{action: 'a', object: 'o', variables: {t: 'x'.repeat(size)}}))",
+        sizes,
+    )
+    assert [len(one["variables"]["t"]) for one in arrived(collector, 6)] == sizes
+
+
+def test_a_sandboxed_frame_without_cookies_has_one_actor(
+    page: Page, site: Site, start: Callable[..., Running]
+) -> None:
+    collector = start(allowed_origins=["*"], write_keys=["for-pages"])
+    script = collector.endpoint.replace("api/v1/", "focuslab.js")
+    site.pages["/inner"] = (
+        f'<script src="{script}" data-key="for-pages"></script>'
+        '<script>FocusLab.recordTrigger({action: "a", object: "o"})</script>'
+    )
+    site.pages["/frame"] = '<iframe sandbox="allow-scripts" src="/inner"></iframe>'
+    page.goto(site.origin + "/frame")
+    one, two = arrived(collector, 2)
+    assert one["actor_id"] == two["actor_id"]

@@ -161,6 +161,16 @@ def test_markup_in_every_field_is_text(collector: Running, open_page: Callable[.
     assert MARKUP in (page.text_content("#fields") or "")
 
 
+def test_odd_values_do_not_break_the_page(collector: Running, open_page: Callable[..., Page]) -> None:
+    """A leap second, and line separators that end no line of an event; a hash that is no id."""
+    collector.post(trigger(object="old", recorded_at="2016-12-31T23:59:60Z"))
+    page = open_page(collector, "/#%")
+    is_live(page)
+    collector.post(trigger(object="a\u2028b", __proto__="x", constructor={}))
+    wait_for(page, "document.getElementById('rows').rows.length === 2")
+    assert objects(page) == ["a\u2028b", "old"]
+
+
 def test_a_trigger_has_a_link_and_is_opened_by_keyboard(
     collector: Running, open_page: Callable[..., Page]
 ) -> None:

@@ -1,33 +1,39 @@
 /* Records triggers of a web page: <script async src=".../focuslab.js" data-key="..."></script>
-   With data-auto="off" it records no page view. data-endpoint is another URL for triggers. */
+   data-auto="off": no page view; data-endpoint: another URL. */
 (() => {
   const script = document.currentScript, { key, auto, endpoint = "api/v1/trigger/" } = script.dataset;
-  const url = new URL(endpoint, script.src), COOKIE = "fl_actor_id", MOST = 200, SLICE = 20;
-  let queue = [], timer = 0, busy = false, wait = 1000;
+  const url = new URL(endpoint, script.src), COOKIE = "fl_actor_id";
+  let queue = [], timer = 0, busy = false, wait = 1000, actor = "";
   if (key) url.searchParams.set("key", key);
 
   const newId = () => Array.from(crypto.getRandomValues(new Uint16Array(8)), (number, i) =>
     (i > 1 && i < 6 ? "-" : "") + (number + 65536).toString(16).slice(1)).join("");
 
   const setCookie = (value, age) => {
-    document.cookie = `${COOKIE}=${value};path=/;max-age=${age};samesite=lax` +
+    try {
+      document.cookie = `${COOKIE}=${value};path=/;max-age=${age};samesite=lax` +
       (location.protocol === "https:" ? ";secure" : "");
+    } catch {}
   };
 
   const getActorId = () => {
-    const found = document.cookie.match(`(?:^|; )${COOKIE}=([\\da-f]{8}(?:-[\\da-f]{4}){3}-[\\da-f]{12})(?:;|$)`);
-    const id = found ? found[1] : newId();
-    if (!found) setCookie(id, 315360000);
-    return id;
+    let found;
+    try {
+      found = document.cookie.match(`(?:^|; )${COOKIE}=([\\da-f]{8}(?:-[\\da-f]{4}){3}-[\\da-f]{12})(?:;|$)`);
+    } catch {}
+    actor = found ? found[1] : actor || newId();
+    if (!found) setCookie(actor, 315360000);
+    return actor;
   };
 
   const recordTrigger = (options = {}) => {
     const given = options.trigger || options;
-    queue.push({
+    const text = JSON.stringify({
       actor_id: getActorId(), ...given, id: newId(), recorded_at: new Date().toISOString(),
       variables: { user_agent: navigator.userAgent, ...given.variables },
     });
-    if (queue.length > MOST) queue.shift();
+    queue.push({ text, size: new Blob([text]).size });
+    if (queue.length > 200) queue.shift();
     plan();
   };
 
@@ -35,15 +41,22 @@
     if (!timer && !busy && queue.length) timer = setTimeout(send, wait);
   };
 
+  const some = () => {
+    let size = 0;
+    return queue.slice(0, 20).filter((one, i) => (size += one.size) < 60000 || !i);
+  };
+  const body = (list) => `[${list.map((one) => one.text)}]`;
+
   const send = async () => {
-    const some = queue.slice(0, SLICE);
+    const list = some();
     timer = 0;
+    if (!list.length) return;
     busy = true;
     try {
-      const { status } = await fetch(url, { method: "POST", body: JSON.stringify(some), keepalive: true });
+      const { status } = await fetch(url, { method: "POST", body: body(list), keepalive: list[0].size < 60000 });
       if (status >= 500 || status === 429) throw status;
-      if (status >= 400) console.warn("FocusLab: refused with status", status);
-      queue = queue.filter((one) => !some.includes(one));
+      if (status >= 400) console.warn("FocusLab: refused,", status);
+      queue = queue.filter((one) => !list.includes(one));
       wait = 1000;
     } catch {
       wait = Math.min(60000, wait * 2);
@@ -53,12 +66,12 @@
   };
 
   const leave = () => {
-    while (queue.length && navigator.sendBeacon(url, JSON.stringify(queue.slice(0, SLICE)))) queue.splice(0, SLICE);
+    for (let list; (list = some()).length && navigator.sendBeacon(url, body(list));) queue.splice(0, list.length);
   };
 
   document.addEventListener("visibilitychange", () => document.hidden && leave());
   addEventListener("pagehide", leave);
-  const api = { getActorId, recordTrigger, resetTracking: () => setCookie("", 0), getRelease: () => "v2.0" };
+  const api = { getActorId, recordTrigger, resetTracking: () => setCookie(actor = "", 0), getRelease: () => "v2.0" };
   window.FocusLab = Object.assign(async (name, options) => api[name](options), api);
   if (auto !== "off") {
     const { origin, pathname } = location, { title, referrer } = document;

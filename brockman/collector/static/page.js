@@ -28,14 +28,18 @@ async function get(path, parameters = {}, options = {}) {
   for (;;) {
     const url = new URL(API + path, document.baseURI);
     for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== "") url.searchParams.set(name, value);
-    const headers = { ...options.headers };
-    if (state.key) headers["X-FL-API-KEY"] = state.key;
+    const headers = { ...options.headers }, key = state.key;
+    if (/[^ -~]/.test(key)) {
+      await askForKey("A key has ASCII characters only.");
+      continue;
+    }
+    if (key) headers["X-FL-API-KEY"] = key;
     const answer = await fetch(url, { ...options, headers, cache: "no-store", redirect: "error" });
     if (answer.status !== 401 && answer.status !== 403) {
       if (!answer.ok) throw new Error(`status ${answer.status}`);
       return answer;
     }
-    await askForKey(answer.status === 403 && state.key ? "That is not its key." : "");
+    if (key === state.key) await askForKey(answer.status === 403 && key ? "That is not its key." : "");
   }
 }
 
@@ -65,15 +69,14 @@ async function follow() {
     try {
       const headers = state.cursor === null ? {} : { "Last-Event-ID": state.cursor };
       const answer = await get("stream/", { search: state.search }, { headers, signal: stream.signal });
-      wait = 1000;
       show(state.paused ? "paused" : "live", state.paused ? "paused" : "live");
-      await readEvents(answer.body, take);
+      await readEvents(answer.body, (data) => { wait = 1000; take(data); });
     } catch (error) {
       if (stream.signal.aborted) return;
       console.warn("the stream broke off:", error);
     }
     show("lost", "connection lost, trying again");
-    await new Promise((resolve) => setTimeout(resolve, wait));
+    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
     wait = Math.min(30000, 2 * wait);
   }
 }
@@ -89,7 +92,7 @@ async function readEvents(body, handle) {
     for (const block of blocks) {
       const event = {};
       for (const line of block.split("\n")) {
-        const [, name, text] = line.match(/^(\w*): ?(.*)$/) || [];
+        const [, name, text] = line.match(/^(\w*): ?(.*)$/s) || [];
         if (name) event[name] = text;
       }
       if (event.id) state.cursor = event.id;
@@ -127,7 +130,9 @@ function makeRow(trigger, isNew) {
   const moment = new Date(trigger.recorded_at);
   const isToday = Math.abs(Date.now() - moment) < 12 * 3600 * 1000;
   const time = element("td");
-  const link = element("a", isToday ? clock.format(moment) : day.format(moment), { href: `#${trigger.id}`, title: trigger.recorded_at });
+  /* A leap second is a valid time, but not for JavaScript. */
+  const when = isNaN(moment) ? trigger.recorded_at : (isToday ? clock : day).format(moment);
+  const link = element("a", when, { href: `#${trigger.id}`, title: trigger.recorded_at });
   time.append(link);
   row.append(time);
   for (const text of [trigger.actor_id, trigger.action, trigger.object, summary(trigger)]) row.append(element("td", text, { title: text }));
@@ -147,7 +152,7 @@ function shown(value) {
 }
 
 async function openFromHash() {
-  const id = decodeURIComponent(location.hash.slice(1));
+  const id = location.hash.slice(1).toLowerCase();
   for (const row of $("rows").rows) row.setAttribute("aria-selected", String(row.trigger.id === id));
   if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id)) {
     $("detail").hidden = true;
@@ -155,10 +160,14 @@ async function openFromHash() {
   }
   let trigger = document.getElementById(`row-${id}`)?.trigger;
   if (!trigger) {
-    const { triggers } = await (await get("trigger/", { id, total: "no" })).json();
-    [trigger] = triggers;
+    try {
+      [trigger] = (await (await get("trigger/", { id, total: "no" })).json()).triggers;
+    } catch (error) {
+      notice(`The trigger cannot be read: ${error.message}`);
+      return;
+    }
   }
-  if (location.hash.slice(1) !== id) return;
+  if (location.hash.slice(1).toLowerCase() !== id) return;
   if (!trigger) {
     notice("There is no trigger with this id.");
     $("detail").hidden = true;
