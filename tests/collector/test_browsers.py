@@ -303,3 +303,13 @@ def test_a_sandboxed_frame_without_cookies_has_one_actor(
     page.goto(site.origin + "/frame")
     one, two = arrived(collector, 2)
     assert one["actor_id"] == two["actor_id"]
+
+
+def test_a_trigger_that_is_too_big_for_a_beacon_holds_up_no_others(
+    page: Page, site: Site, collector: Running
+) -> None:
+    page.goto(site.origin + "/quiet")
+    page.evaluate("""() => [100_000, 10].forEach((size) =>
+        FocusLab.recordTrigger({action: 'a', object: 'o', variables: {t: 'x'.repeat(size)}}))""")
+    page.goto("about:blank")
+    assert "x" * 10 in [one["variables"]["t"] for one in arrived(collector, 1)]

@@ -1,33 +1,33 @@
-/* Records triggers of a web page: <script async src=".../focuslab.js" data-key="..."></script>
+/* Records triggers: <script async src=".../focuslab.js" data-key="..."></script>
    data-auto="off": no page view; data-endpoint: another URL. */
 (() => {
   const script = document.currentScript, { key, auto, endpoint = "api/v1/trigger/" } = script.dataset;
-  const url = new URL(endpoint, script.src), COOKIE = "fl_actor_id";
+  const url = new URL(endpoint, script.src);
   let queue = [], timer = 0, busy = false, wait = 1000, actor = "";
   if (key) url.searchParams.set("key", key);
 
-  const newId = () => Array.from(crypto.getRandomValues(new Uint16Array(8)), (number, i) =>
-    (i > 1 && i < 6 ? "-" : "") + (number + 65536).toString(16).slice(1)).join("");
+  const newId = () => Array.from(crypto.getRandomValues(new Uint16Array(8)), (n, i) =>
+    (i > 1 && i < 6 ? "-" : "") + (n + 65536).toString(16).slice(1)).join("");
 
   const setCookie = (value, age) => {
     try {
-      document.cookie = `${COOKIE}=${value};path=/;max-age=${age};samesite=lax` +
-      (location.protocol === "https:" ? ";secure" : "");
+      document.cookie = `fl_actor_id=${value};path=/;max-age=${age};samesite=lax` +
+        (location.protocol === "https:" ? ";secure" : "");
     } catch {}
   };
 
   const getActorId = () => {
     let found;
     try {
-      found = document.cookie.match(`(?:^|; )${COOKIE}=([\\da-f]{8}(?:-[\\da-f]{4}){3}-[\\da-f]{12})(?:;|$)`);
+      found = document.cookie.match(`(?:^|; )fl_actor_id=([\\da-f]{8}(?:-[\\da-f]{4}){3}-[\\da-f]{12})(?:;|$)`);
     } catch {}
     actor = found ? found[1] : actor || newId();
     if (!found) setCookie(actor, 315360000);
     return actor;
   };
 
-  const recordTrigger = (options = {}) => {
-    const given = options.trigger || options;
+  const recordTrigger = (given = {}) => {
+    given = given.trigger || given;
     const text = JSON.stringify({
       actor_id: getActorId(), ...given, id: newId(), recorded_at: new Date().toISOString(),
       variables: { user_agent: navigator.userAgent, ...given.variables },
@@ -66,6 +66,7 @@
   };
 
   const leave = () => {
+    queue.sort((a, b) => a.size - b.size);
     for (let list; (list = some()).length && navigator.sendBeacon(url, body(list));) queue.splice(0, list.length);
   };
 
