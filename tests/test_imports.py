@@ -46,6 +46,7 @@ LIBRARIES = {
     "psycopg": ("brockman.collector.store.postgresql",),
     "starlette": ("brockman.collector",),
     "uvicorn": ("brockman.collector",),
+    "anyio": ("brockman.collector",),  # which starlette needs
     "tqdm": ("brockman.cli",),
     "django": ("brockman.django",),
     "asgiref": ("brockman.django",),

@@ -67,11 +67,11 @@ class Store(ABC):
         """Close the store after a write in progress. Idempotent."""
 
     @abstractmethod
-    def _write(self, action: Callable[[Transaction], T]) -> T:
+    def write(self, action: Callable[[Transaction], T]) -> T:
         """Run an action in a transaction; return what it returns, after the commit. It may be run again."""
 
     @abstractmethod
-    def _reading(self) -> AbstractContextManager[Snapshot]:
+    def reading(self) -> AbstractContextManager[Snapshot]:
         """Return a snapshot for the length of a block."""
 
     def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
@@ -90,7 +90,7 @@ class Store(ABC):
             transaction.execute(count, [stored, len(repeated), rejected, 1])
             return Added(stored, repeated)
 
-        added = self._write(store)
+        added = self.write(store)
         self._has_added(added.stored)
         if added.stored:
             self._notify()
@@ -101,7 +101,7 @@ class Store(ABC):
         query = self._translate(query)
         page = Page([], [], total=None, newest=0, next=None)
         size = 0
-        with self._reading() as snapshot:
+        with self.reading() as snapshot:
             if query.count:
                 ((total,),) = snapshot.execute(*statements.count(query, self.filters))
                 page = replace(page, total=int(total))
@@ -117,12 +117,12 @@ class Store(ABC):
 
     def overview(self, since: int) -> Overview:
         """Return the rate since a moment of receipt, and what is frequent among the newest triggers."""
-        with self._reading() as snapshot:
+        with self.reading() as snapshot:
             horizon = snapshot.horizon
             minutes = [tuple(row) for row in snapshot.execute(statements.per_minute(_COUNTED), [horizon, since])]
             actions, objects = (
                 [
-                    (self._restore(text), number)
+                    (self.restore(text), number)
                     for text, number in snapshot.execute(
                         statements.most_frequent(_RANKED, column, _TOP), [horizon]
                     )
@@ -133,7 +133,7 @@ class Store(ABC):
 
     def counts(self) -> Counts:
         """Return the counts, in constant time."""
-        with self._reading() as snapshot:
+        with self.reading() as snapshot:
             (counts,) = snapshot.execute(statements.COUNTS, [])
             return Counts(*map(int, counts))
 
@@ -152,13 +152,22 @@ class Store(ABC):
 
         return end
 
-    def _translate(self, query: Query) -> Query:
-        """Return a query with its values as the columns have them."""
-        return query
-
-    def _restore(self, text: str) -> str:
-        """Return a text as it was before it became that of a column."""
+    def escape(self, text: str) -> str:
+        """Return a text as the columns have it."""
         return text
+
+    def restore(self, text: str) -> str:
+        """Return a text as it was before `escape`."""
+        return text
+
+    def _translate(self, query: Query) -> Query:
+        actor_id, action, obj = query.actor_id, query.action, query.object
+        return replace(
+            query,
+            actor_id=actor_id and self.escape(actor_id),
+            action=action and self.escape(action),
+            object=obj and self.escape(obj),
+        )
 
     def _notify(self) -> None:
         """Let the watchers be called soon."""

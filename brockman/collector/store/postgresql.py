@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from functools import partial
 from itertools import count
 from typing import Any
@@ -24,7 +23,6 @@ from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
 from brockman.collector.store.statements import UPDATE_TALLY, Value
-from brockman.collector.store.values import Query
 from brockman.collector.validation import Row
 
 Connection = psycopg.Connection[Any]
@@ -101,19 +99,14 @@ class PostgresqlStore(Store):
         self._writers.close()
         self._readers.close()
 
-    def _translate(self, query: Query) -> Query:
-        return replace(
-            query,
-            actor_id=query.actor_id and _escape(query.actor_id),
-            action=query.action and _escape(query.action),
-            object=query.object and _escape(query.object),
-        )
+    def escape(self, text: str) -> str:
+        return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
 
-    def _restore(self, text: str) -> str:
+    def restore(self, text: str) -> str:
         return text.replace(f"{_ESCAPE}0", "\0").replace(f"{_ESCAPE}1", _ESCAPE)
 
     @contextmanager
-    def _reading(self) -> Iterator[Snapshot]:
+    def reading(self) -> Iterator[Snapshot]:
         try:
             with ExitStack() as stack:
                 connection, horizon = self._begin_reading(stack)
@@ -149,7 +142,7 @@ class PostgresqlStore(Store):
                 return connection, horizon
         raise AssertionError("the last attempt returns or raises")
 
-    def _write(self, action: Callable[[Transaction], T]) -> T:
+    def write(self, action: Callable[[Transaction], T]) -> T:
         """Again after a deadlock, or with another connection for a lost one."""
         for attempt in range(_ATTEMPTS):
             was_lost = False
@@ -175,11 +168,18 @@ class PostgresqlStore(Store):
         self._create_partitions(connection, rows)
         found = _run(connection, schema.INSERT_IDS, ",".join([row[0] for row in rows])).fetchall()
         if found:
-            _copy(connection, [(arrival, rows[arrival - block - 1]) for arrival, block in found])
+            self._copy(connection, [(arrival, rows[arrival - block - 1]) for arrival, block in found])
         if len(found) == len(rows):
             return ()
         new = {arrival - block - 1 for arrival, block in found}
         return tuple(row[0] for position, row in enumerate(rows) if position not in new)
+
+    def _copy(self, connection: Connection, rows: Sequence[tuple[int, Row]]) -> None:
+        escape = self.escape
+        with connection.cursor() as cursor, cursor.copy(schema.COPY_TRIGGERS) as copy:
+            copy.set_types(schema.COPY_TYPES)
+            for arrival, (_, actor_id, action, obj, *rest) in rows:
+                copy.write_row((arrival, escape(actor_id), escape(action), escape(obj), *rest))
 
     def _create_partitions(self, connection: Connection, rows: Sequence[Row]) -> None:
         """Create the partitions of the months in which the triggers were received."""
@@ -273,13 +273,6 @@ def _lock_tables(connection: Connection) -> None:
     _run(connection, "SELECT pg_advisory_xact_lock(%s)", schema.TABLES_LOCK)
 
 
-def _copy(connection: Connection, rows: Sequence[tuple[int, Row]]) -> None:
-    with connection.cursor() as cursor, cursor.copy(schema.COPY_TRIGGERS) as copy:
-        copy.set_types(schema.COPY_TYPES)
-        for arrival, (_, actor_id, action, obj, *rest) in rows:
-            copy.write_row((arrival, _escape(actor_id), _escape(action), _escape(obj), *rest))
-
-
 def _find_horizon(connection: Connection) -> int:
     """Return an arrival number; triggers up to it are committed already, or never will be.
 
@@ -308,10 +301,6 @@ def _delete_ids(connection: Connection, detached: str) -> None:
     after = 0
     while after is not None:
         (after,) = _one(connection, schema.delete_some_ids(detached), after, _PRUNED_AT_ONCE)
-
-
-def _escape(text: str) -> str:
-    return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
 
 
 def _translate(statement: str) -> bytes:

@@ -66,7 +66,7 @@ class SqliteStore(Store):
             raise InvalidSetting(f"database: {os.fspath(database)!r} cannot be used: {error}") from error
 
     def prune(self, before: int) -> int:
-        with self._reading() as snapshot:
+        with self.reading() as snapshot:
             first_kept = next(snapshot.execute(_SELECT_FIRST_KEPT, [before]), (LAST_ARRIVAL,))
         removed = 0
         while True:
@@ -81,7 +81,7 @@ class SqliteStore(Store):
             self._closed = True
             self._close_writer()
 
-    def _write(self, action: Callable[[Transaction], T]) -> T:
+    def write(self, action: Callable[[Transaction], T]) -> T:
         with self._transaction() as connection:
             return action(Transaction(connection.execute, partial(_insert, connection)))
 
@@ -110,7 +110,7 @@ class SqliteStore(Store):
             self._writing.release()
 
     @contextmanager
-    def _reading(self) -> Iterator[Snapshot]:
+    def reading(self) -> Iterator[Snapshot]:
         """Open a connection that sees one snapshot of the store."""
         try:
             with closing(self._connect()) as connection:

@@ -1,0 +1,1 @@
+"""The handlers of the API, a module for each resource."""
