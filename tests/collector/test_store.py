@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import uuid
 from contextlib import closing
@@ -350,3 +351,42 @@ def test_a_closed_store_accepts_nothing(store: Store) -> None:
 
     with pytest.raises(StoreUnavailable, match="shutting down"):
         store.add([make_row("b")])
+
+
+# It has no end, and no row to hand over before it.
+_ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT (i + 1) % 1000 FROM n) SELECT max(i) FROM n"
+
+
+def test_a_read_ends_after_its_timeout(store: Store) -> None:
+    """With words for the person who asked; the store goes on."""
+    store.add([make_row("a")])
+    with (
+        pytest.raises(StoreUnavailable, match=r"reading took longer than 0\.2 s; ask for less") as caught,
+        store.reading(timeout=0.2) as snapshot,
+    ):
+        list(snapshot.execute(_ENDLESS, []))
+
+    assert caught.value.retry_after == 10
+    assert bodies(store) == ['"a"']
+
+
+def test_a_read_does_not_delay_the_end_of_the_collector(store: Store) -> None:
+    """It ends with the store."""
+    reads, errors = threading.Event(), list[StoreUnavailable]()
+
+    def read() -> None:
+        try:
+            with store.reading(timeout=math.inf) as snapshot:
+                list(snapshot.execute("SELECT 1", []))
+                reads.set()
+                list(snapshot.execute(_ENDLESS, []))
+        except StoreUnavailable as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    assert reads.wait(10)
+    store.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [str(error) for error in errors] == ["the collector is shutting down"]

@@ -19,6 +19,7 @@ from brockman.collector.validation import Row
 _log = logging.getLogger("brockman.collector")
 T = TypeVar("T")
 MAX_PAGE_BYTES = 16 * 1024 * 1024
+READ_TIMEOUT = 10.0  # seconds
 _COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
 
 
@@ -48,9 +49,11 @@ class Store(ABC):
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
 
-    def __init__(self, max_page_bytes: int) -> None:
+    def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored
         self._max_page_bytes = max_page_bytes
+        self._read_timeout = read_timeout
+        self._closed = False
         self._lock = threading.Lock()  # held while a count or the list of watchers changes
         self._watchers: tuple[Callable[[], None], ...] = ()
         self._last_error = ""
@@ -64,15 +67,19 @@ class Store(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Close the store after a write in progress. Idempotent."""
+        """Close the store after a write in progress; end reads. Idempotent."""
 
     @abstractmethod
     def write(self, action: Callable[[Transaction], T]) -> T:
         """Run an action in a transaction; return what it returns, after the commit. It may be run again."""
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[Snapshot]:
-        """Return a snapshot for the length of a block."""
+    def reading(self, timeout: float | None = None) -> AbstractContextManager[Snapshot]:
+        """Return a snapshot for the length of a block.
+
+        A statement that runs when the seconds of the timeout are over, or when the store is closed, raises
+        StoreUnavailable. None stands for the timeout of the store, and infinity for none.
+        """
 
     def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
         """Store the triggers of one request in one transaction; return after the commit.
@@ -187,6 +194,12 @@ class Store(ABC):
             had_error, self._last_error = self._last_error, ""
         if had_error:
             _log.warning("brockman: triggers can be stored again")
+
+    def _ended(self, timeout: float) -> StoreUnavailable:
+        """Return the error for a read that was ended before it was complete."""
+        if self._closed:
+            return StoreUnavailable("the collector is shutting down", retry_after=1)
+        return StoreUnavailable(f"reading took longer than {timeout:g} s; ask for less", retry_after=10)
 
     def _unavailable(self, reason: str, retry_after: int, details: str = "") -> StoreUnavailable:
         """Return the error for a request that could not be stored; log it once, not for each request."""

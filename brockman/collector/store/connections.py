@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from brockman.collector.errors import StoreUnavailable
+
+_CANCEL_TIMEOUT, _CANCEL_PAUSE = 2.0, 0.02  # seconds
 
 
 class Connections:
@@ -22,6 +25,7 @@ class Connections:
         self._timeout = timeout
         self._slots = threading.Semaphore(size)
         self._idle: list[Any] = []
+        self._used: set[Any] = set()
         self._closed = False
 
     @contextmanager
@@ -30,12 +34,14 @@ class Connections:
         if not self._slots.acquire(timeout=self._timeout):
             raise StoreUnavailable("all connections to the database are in use", retry_after=1)
         try:
-            if self._closed:
-                raise StoreUnavailable("the collector is shutting down", retry_after=1)
             connection = self._take() or self._connect()
+            self._used.add(connection)
             try:
+                if self._closed:
+                    raise StoreUnavailable("the collector is shutting down", retry_after=1)
                 yield connection
             finally:
+                self._used.discard(connection)
                 is_idle = connection.info.transaction_status.name == "IDLE"
                 if is_idle:
                     self._idle.append(connection)
@@ -54,6 +60,15 @@ class Connections:
     def close(self) -> None:
         self._closed = True
         self.discard()
+
+    def cancel(self) -> None:
+        """End the statements of the connections in use, also one that is about to begin; wait for them."""
+        deadline = time.monotonic() + _CANCEL_TIMEOUT
+        while self._used and (left := deadline - time.monotonic()) > 0:
+            for connection in tuple(self._used):
+                with suppress(Exception):  # the connection may have broken, or have nothing to end
+                    connection.cancel_safe(timeout=left)
+            time.sleep(_CANCEL_PAUSE)
 
     def _take(self) -> Any:
         try:

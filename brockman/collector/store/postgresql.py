@@ -7,6 +7,7 @@ fails at once, with the reason.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -18,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
-from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store, T, Transaction
+from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
@@ -59,10 +60,11 @@ class PostgresqlStore(Store):
         busy_timeout: float = 2.0,  # seconds to wait for a connection or a lock
         statement_timeout: float = 20.0,
         connections: int = 4,  # that write, and that read
+        read_timeout: float = READ_TIMEOUT,  # seconds for a statement of a snapshot
         max_page_bytes: int = MAX_PAGE_BYTES,
     ) -> None:
         """Connect, and make the tables or apply missing migrations; raise InvalidSetting if that fails."""
-        super().__init__(max_page_bytes)
+        super().__init__(max_page_bytes, read_timeout)
         self._parameters = {**_DEFAULTS, **_parse(url)}
         self._set_up = (
             f"SET search_path = {schema.SCHEMA}, pg_catalog; "
@@ -95,9 +97,11 @@ class PostgresqlStore(Store):
         return super().watch(callback)
 
     def close(self) -> None:
+        self._closed = True
         self._notices.close()
         self._writers.close()
         self._readers.close()
+        self._readers.cancel()
 
     def escape(self, text: str) -> str:
         return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
@@ -106,19 +110,26 @@ class PostgresqlStore(Store):
         return text.replace(f"{_ESCAPE}0", "\0").replace(f"{_ESCAPE}1", _ESCAPE)
 
     @contextmanager
-    def reading(self) -> Iterator[Snapshot]:
+    def reading(self, timeout: float | None = None) -> Iterator[Snapshot]:
+        timeout = self._read_timeout if timeout is None else timeout
         try:
             with ExitStack() as stack:
                 connection, horizon = self._begin_reading(stack)
+                milliseconds = 0 if timeout == math.inf else max(1, int(timeout * 1000))
+                _run(connection, f"SET LOCAL statement_timeout = {milliseconds}")
                 numbers = count()
 
                 def execute(statement: str, values: Sequence[Value]) -> Iterator[Any]:
+                    if self._closed:
+                        raise self._ended(timeout)
                     cursor = stack.enter_context(connection.cursor(f"read_{next(numbers)}"))
                     cursor.itersize = _ROWS_AT_ONCE
                     cursor.execute(_translate(statement), values)
                     return iter(cursor)
 
                 yield Snapshot(execute, horizon)
+        except psycopg.errors.QueryCanceled as error:
+            raise self._ended(timeout) from error
         except psycopg.Error as error:
             reason, _ = _explain(error)
             raise StoreUnavailable(

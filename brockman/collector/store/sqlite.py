@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
-from brockman.collector.store.base import MAX_PAGE_BYTES, Snapshot, Store, T, Transaction
+from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
 from brockman.collector.store.sqlite_schema import UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL
 from brockman.collector.validation import Row
@@ -39,6 +40,7 @@ _DELETE_SOME = """
 """
 _UPDATE_REMOVED = "UPDATE tally SET triggers = triggers - ?, last_removed = max(last_removed, ?)"
 _PRUNED_AT_ONCE = 5000  # triggers; requests are stored in between
+_CHECKED_EVERY = 20_000  # instructions of SQLite's machine: less than a millisecond, and what a page needs
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 
 
@@ -50,14 +52,14 @@ class SqliteStore(Store):
         database: str | os.PathLike[str],
         *,
         busy_timeout: float = 2.0,  # seconds to wait while another connection writes to the file
+        read_timeout: float = READ_TIMEOUT,  # seconds for one snapshot
         max_page_bytes: int = MAX_PAGE_BYTES,
     ) -> None:
         """Open a file, or create it with mode 0600; raise InvalidSetting if it cannot be used."""
-        super().__init__(max_page_bytes)
+        super().__init__(max_page_bytes, read_timeout)
         self._path = Path(os.path.abspath(database))
         self._busy_timeout = busy_timeout
         self._writing = threading.Lock()
-        self._closed = False
         self._files: list[tuple[int, int]] = []
         self._writer: sqlite3.Connection | None = None
         try:
@@ -77,8 +79,8 @@ class SqliteStore(Store):
                 return removed
 
     def close(self) -> None:
+        self._closed = True  # ends reads
         with self._writing:
-            self._closed = True
             self._close_writer()
 
     def write(self, action: Callable[[Transaction], T]) -> T:
@@ -110,14 +112,23 @@ class SqliteStore(Store):
             self._writing.release()
 
     @contextmanager
-    def reading(self) -> Iterator[Snapshot]:
+    def reading(self, timeout: float | None = None) -> Iterator[Snapshot]:
         """Open a connection that sees one snapshot of the store."""
+        timeout = self._read_timeout if timeout is None else timeout
+        deadline = time.monotonic() + timeout
+
+        def must_end() -> bool:
+            return self._closed or time.monotonic() > deadline
+
         try:
             with closing(self._connect()) as connection:
+                connection.set_progress_handler(must_end, _CHECKED_EVERY)
                 connection.execute("PRAGMA query_only = ON")
                 connection.execute("BEGIN")
                 yield Snapshot(connection.execute, LAST_ARRIVAL)  # one transaction writes at a time
         except sqlite3.Error as error:
+            if must_end():
+                raise self._ended(timeout) from error
             raise StoreUnavailable(f"triggers cannot be read: {error}", retry_after=_retry_after(error)) from error
 
     def _connect(self) -> sqlite3.Connection:
