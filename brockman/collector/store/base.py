@@ -48,6 +48,7 @@ class Store(ABC):
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
+    elements: ClassVar[str] = "(SELECT value FROM json_each(?))"  # the texts in an array, given as JSON
 
     def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored
@@ -81,10 +82,13 @@ class Store(ABC):
         StoreUnavailable. None stands for the timeout of the store, and infinity for none.
         """
 
-    def add(self, rows: Sequence[Row], *, rejected: int = 0) -> Added:
+    def add(
+        self, rows: Sequence[Row], *, rejected: int = 0, also: Sequence[Callable[[Transaction], None]] = ()
+    ) -> Added:
         """Store the triggers of one request in one transaction; return after the commit.
 
-        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted.
+        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted. `also` has what
+        else the transaction does, at its end.
 
         Raises:
             StoreUnavailable: If nothing was stored.
@@ -95,6 +99,8 @@ class Store(ABC):
             stored = len(rows) - len(repeated)
             count = f"{statements.UPDATE_TALLY} {self.tally_row}"
             transaction.execute(count, [stored, len(repeated), rejected, 1])
+            for action in also:
+                action(transaction)
             return Added(stored, repeated)
 
         added = self.write(store)

@@ -52,6 +52,7 @@ class PostgresqlStore(Store):
 
     filters = schema.FILTERS
     tally_row = schema.TALLY_ROW
+    elements = "(SELECT json_array_elements_text(?::json))"
 
     def __init__(
         self,
