@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -37,6 +37,7 @@ class Transaction:
 
     execute: Callable[[str, Sequence[Value]], Any]
     insert: Callable[[Sequence[Row]], tuple[str, ...]]  # stores the new rows, and returns the ids of the others
+    fill: Callable[[str, Sequence[str], Iterable[Sequence[Value]]], None]  # stores rows of a table, by its columns
 
 
 class Store(ABC):
@@ -48,7 +49,9 @@ class Store(ABC):
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
-    elements: ClassVar[str] = "(SELECT value FROM json_each(?))"  # the texts in an array, given as JSON
+    is_among: ClassVar[str] = (
+        "IN (SELECT value FROM json_each(?))"  # what follows a column; an array of texts as JSON
+    )
 
     def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored

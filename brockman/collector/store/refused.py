@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Iterator, Reversible, Sequence
 from dataclasses import dataclass, replace
+from itertools import starmap
 from typing import Any
 
 from brockman.collector.errors import StoreUnavailable
@@ -21,9 +22,10 @@ from brockman.collector.store.statements import Value, contains
 MAX_COUNT = 10_000
 MAX_BYTES = 64 * 1024 * 1024
 _ROW_BYTES = 200  # of a row, beside its texts
-_INSERTED_AT_ONCE = 200  # rows
-_COLUMNS = "number, id, actor_id, action, object, reason, received_at, sender_id, body, text, size"
-_PLACEHOLDERS = f"({', '.join('?' * 11)})"
+_COLUMNS = (
+    *("number", "id", "actor_id", "action", "object", "reason", "received_at", "sender_id", "body", "text"),
+    "size",
+)
 _LOCK = "UPDATE refused_tally SET kept = kept"
 _SELECT_TALLY = "SELECT kept, bytes, removed, last FROM refused_tally"
 _UPDATE_TALLY = "UPDATE refused_tally SET kept = ?, bytes = ?, removed = ?, last = ?"
@@ -146,7 +148,8 @@ class Refused:
             ((total,),) = snapshot.execute(f"SELECT count(*) FROM refused WHERE {condition}", values)
             page = RefusedPage([], int(total), counts.last, counts.removed, None)
             rows = snapshot.execute(
-                f"SELECT {_COLUMNS} FROM refused WHERE {condition} {after} ORDER BY number {order} LIMIT ?",
+                f"SELECT {', '.join(_COLUMNS)} FROM refused WHERE {condition} {after}"
+                f" ORDER BY number {order} LIMIT ?",
                 [*values, *([] if query.after is None else [query.after]), query.limit + 1],
             )
             size = 0
@@ -182,17 +185,8 @@ class Refused:
         new = list(_fitting(latest.values(), self._max_count, self._max_bytes))[::-1]
         self._delete(transaction, *self._among([refusal.id for refusal in new if refusal.id]))
         tally = _read_tally(transaction)
-        for start in range(0, len(new), _INSERTED_AT_ONCE):
-            some = new[start : start + _INSERTED_AT_ONCE]
-            values = [
-                value
-                for number, refusal in enumerate(some, tally.last + 1)
-                for value in self._write(number, refusal)
-            ]
-            rows = ", ".join([_PLACEHOLDERS] * len(some))
-            transaction.execute(f"INSERT INTO refused ({_COLUMNS}) VALUES {rows}", values)
-            tally.last += len(some)
-        tally.kept += len(new)
+        transaction.fill("refused", _COLUMNS, starmap(self._write, enumerate(new, tally.last + 1)))
+        tally.last, tally.kept = tally.last + len(new), tally.kept + len(new)
         tally.bytes += sum(refusal.size for refusal in new)
         tally.removed += len(latest) - len(new)
         self._remove_oldest(transaction, tally)
@@ -217,7 +211,7 @@ class Refused:
                 self._delete(transaction, condition, values)
 
     def _among(self, ids: Sequence[str]) -> tuple[str, list[Value]]:
-        return f"id IN {self._store.elements}", [json.dumps(ids)]
+        return f"id {self._store.is_among}", [json.dumps(ids)]
 
     def _delete(self, transaction: Transaction, condition: str, values: Sequence[Value]) -> int:
         tally = _read_tally(transaction)
