@@ -213,7 +213,7 @@ def test_what_is_not_read_is_not_kept(collector: Running) -> None:
 
 
 def test_ten_thousand_bad_triggers_in_one_array_are_kept(collector: Running) -> None:
-    """None is stored: the answer has no room for so many reasons."""
+    """None is stored: the answer has no room for that many reasons."""
     sent = [bad(variables={"n": number}) for number in range(9_999)]
 
     assert collector.post([*sent, trigger()]).status_code == 400
