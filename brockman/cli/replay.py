@@ -12,14 +12,12 @@ from uuid import UUID, uuid5
 
 from brockman.cli.changes import Changes, Unchangeable
 from brockman.cli.conditions import Conditions
+from brockman.cli.requesting import Api, RequestFailed
 from brockman.cli.sending import MAX_SECONDS, Sender, add_options
 from brockman.cli.terminal import Row, format_table
-from brockman.delivery.environment import read_options
 from brockman.exceptions import BadRequest, InvalidTrigger
-from brockman.options import Options
 from brockman.options.fields import printable
 from brockman.options.secret import hide
-from brockman.transport.reading import Reader, ReadingFailed
 
 DESCRIPTION = """\
 Send the triggers that a collector has refused again, under their ids and times: after an upgrade of the collector,
@@ -46,6 +44,7 @@ PATH = "refused/"
 _FILTERS = ("action", "object", "actor_id")  # which the collector has too
 _PAGE = 1000  # entries
 _DELETED_AT_ONCE = 200
+_PATIENCE = 60.0  # seconds without a response while reading
 _MAX_REASONS, _MAX_REASON_LENGTH = 3, 100
 _SETTINGS: dict[str, Any] = {
     "overflow": "block",
@@ -98,12 +97,13 @@ def add_parser(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     conditions = Conditions(options.where, more=["reason"])
     changes = Changes(options.set, options.unset)
-    source = Reader(_options_of(options))
+    patience = _PATIENCE if options.timeout is None else options.timeout
+    source = Api(argparse.Namespace(endpoint=options.endpoint, api_key=options.api_key, timeout=patience))
     try:
         if options.dry_run:
             return _print_triggers(source, conditions, changes)
-        total = int(source.get(PATH, [*_filters(conditions), ("limit", "1")])["total"])
-    except ReadingFailed as error:
+        total = int(source.get(PATH, {**conditions.parameters(_FILTERS), "limit": "1"})["total"])
+    except RequestFailed as error:
         print(f"brockman replay: {error}", file=sys.stderr)
         return 1
     job = _Replay(options, source, conditions, changes)
@@ -112,15 +112,15 @@ def run(options: argparse.Namespace) -> int:
     return status or (0 if job.is_complete else 1)
 
 
-def read_refused(source: Reader, conditions: Conditions) -> Iterator[Entry]:
+def read_refused(source: Api, conditions: Conditions) -> Iterator[Entry]:
     """Yield the refused triggers of a collector that match, the oldest first, up to the newest one at the start.
 
     The `trigger` of an entry is None if it is not one.
     """
-    newest, parameters = None, [*_filters(conditions), ("order", "oldest"), ("limit", str(_PAGE))]
-    after: list[tuple[str, str]] = []
+    newest = None
+    parameters = {**conditions.parameters(_FILTERS), "order": "oldest", "limit": str(_PAGE)}
     while True:
-        page = source.get(PATH, [*parameters, *after])
+        page = source.get(PATH, parameters)
         newest = int(page["newest"]) if newest is None else newest
         for entry in page["refused"]:
             if entry["number"] > newest:  # refused since, perhaps again
@@ -129,16 +129,7 @@ def read_refused(source: Reader, conditions: Conditions) -> Iterator[Entry]:
                 yield entry
         if page["next"] is None:
             return
-        after = [("after", page["next"])]
-
-
-def _filters(conditions: Conditions) -> list[tuple[str, str]]:
-    return list(conditions.parameters(_FILTERS).items())
-
-
-def _options_of(options: argparse.Namespace) -> Options:
-    given = {name: getattr(options, name) for name in ("endpoint", "api_key")}
-    return read_options({name: value for name, value in given.items() if value is not None}, needs_key=True)
+        parameters["after"] = page["next"]
 
 
 def _prepare(entry: Entry, changes: Changes) -> dict[str, Any]:
@@ -155,7 +146,7 @@ def _encode(trigger: dict[str, Any]) -> bytes:
     return json.dumps(trigger, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _print_triggers(source: Reader, conditions: Conditions, changes: Changes) -> int:
+def _print_triggers(source: Api, conditions: Conditions, changes: Changes) -> int:
     printed = left = 0
     for entry in read_refused(source, conditions):
         try:
@@ -176,9 +167,7 @@ def _print_triggers(source: Reader, conditions: Conditions, changes: Changes) ->
 class _Replay(Sender):
     """Sends page by page, and removes what was accepted from the list of the refused."""
 
-    def __init__(
-        self, options: argparse.Namespace, source: Reader, conditions: Conditions, changes: Changes
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, source: Api, conditions: Conditions, changes: Changes) -> None:
         self._source, self._conditions, self._changes = source, conditions, changes
         self._timeout: float | None = options.timeout
         self._is_same = options.to is None
@@ -201,7 +190,7 @@ class _Replay(Sender):
                 if not self.client.flush(self._timeout):
                     return
                 self._settle()
-        except ReadingFailed as error:
+        except RequestFailed as error:
             self._is_read = False
             self.say(str(error))
 
@@ -231,7 +220,7 @@ class _Replay(Sender):
         ]
         for start in range(0, len(numbers), _DELETED_AT_ONCE):
             some = numbers[start : start + _DELETED_AT_ONCE]
-            self._source.delete(PATH, [("number", str(number)) for number in some])
+            self._source.delete(PATH, {"number": ",".join(map(str, some))})
 
     def _is_kept_anew(self, body: bytes, entry: Entry) -> bool:
         """Return whether a trigger was refused again, and is kept beside the old one: its id is another."""

@@ -253,6 +253,7 @@ def test_the_filters_and_the_pages(collector: Running) -> None:
         ({"after": "x"}, "after"),
         ({"order": "up"}, "order"),
         ({"number": "-1"}, "number"),
+        ({"number": "1,"}, "number"),
         ({"all": "yes"}, "all"),
     ],
 )
@@ -275,12 +276,12 @@ def test_the_read_key_is_needed(start: Start) -> None:
 def test_refused_triggers_can_be_removed(collector: Running) -> None:
     collector.post([bad(action="paid", object=str(number)) for number in range(5)])
 
-    assert delete(collector, ("number", "1"), ("number", "3"), ("number", "99")).json() == {"removed": 2}
+    assert delete(collector, ("number", "1,3,99")).json() == {"removed": 2}
     assert delete(collector, ("object", "4"), ("reason", "empty")).json() == {"removed": 1}
     assert [one["number"] for one in refused(collector)] == [2, 4]
     for wrong in ([], [("all", "no")], [("all", "yes"), ("number", "1")], [("limit", "1")]):
         assert delete(collector, *wrong).status_code == 400
-    assert delete(collector, *[("number", str(number)) for number in range(1001)]).status_code == 400
+    assert delete(collector, ("number", ",".join(map(str, range(1001))))).status_code == 400
     assert delete(collector, ("all", "yes")).json() == {"removed": 2}
     assert collector.get("refused/").json()["removed"] == 0
     collector.post(bad())

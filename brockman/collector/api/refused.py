@@ -20,7 +20,7 @@ from brockman.collector.store.refused import Refusal, Refused, RefusedPage, Refu
 from brockman.collector.timestamps import format_timestamp
 
 _FILTERS = ("action", "object", "actor_id", "reason", "number")
-_PAGES = {"limit": parse_limit, "after": parse_cursor, "order": parse_order}
+_PAGES = ("limit", "after", "order")
 _ALL = "all"
 MAX_NUMBERS = 1000  # in one request
 
@@ -68,23 +68,33 @@ class _Api:
 def parse_query(parameters: Iterable[tuple[str, str]], names: Collection[str]) -> RefusedQuery:
     """Parse a query string; reject an unknown, repeated or malformed parameter with 400."""
     values: dict[str, Any] = {}
-    numbers: list[int] = []
     for name, text in parameters:
         if name not in names:
             raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(names)}")
-        if name == "number":
-            numbers.append(parse_cursor(name, text))
-            continue
         if name in values:
             raise HTTPException(400, f"{name}: given twice; give it once")
         if name == _ALL and text != "yes":
             raise HTTPException(400, f"{name}: {text[:40]!a} is not yes")
-        values[name] = _PAGES[name](name, text) if name in _PAGES else text
-    if len(numbers) > MAX_NUMBERS:
-        raise HTTPException(400, f"number: given {len(numbers)} times; give at most {MAX_NUMBERS}")
+        values[name] = _PARSERS[name](name, text) if name in _PARSERS else text
     values.pop(_ALL, None)
-    newest_first = values.pop("order", True)
-    return RefusedQuery(numbers=tuple(numbers), newest_first=newest_first, **values)
+    numbers, newest_first = values.pop("number", ()), values.pop("order", True)
+    return RefusedQuery(numbers=numbers, newest_first=newest_first, **values)
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    """Return the numbers in a list such as `17,18`."""
+    numbers = text.split(",", MAX_NUMBERS)
+    if len(numbers) > MAX_NUMBERS:
+        raise HTTPException(400, f"{name}: more than {MAX_NUMBERS}; give at most that")
+    return tuple(parse_cursor(name, number) for number in numbers)
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "number": _numbers,
+    "limit": parse_limit,
+    "after": parse_cursor,
+    "order": parse_order,
+}
 
 
 def _dump(page: RefusedPage, senders: Mapping[str, Mapping[str, Any]]) -> str:
