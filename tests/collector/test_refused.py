@@ -13,9 +13,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from brockman.collector.errors import InvalidSetting
-from brockman.collector.ingest import MAX_TEXT_BYTES
+from brockman.collector.ingest import MAX_TEXT_BYTES, RefusedBody, parse_body, read_triggers
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
@@ -343,6 +345,61 @@ def test_one_that_is_larger_than_the_bound_is_not_kept(store: Store) -> None:
     page = bounded.page(RefusedQuery())
     assert [refusal.reason for _, refusal in page.refused] == ["last", "small"]
     assert page.removed == 3
+
+
+def test_what_is_about_a_person_can_be_erased(store: Store) -> None:
+    """By actor id and identity, in triggers and in bodies that are none."""
+    found = Refused(store)
+    parsed = read_triggers(
+        json.dumps(
+            [
+                trigger(actor_id="7", variables=0),
+                trigger(actor_id="ada\0", variables=0),
+                trigger(actor_id="8", variables=0, captured_identities={"email": ["x", " ADA@example.com"]}),
+                trigger(actor_id="", captured_identities={"email": "ada@example.com", "n": 1}),
+                trigger(actor_id="", captured_identities={"name": "ada@example.com"}),
+                trigger(actor_id="", captured_identities=["ada@example.com"]),
+                [{"actor_id": "ada\0"}],
+                ["Ada@Example.com"],
+                ["ada@example.com.au"],
+            ]
+        ).encode(),
+        5,
+    )
+    found.keep(parsed.refused)
+
+    erased = store.write(lambda transaction: found.erase(transaction, {"ada\0"}, {("email", "Ada@example.com")}))
+
+    assert erased == 5
+    assert [number for number, _ in found.page(RefusedQuery(newest_first=False)).refused] == [1, 5, 6, 9]
+    assert found.remove(RefusedQuery(before=5)) == 0
+    assert found.remove(RefusedQuery(before=6)) == 4
+    assert sizes(found) == (0, 0)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('\0\ufdd0\\\t\n"a1', max_size=3), inner),
+    max_leaves=8,
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(JSON_VALUES, min_size=1, max_size=5), st.binary(max_size=30))
+def test_whatever_is_refused_comes_back(store: Store, values: list[Any], body: bytes) -> None:
+    """Any JSON, and any bytes."""
+    found = Refused(store)
+    found.remove(RefusedQuery())
+    sent = [{**one, "actor_id": None} if isinstance(one, dict) else one for one in values]
+    kept = read_triggers(json.dumps(sent).encode(), 1).refused
+    with pytest.raises(RefusedBody) as raised:
+        parse_body(b"\xff" + body, 2, is_gzip=False, max_bytes=100)
+    kept += raised.value.refused
+
+    found.keep(kept)
+
+    page = found.page(RefusedQuery(newest_first=False, limit=1000))
+    assert [refusal for _, refusal in page.refused] == kept
 
 
 def test_nothing_is_kept_with_a_bound_of_zero(start: Start) -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator, Reversible, Sequence
+from collections.abc import Collection, Iterator, Reversible, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
 from typing import Any
 
+from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, Store, Transaction
 from brockman.collector.store.statements import Value, contains
@@ -29,6 +30,7 @@ _COLUMNS = (
 _LOCK = "UPDATE refused_tally SET kept = kept"
 _SELECT_TALLY = "SELECT kept, bytes, removed, last FROM refused_tally"
 _UPDATE_TALLY = "UPDATE refused_tally SET kept = ?, bytes = ?, removed = ?, last = ?"
+_SELECT_ALL = "SELECT number, actor_id, body, text FROM refused WHERE number > ? ORDER BY number LIMIT 100"
 _SELECT_OLDEST = "SELECT number, size FROM refused WHERE number > ? ORDER BY number LIMIT 500"
 _log = logging.getLogger("brockman.collector")
 
@@ -62,6 +64,7 @@ class RefusedQuery:
     actor_id: str | None = None
     reason: str | None = None  # a part of it; A to Z match a to z
     numbers: tuple[int, ...] = ()
+    before: int | None = None  # microseconds since 1970; received before it
     limit: int = 100
     after: int | None = None
     newest_first: bool = True
@@ -164,6 +167,24 @@ class Refused:
         """Remove what matches, on all pages; return how many."""
         return self._store.write(lambda transaction: self._delete(transaction, *self._where(query)))
 
+    def erase(
+        self, transaction: Transaction, actor_ids: Collection[str], identities: Collection[tuple[str, str]]
+    ) -> int:
+        """Remove what is about a person, also bodies that are no triggers but name it; return how many.
+
+        Identities are compared without regard to case and blanks around them.
+        """
+        given = {(name, _normal(value)) for name, value in identities}
+        restore, found, last = self._store.restore, list[int](), -1
+        while rows := list(transaction.execute(_SELECT_ALL, [last])):
+            for number, actor_id, body, text in rows:
+                is_actor = actor_id is not None and restore(actor_id) in actor_ids
+                if is_actor or _has_identity(body, given) or _names(restore(text or ""), actor_ids, given):
+                    found.append(number)
+            last = rows[-1][0]
+        numbers = json.dumps([*map(str, found)])
+        return self._delete(transaction, f"CAST(number AS text) {self._store.is_among}", [numbers])
+
     def _where(self, query: RefusedQuery) -> tuple[str, list[Value]]:
         conditions, values = ["1 = 1"], list[Value]()
         for name in ("action", "object", "actor_id"):
@@ -178,6 +199,9 @@ class Refused:
         if query.numbers:
             conditions.append(f"number IN ({', '.join('?' * len(query.numbers))})")
             values += query.numbers
+        if query.before is not None:
+            conditions.append("received_at < ?")
+            values.append(query.before)
         return " AND ".join(conditions), values
 
     def _keep(self, transaction: Transaction, refusals: Sequence[Refusal]) -> None:
@@ -237,6 +261,31 @@ class Refused:
         restore = self._store.restore
         actor_id, action, obj, text = (value if value is None else restore(value) for value in (*names, text))
         return Refusal(restore(reason), received_at, body, text, trigger_id, actor_id, action, obj, sender_id)
+
+
+def _normal(value: Any) -> str:
+    return (value if isinstance(value, str) else strict_json.dump(value)).strip().casefold()
+
+
+def _has_identity(body: str | None, given: Collection[tuple[str, str]]) -> bool:
+    identities = strict_json.parse(body.encode()).get("captured_identities") if body and given else None
+    return isinstance(identities, dict) and any(
+        (name, _normal(value)) in given
+        for name, values in identities.items()
+        for value in (values if isinstance(values, list) else [values])
+    )
+
+
+def _names(text: str, actor_ids: Collection[str], given: Collection[tuple[str, str]]) -> bool:
+    """Return whether a text that is no trigger has an id or an identity as a JSON string."""
+    folded = text.casefold()
+    return any(f'"{_escaped(actor_id)}"' in text for actor_id in actor_ids) or any(
+        f'"{_escaped(value)}"' in folded for _, value in given
+    )
+
+
+def _escaped(text: str) -> str:
+    return strict_json.dump(text)[1:-1]
 
 
 def _sent_by(sender_id: str | None, refusals: Sequence[Refusal]) -> Sequence[Refusal]:
