@@ -99,7 +99,71 @@ _REFUSED = (
     "INSERT INTO refused_tally VALUES (0, 0, 0, 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED)
+# As in `sqlite_schema`. The index of `triggers` on actor_id finds the triggers of an actor.
+_PEOPLE = (
+    """
+    CREATE TABLE actors (
+        actor bigint PRIMARY KEY,
+        digest bytea NOT NULL UNIQUE,  -- of actor_id
+        actor_id text COLLATE "C" NOT NULL,
+        person bigint NOT NULL,        -- the number of one of the person's actors
+        first_seen bigint NOT NULL,    -- microseconds since 1970, UTC: the earliest recorded_at
+        last_seen bigint NOT NULL,
+        triggers bigint NOT NULL,
+        newest bigint NOT NULL         -- arrival of its last event
+    ) WITH (fillfactor = 70)           -- updates stay within the page
+    """,
+    "CREATE INDEX actors_person ON actors (person)",
+    """
+    CREATE TABLE identities (
+        identity bigint PRIMARY KEY,
+        digest bytea NOT NULL UNIQUE,  -- of name and value, as they are compared
+        name text COLLATE "C" NOT NULL,
+        value text COLLATE "C" NOT NULL,  -- JSON
+        actors bigint NOT NULL,        -- that carry it
+        is_joining bigint NOT NULL     -- 0: a placeholder, or carried by too many
+    )
+    """,
+    "CREATE TABLE links (identity bigint NOT NULL, actor bigint NOT NULL, PRIMARY KEY (identity, actor))",
+    "CREATE INDEX links_actor ON links (actor)",
+    """
+    CREATE TABLE attributes (          -- the latest value of each
+        actor bigint NOT NULL,
+        name text COLLATE "C" NOT NULL,
+        value text COLLATE "C" NOT NULL,  -- JSON
+        recorded_at bigint NOT NULL,
+        PRIMARY KEY (actor, name)
+    ) WITH (fillfactor = 70)
+    """,
+    """
+    CREATE TABLE kinds (
+        kind bigint PRIMARY KEY,
+        digest bytea NOT NULL UNIQUE,  -- of action and object
+        action text COLLATE "C" NOT NULL,
+        object text COLLATE "C" NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE events (              -- one for each trigger that was joined
+        arrival bigint PRIMARY KEY,
+        actor bigint NOT NULL,
+        kind bigint NOT NULL,
+        recorded_at bigint NOT NULL
+    )
+    """,
+    "CREATE INDEX events_kind ON events (kind, recorded_at, actor)",
+    """
+    CREATE TABLE joined (              -- one row; collectors lock it, so that one joins at a time
+        arrival bigint NOT NULL,       -- of the last trigger that was joined
+        actor bigint NOT NULL,         -- the highest numbers that were given
+        identity bigint NOT NULL,
+        kind bigint NOT NULL,
+        removals bigint NOT NULL       -- counts up when numbers become invalid
+    )
+    """,
+    "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)

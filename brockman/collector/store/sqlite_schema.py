@@ -71,7 +71,80 @@ _REFUSED = (
     "INSERT INTO refused_tally VALUES (0, 0, 0, 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED)
+# People, joined from the triggers (`people`). Numbers are small, so that facts are. A row of `events` is read in
+# the order of arrival, by kind and time, or along the chain of an actor: an index by actor would grow everywhere.
+_PEOPLE = (
+    """
+    CREATE TABLE actors (
+        actor INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,   -- of actor_id
+        actor_id TEXT NOT NULL,
+        person INTEGER NOT NULL,       -- the number of one of the person's actors
+        first_seen INTEGER NOT NULL,   -- microseconds since 1970, UTC: the earliest recorded_at
+        last_seen INTEGER NOT NULL,
+        triggers INTEGER NOT NULL,
+        newest INTEGER NOT NULL        -- arrival of its last event
+    )
+    """,
+    "CREATE INDEX actors_person ON actors (person)",
+    """
+    CREATE TABLE identities (
+        identity INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,   -- of name and value, as they are compared
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,           -- JSON
+        actors INTEGER NOT NULL,       -- that carry it
+        is_joining INTEGER NOT NULL    -- 0: a placeholder, or carried by too many
+    )
+    """,
+    """
+    CREATE TABLE links (
+        identity INTEGER NOT NULL,
+        actor INTEGER NOT NULL,
+        PRIMARY KEY (identity, actor)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX links_actor ON links (actor)",
+    """
+    CREATE TABLE attributes (          -- the latest value of each
+        actor INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,           -- JSON
+        recorded_at INTEGER NOT NULL,
+        PRIMARY KEY (actor, name)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE kinds (
+        kind INTEGER PRIMARY KEY,
+        digest BLOB NOT NULL UNIQUE,   -- of action and object
+        action TEXT NOT NULL,
+        object TEXT NOT NULL
+    )
+    """,
+    """
+    CREATE TABLE events (              -- one for each trigger that was joined
+        arrival INTEGER PRIMARY KEY,
+        actor INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        recorded_at INTEGER NOT NULL,
+        previous INTEGER NOT NULL      -- arrival of the event before it of the same actor, or 0
+    )
+    """,
+    "CREATE INDEX events_kind ON events (kind, recorded_at, actor)",
+    """
+    CREATE TABLE joined (              -- one row
+        arrival INTEGER NOT NULL,      -- of the last trigger that was joined
+        actor INTEGER NOT NULL,        -- the highest numbers that were given
+        identity INTEGER NOT NULL,
+        kind INTEGER NOT NULL,
+        removals INTEGER NOT NULL      -- counts up when numbers become invalid
+    )
+    """,
+    "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE)
 
 
 class UnusableFile(Exception):
