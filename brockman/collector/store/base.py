@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
@@ -18,6 +18,7 @@ from brockman.collector.validation import Row
 
 _log = logging.getLogger("brockman.collector")
 T = TypeVar("T")
+Execute = Callable[[str, Sequence[Value]], Any]
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT = 10.0  # seconds
 _COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
@@ -52,12 +53,17 @@ class Store(ABC):
     is_among: ClassVar[str] = (
         "IN (SELECT value FROM json_each(?))"  # what follows a column; an array of texts as JSON
     )
+    lock_joined: ClassVar[str] = ""  # selects the row of `joined`, unless another collector has it locked
+    like: ClassVar[str] = "{} LIKE ? ESCAPE '\\'"  # A to Z match a to z
+    events_of_actor: ClassVar[str] = ""  # selects the arrival numbers for an actor's digest
+    has_chains: ClassVar[bool] = False  # events have the one before of the same actor
+    timeline: ClassVar[dict[bool, str]] = {}  # selects the triggers of a person, by whether the newest come first
 
     def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored
-        self._max_page_bytes = max_page_bytes
         self._read_timeout = read_timeout
         self._closed = False
+        self.max_page_bytes = max_page_bytes
         self._lock = threading.Lock()  # held while a count or the list of watchers changes
         self._watchers: tuple[Callable[[], None], ...] = ()
         self._last_error = ""
@@ -84,6 +90,29 @@ class Store(ABC):
         A statement that runs when the seconds of the timeout are over, or when the store is closed, raises
         StoreUnavailable. None stands for the timeout of the store, and infinity for none.
         """
+
+    @abstractmethod
+    def given(
+        self, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        """Yield what to write before a statement to let it use rows as a table `given`, with their values.
+
+        Perhaps in several parts: the statement is run after each. A type is int, str or bytes.
+        """
+
+    def select_given(
+        self, execute: Execute, statement: str, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
+    ) -> Iterator[Any]:
+        """Yield what a statement selects that has rows as a table `given`."""
+        for table, values in self.given(columns, rows):
+            yield from execute(table + statement, values)
+
+    def run_given(
+        self, execute: Execute, statement: str, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
+    ) -> None:
+        """Run a statement that changes something, and has rows as a table `given`."""
+        for table, values in self.given(columns, rows):
+            execute(table + statement, values)
 
     def add(
         self, rows: Sequence[Row], *, rejected: int = 0, also: Sequence[Callable[[Transaction], None]] = ()
@@ -124,7 +153,7 @@ class Store(ABC):
             ((newest,),) = snapshot.execute(statements.NEWEST, [snapshot.horizon])
             page = replace(page, newest=int(newest))
             for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
-                if len(page.bodies) == query.limit or size > self._max_page_bytes:
+                if len(page.bodies) == query.limit or size > self.max_page_bytes:
                     return replace(page, next=page.arrivals[-1])
                 page.bodies.append(body)
                 page.arrivals.append(arrival)

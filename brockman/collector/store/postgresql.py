@@ -8,7 +8,7 @@ fails at once, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -23,7 +23,7 @@ from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
-from brockman.collector.store.statements import UPDATE_TALLY, Value
+from brockman.collector.store.statements import SELECT_JOINED, UPDATE_TALLY, Value
 from brockman.collector.validation import Row
 
 Connection = psycopg.Connection[Any]
@@ -53,6 +53,10 @@ class PostgresqlStore(Store):
     filters = schema.FILTERS
     tally_row = schema.TALLY_ROW
     is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN
+    lock_joined = f"{SELECT_JOINED} FOR UPDATE SKIP LOCKED"
+    like = schema.LIKE
+    timeline = schema.TIMELINE
+    events_of_actor = schema.EVENTS_OF_ACTOR
 
     def __init__(
         self,
@@ -173,6 +177,14 @@ class PostgresqlStore(Store):
                 if was_lost:
                     self._writers.discard()
         raise AssertionError("the last attempt returns or raises")
+
+    def given(
+        self, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        arrays = [list(column) for column in zip(*rows, strict=True)]
+        if arrays:
+            marks = ", ".join(f"?::{schema.ARRAYS[kind]}" for kind in columns.values())
+            yield f"WITH given ({', '.join(columns)}) AS (SELECT * FROM unnest({marks})) ", arrays
 
     def _insert(self, connection: Connection, rows: Sequence[Row]) -> tuple[str, ...]:
         if len(rows) >= schema.BLOCK:

@@ -178,6 +178,7 @@ COPY_TRIGGERS = """
     COPY triggers (arrival, actor_id, action, object, recorded_at, received_at, body) FROM STDIN (FORMAT binary)
 """
 COPY_TYPES = ("int8", "text", "text", "text", "int8", "int8", "text")
+ARRAYS = {int: "bigint[]", str: "text[]", bytes: "bytea[]"}
 TALLY_ROW = f"WHERE slot = pg_backend_pid() % {TALLY_ROWS}"
 COUNT_TABLES = f"SELECT count(*) FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace"
 SELECT_LAST_BLOCK = "SELECT last_value FROM blocks"
@@ -194,10 +195,26 @@ SELECT_DETACHED = f"""
     SELECT relname FROM pg_class
     WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind = 'r' AND relname ~ '^removed_[0-9]+$'
 """
+LIKE = "{} COLLATE \"C\" ILIKE ? ESCAPE '\\'"  # with "C", only ASCII letters match in both cases
 FILTERS = {
     "actor_id": "left(actor_id, 64) = left(?, 64) AND actor_id = ?",
-    "search": "body COLLATE \"C\" ILIKE ? ESCAPE '\\'",  # with "C", only ASCII letters match in both cases
+    "search": LIKE.format("body"),
     "id": "arrival = (SELECT arrival FROM ids WHERE id = ?::uuid)",
+}
+# Reads through the events: an index by actor would cost each of them more than this does, seldom.
+EVENTS_OF_ACTOR = "SELECT arrival FROM events WHERE actor = (SELECT actor FROM actors WHERE digest = ?)"
+# The triggers of a person after an arrival number, up to another: the first of each actor, by the index.
+TIMELINE = {
+    is_newest_first: f"""
+        SELECT found.arrival, found.body FROM actors CROSS JOIN LATERAL (
+            SELECT arrival, body FROM triggers
+            WHERE left(triggers.actor_id, 64) = left(actors.actor_id, 64)
+            AND triggers.actor_id = actors.actor_id AND arrival > ? AND arrival <= ?
+            ORDER BY left(triggers.actor_id, 64) {direction}, arrival {direction} LIMIT ?
+        ) AS found
+        WHERE actors.person = ? ORDER BY found.arrival {direction}
+    """
+    for is_newest_first, direction in ((True, "DESC"), (False, "ASC"))
 }
 
 

@@ -11,15 +11,17 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
-from brockman.collector.store.sqlite_schema import UnusableFile, migrate
-from brockman.collector.store.statements import LAST_ARRIVAL, Value
+from brockman.collector.store.sqlite_schema import EVENTS_OF_ACTOR, TIMELINE, UnusableFile, migrate
+from brockman.collector.store.statements import LAST_ARRIVAL, SELECT_JOINED, Value
 from brockman.collector.validation import Row
 
 _WRITER_PRAGMAS = (
@@ -41,11 +43,17 @@ _DELETE_SOME = """
 _UPDATE_REMOVED = "UPDATE tally SET triggers = triggers - ?, last_removed = max(last_removed, ?)"
 _PRUNED_AT_ONCE = 5000  # triggers; requests are stored in between
 _CHECKED_EVERY = 20_000  # instructions of SQLite's machine: less than a millisecond, and what a page needs
+_GIVEN_AT_ONCE = 200  # rows; for the length of a statement other threads may run
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 
 
 class SqliteStore(Store):
     """A file of triggers. SQLite adds two, `-wal` and `-shm`."""
+
+    lock_joined = SELECT_JOINED
+    has_chains = True
+    timeline = TIMELINE
+    events_of_actor = EVENTS_OF_ACTOR
 
     def __init__(
         self,
@@ -87,6 +95,15 @@ class SqliteStore(Store):
         with self._transaction() as connection:
             insert, fill = partial(_insert, connection), partial(_fill, connection)
             return action(Transaction(connection.execute, insert, fill))
+
+    def given(
+        self, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
+    ) -> Iterator[tuple[str, list[Any]]]:
+        marks = f"({', '.join('?' * len(columns))})"
+        remaining = iter(rows)
+        while some := list(islice(remaining, _GIVEN_AT_ONCE)):
+            table = f"WITH given ({', '.join(columns)}) AS (VALUES {', '.join([marks] * len(some))}) "
+            yield table, list(chain.from_iterable(some))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -146,6 +146,44 @@ _PEOPLE = (
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE)
 
+# The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
+_CHAINS = """
+    WITH RECURSIVE
+    bounds (first, last, number, person) AS (VALUES (?, ?, ?, ?)),
+    chains (arrival) AS (
+        SELECT newest FROM bounds CROSS JOIN actors WHERE actors.person = bounds.person
+        UNION ALL
+        SELECT events.previous FROM chains CROSS JOIN bounds CROSS JOIN events
+        WHERE events.arrival = chains.arrival AND events.previous > bounds.first
+        ORDER BY 1 DESC LIMIT -1 -- without a limit, SQLite may leave out the order
+    )
+"""
+TIMELINE = {
+    True: f"""
+        {_CHAINS} SELECT triggers.arrival, triggers.body FROM chains CROSS JOIN bounds CROSS JOIN triggers
+        WHERE triggers.arrival = chains.arrival AND chains.arrival BETWEEN bounds.first + 1 AND bounds.last
+        LIMIT (SELECT number FROM bounds)
+    """,
+    False: f"""
+        {_CHAINS}, oldest (arrival) AS (
+            SELECT chains.arrival FROM chains CROSS JOIN bounds
+            WHERE chains.arrival BETWEEN bounds.first + 1 AND bounds.last
+            ORDER BY 1 LIMIT (SELECT number FROM bounds)
+        )
+        SELECT triggers.arrival, triggers.body FROM oldest CROSS JOIN triggers
+        WHERE triggers.arrival = oldest.arrival ORDER BY 1
+    """,
+}
+EVENTS_OF_ACTOR = """
+    WITH RECURSIVE chain (arrival) AS (
+        SELECT newest FROM actors WHERE digest = ?
+        UNION ALL
+        SELECT events.previous FROM chain CROSS JOIN events
+        WHERE events.arrival = chain.arrival AND events.previous > 0
+    )
+    SELECT arrival FROM chain
+"""
+
 
 class UnusableFile(Exception):
     """Raised if a file is not, or no longer, a store. The text says why."""

@@ -11,7 +11,7 @@ import re
 from brockman.collector import strict_json
 from brockman.collector.store.values import Query
 
-Value = str | int | float | None
+Value = str | int | float | bytes | None
 FIRST_ARRIVAL, LAST_ARRIVAL = 0, 2**63 - 1
 
 _FILTERS = {
@@ -28,8 +28,7 @@ UPDATE_TALLY = """
     requests = requests + ?
 """
 COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
-
-
+SELECT_JOINED = "SELECT arrival, actor, identity, kind, removals FROM joined"
 NEWEST = "SELECT coalesce(max(arrival), 0) FROM triggers WHERE arrival <= ?"
 
 
@@ -62,14 +61,14 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     for name, usual in _FILTERS.items():
         value = getattr(query, name)
         if value is not None:
-            value = _pattern(value) if name == "search" else value
+            value = json_pattern(value) if name == "search" else value
             condition = filters.get(name, usual)
             conditions.append(condition)
             values += [value] * condition.count("?")
     return " AND ".join(conditions[1:] or conditions), values
 
 
-def _pattern(text: str) -> str:
+def json_pattern(text: str) -> str:
     """Return the pattern of LIKE for a text within JSON."""
     return contains(strict_json.dump(text)[1:-1])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +59,44 @@ class Counts:
     duplicates: int  # dropped: a trigger with that id was stored before
     rejected: int  # invalid, in requests that were accepted
     requests: int  # accepted: 201 or 207
+
+
+@dataclass(frozen=True, slots=True)
+class SharedIdentity:
+    """An identity that joins nobody: too many actors carry it, or it is a placeholder."""
+
+    name: str
+    value: str  # JSON
+    actors: int
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    number: int  # until it is joined with another
+    actors: int
+    triggers: int
+    first_seen: int  # microseconds since 1970: the earliest recorded_at
+    last_seen: int
+    actor_ids: list[str] = field(
+        default_factory=list
+    )  # the last seen first; the rest may have fewer than there are
+    identities: dict[str, list[str]] = field(default_factory=dict)  # values as JSON
+    attributes: dict[str, str] = field(default_factory=dict)  # the latest value as JSON
+    not_joined: list[SharedIdentity] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class PeoplePage:
+    """People, the last seen first."""
+
+    people: list[Person]
+    total: int  # on all pages
+    next: tuple[int, int] | None  # the `after` of the next page: last_seen and number of the last person
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Triggers of a person in the order of their arrival, or in the reverse order."""
+
+    bodies: list[str]  # the JSON text of each
+    next: int | None  # the `after` of the next page
