@@ -70,6 +70,7 @@ def add_parser(commands: Any) -> None:
         help="how many refused triggers are kept, up to 64 MiB; the oldest leave first (default: %(default)s)",
     )
     _add_page_options(parser)
+    _add_people_options(parser)
     _add_rehearsal_options(parser)
     parser.set_defaults(run=run)
 
@@ -89,6 +90,16 @@ def _add_page_options(parser: argparse.ArgumentParser) -> None:
         metavar="ORIGIN",
         help="accept triggers from the web pages of this origin, such as https://shop.example; * means any. May be"
         " repeated",
+    )
+
+
+def _add_people_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-joined",
+        type=whole_number(1),
+        default=200,
+        metavar="N",
+        help="an identity that more actor ids carry joins nobody (default: %(default)s)",
     )
 
 
@@ -167,6 +178,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         api_key=None if api_key is None else api_key.strip(),
         write_keys=options.write_key,
         allowed_origins=options.allow_origin,
+        max_actors_per_identity=options.max_joined,
         outage_after=options.outage_after,
         outage_for=options.outage_for,
         failures=dict(options.fail),

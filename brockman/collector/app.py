@@ -17,11 +17,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.api import refused
+from brockman.collector.api import people, refused
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
+from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
@@ -36,7 +37,11 @@ _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
 
 def create_app(
-    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, streams: Streams
+    store: Store,
+    settings: Settings,
+    allowed_hosts: Collection[str] | None,
+    streams: Streams,
+    joiner: Joiner,
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
@@ -59,6 +64,7 @@ def create_app(
             Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
             *refused.routes(kept, settings),
+            *people.routes(joiner, settings),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
         ],

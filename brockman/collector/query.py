@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from starlette.exceptions import HTTPException
 
@@ -19,21 +20,29 @@ _DIGITS = re.compile(r"[0-9]{1,19}")
 
 def parse_query(parameters: Iterable[tuple[str, str]]) -> Query:
     """Parse the query string of a URL; reject an unknown, repeated or malformed parameter with 400."""
-    values: dict[str, str | int] = {}
+    values = parse_parameters(parameters, _PARSERS)
+    return Query(**{_FIELDS.get(name, name): value for name, value in values.items()})
+
+
+def parse_parameters(
+    parameters: Iterable[tuple[str, str]], parsers: Mapping[str, Callable[[str, str], Any]]
+) -> dict[str, Any]:
+    """Return the values of parameters by their names; reject an unknown, repeated or malformed one with 400."""
+    values: dict[str, Any] = {}
     for name, text in parameters:
-        if name not in _PARSERS:
-            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(_PARSERS)}")
-        if _FIELDS.get(name, name) in values:
+        if name not in parsers:
+            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(parsers)}")
+        if name in values:
             raise HTTPException(400, f"{name}: given twice; give it once")
-        values[_FIELDS.get(name, name)] = _PARSERS[name](name, text)
-    return Query(**values)  # type: ignore[arg-type]  # each parser returns its field's type
+        values[name] = parsers[name](name, text)
+    return values
 
 
-def _text(name: str, text: str) -> str:
+def parse_text(name: str, text: str) -> str:
     return text
 
 
-def _search(name: str, text: str) -> str:
+def parse_search(name: str, text: str) -> str:
     if len(text) > _MAX_SEARCH_CHARS:  # SQLite has a limit for patterns
         raise HTTPException(400, f"{name}: {len(text)} characters; give at most {_MAX_SEARCH_CHARS}")
     return text
@@ -82,13 +91,13 @@ def parse_cursor(name: str, text: str) -> int:
 
 
 _PARSERS: dict[str, Callable[[str, str], str | int]] = {
-    "actor_id": _text,
-    "action": _text,
-    "object": _text,
+    "actor_id": parse_text,
+    "action": parse_text,
+    "object": parse_text,
     "id": _uuid,
     "since": _timestamp,
     "until": _timestamp,
-    "search": _search,
+    "search": parse_search,
     "order": parse_order,
     "total": _total,
     "limit": parse_limit,

@@ -19,9 +19,11 @@ from brockman.collector.app import create_app
 from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
+from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
+from brockman.collector.store.people import People
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
 _SHUTDOWN_TIMEOUT = 2  # seconds for requests in progress
@@ -51,8 +53,9 @@ def serve(
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
         streams = Streams(store)
-        app = create_app(store, settings, names, streams)
-        _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+        with closing(Joiner(store, People(store, settings.max_actors_per_identity))) as joiner:
+            app = create_app(store, settings, names, streams, joiner)
+            _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

@@ -29,6 +29,7 @@ class Settings:
     outage_for: float = 1.0  # seconds
     failures: Mapping[int, float] = field(default_factory=dict)  # share of requests to be answered with a status
     delay: float = 0.0  # seconds before each request is handled
+    max_actors_per_identity: int = 200  # an identity that more actors carry joins nobody
     max_body_bytes: int = 8 * 1024 * 1024  # of one request, before and after decompression
     body_timeout: float = 30.0  # seconds within which a request body must arrive
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
@@ -61,6 +62,8 @@ class Settings:
         total = sum(self.failures.values())
         if total > 1:
             raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
+        if self.max_actors_per_identity < 1:
+            raise InvalidSetting(f"max_actors_per_identity: {self.max_actors_per_identity} should be at least 1")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
 

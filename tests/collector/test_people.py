@@ -13,7 +13,7 @@ import pytest
 from brockman.collector.ingest import read_triggers
 from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
-from brockman.collector.store.values import Person, SharedIdentity
+from brockman.collector.store.values import Person
 from brockman.collector.timestamps import format_timestamp
 from tests.collector.running import trigger
 
