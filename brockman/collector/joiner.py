@@ -11,7 +11,7 @@ from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
 
-_IDLE_SHARE = 3.0  # while triggers are stored: pauses for so many times as long as it joined
+_PAUSES = 3.0  # while triggers are stored, for each second of joining
 _MAX_PAUSE = 1.0  # seconds
 _FIRST_RETRY, _LAST_RETRY = 0.5, 30.0  # seconds between attempts, after a failure
 _OTHER_JOINS = (0.5, 2.0)  # seconds until the next attempt, when another collector has joined the same triggers
@@ -91,7 +91,7 @@ class Joiner:
             if more is None:
                 self._sleep(random.uniform(*_OTHER_JOINS), is_urgent=True)
             elif self._store.stored > stored:  # requests come first
-                self._sleep(min(_IDLE_SHARE * (time.monotonic() - begun), _MAX_PAUSE), is_urgent=True)
+                self._sleep(min(_PAUSES * (time.monotonic() - begun), _MAX_PAUSE), is_urgent=True)
         with self._condition:
             self._reached = asked
             self._condition.notify_all()

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import random
+import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brockman.collector.ingest import read_triggers
+from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
+from brockman.collector.store.joining import Batch
 from brockman.collector.store.people import People
-from brockman.collector.store.values import Person
+from brockman.collector.store.sqlite_schema import M001_INITIAL, M002_REMOVAL
+from brockman.collector.store.values import PeoplePage, Person, Query, SharedIdentity
 from brockman.collector.timestamps import format_timestamp
-from tests.collector.running import trigger
+from tests.collector.running import make_row, trigger
 
 BOUND = 4
 
@@ -117,3 +123,148 @@ def read_timeline(people: People, person: Person, *, newest_first: bool = True) 
         if page.next is None:
             return
         after = page.next
+
+
+def test_what_is_forgotten_leaves_no_trace(store: Store) -> None:
+    """Actors without triggers go with what only they had; people whom only they joined are apart again."""
+    triggers = some_triggers(random.Random(5), 300)
+    people = People(store, max_actors=1000)
+    add(store, *triggers)
+    join(people)
+    arrivals = store.page(Query(limit=1000)).arrivals
+    people.forget(arrivals[100])
+    actors = {sent["actor_id"] for sent in triggers[100:]}
+    known = [sent for sent in triggers if sent["actor_id"] in actors]
+    check_counts(people, triggers[100:], components(known, bound=1000))
+
+    erased = {person.actor_ids[0] for person in all_people(people)} | set(sorted(actors)[::4])
+    people.forget_actors(erased)
+    known = [sent for sent in known if sent["actor_id"] not in erased]
+    kept = [sent for sent in triggers[100:] if sent["actor_id"] not in erased]
+    check_counts(people, kept, components(known, bound=1000))
+    assert [people.find_actor(actor_id) for actor_id in erased] == [None] * len(erased)
+
+    people.forget_actors({sent["actor_id"] for sent in kept})
+    assert people.page(limit=1) == PeoplePage([], 0, None)
+    with store.reading() as snapshot:
+        for table in ("actors", "identities", "links", "attributes", "events"):
+            assert list(snapshot.execute(f"SELECT * FROM {table}", [])) == []
+    add(store, *some_triggers(random.Random(6), 20))
+    join(people)
+    assert sum(person.triggers for person in all_people(people)) == 20
+
+
+def check_counts(people: People, triggers: Sequence[dict[str, Any]], expected: set[frozenset[str]]) -> None:
+    found = [people.find_actor(person.actor_ids[0]) for person in all_people(people)]
+    assert {frozenset(person.actor_ids) for person in found if person} == expected
+    for person in found:
+        assert person is not None
+        own = [sent for sent in triggers if sent["actor_id"] in person.actor_ids]
+        assert person.triggers == len(own)
+
+
+def test_what_is_removed_while_it_is_joined_is_not_known(store: Store) -> None:
+    """A batch that was read before a removal is not written after it."""
+    people = People(store)
+    add(store, seen("ada"))
+    join(people)
+    add(store, seen("ada"), seen("bob"))
+    with store.reading() as snapshot:
+        batch = Batch(store, snapshot, 5000, 200)
+    people.forget_actors(["ada"])
+    assert store.write(batch.write) is False
+    assert people.join_some() is False
+    assert store.write(batch.write) is False
+    assert {person.actor_ids[0]: person.triggers for person in all_people(people)} == {"ada": 1, "bob": 1}
+
+
+@pytest.mark.parametrize(
+    "value", ["", " ", "null", "Undefined", "UNKNOWN", "none", 0, "0", True, False, "false", "N/A"]
+)
+def test_a_placeholder_joins_nobody(store: Store, value: Any) -> None:
+    people = People(store)
+    add(store, *(seen(actor, captured_identities={"user": value}) for actor in ("ada", "bob")))
+    join(people)
+    assert people.page(limit=10).total == 2
+    (shared,) = people.shared_identities()
+    assert (shared.name, shared.actors) == ("user", 2)
+    assert people.find_identity("user", json.loads(shared.value)) == shared
+
+
+def test_an_identity_of_too_many_actors_joins_nobody(store: Store) -> None:
+    """Those whom it had joined are apart again, but for what else they share; it is shown what was not joined."""
+    people = People(store, max_actors=3)
+    add(store, *(seen(actor, captured_identities={"email": "team@example.com"}) for actor in "abc"))
+    add(store, *(seen(actor, captured_identities={"user": [7, 8]}) for actor in "bc"))
+    join(people)
+    assert [person.actors for person in all_people(people)] == [3]
+    add(store, seen("d", captured_identities={"email": "TEAM@example.com", "user": 8}))
+    join(people)
+    assert {frozenset(person.actor_ids) for person in all_people(people)} == {frozenset("a"), frozenset("bcd")}
+    shared = SharedIdentity("email", '"team@example.com"', 4)
+    assert people.shared_identities() == [shared]
+    assert people.find_identity("email", "team@example.com") == shared
+    found = people.find_actor("d")
+    assert found is not None
+    assert (found.identities, found.not_joined) == ({"user": ['"7"', '"8"']}, [shared])
+
+
+def test_people_are_found_by_actor_ids_and_identities(store: Store) -> None:
+    """In any case; `%` and `_` are characters like others, and names of any length and character are."""
+    people = People(store)
+    long = "x" * 5000
+    add(store, seen("Ada%", 2, captured_identities={"email": "ada@example.com"}), seen("ada_2", 1))
+    add(store, seen("\0\ufdd0", captured_identities={"\0": "\0", long: 1}, captured_attributes={"\0": "\0"}))
+    add(store, seen(long, 3, action=long, object=long, captured_identities={"user": long}))
+    join(people)
+
+    def found(search: str) -> list[str]:
+        return [
+            actor_id for person in people.page(search=search, limit=10).people for actor_id in person.actor_ids
+        ]
+
+    assert found("ADA") == ["Ada%", "ada_2"]
+    assert found("a%") == ["Ada%"]
+    assert found("a_2") == ["ada_2"]
+    assert found("@EXAMPLE") == ["Ada%"]
+    assert found("\0") == ["\0\ufdd0"]
+    assert found("xx") == [long]
+    assert found("exploded") == []
+    (odd,) = people.page(search="\0", limit=1).people
+    assert (odd.identities, odd.attributes) == ({"\0": ['"\\u0000"']}, {"\0": '"\\u0000"'})
+    assert people.find_identity("user", long) == people.find_actor(long)
+
+
+def test_a_body_that_cannot_be_read_counts_without_facts(store: Store) -> None:
+    people = People(store)
+    bodies = [
+        '{"captured_identities": 7}',
+        '{"captured_',
+        '["captured_"]',
+        '{"captured_identities": {"a": {"b": null}}}',
+    ]
+    store.add([make_row(body, body=body) for body in bodies])
+    join(people)
+    ((person,),) = (people.page(limit=10).people,)
+    assert person.triggers == 4
+
+
+def test_triggers_of_an_older_file_are_joined(tmp_path: Path) -> None:
+    """A file that was made before there were people."""
+    path = tmp_path / "old.sqlite3"
+    with closing(sqlite3.connect(path)) as connection:
+        for statement in (*M001_INITIAL, *M002_REMOVAL):
+            connection.execute(statement)
+        for number in range(3):
+            connection.execute(
+                "INSERT INTO triggers (id, actor_id, action, object, recorded_at, received_at, body)"
+                " VALUES (?, 'ada', 'viewed', 'page', 0, 0, '{}')",
+                [str(number)],
+            )
+        connection.execute("PRAGMA user_version = 2")
+        connection.commit()
+    with closing(open_store(path)) as store:
+        people = People(store)
+        assert people.pending() == 3
+        join(people)
+        assert [(person.actor_ids, person.triggers) for person in all_people(people)] == [(["ada"], 3)]

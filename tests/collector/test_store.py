@@ -225,7 +225,7 @@ def test_a_page_names_the_arrival_of_each_trigger(store: Store) -> None:
 
 
 def test_a_page_has_a_limit_of_bytes_too(store: Store) -> None:
-    store._max_page_bytes = 100
+    store.max_page_bytes = 100
     store.add([make_row(str(number), body="x" * 60) for number in range(5)])
 
     pages = [store.page(Query())]

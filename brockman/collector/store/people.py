@@ -83,7 +83,9 @@ class People:
         condition, values = statements.ALL, list[Value]()
         if search is not None:
             condition = statements.matching(self._store.like)
-            values = [contains(self._store.escape(search)), json_pattern(search)]
+            text = self._store.escape(search)
+            # For LIKE of SQLite a NUL ends a text, and the pattern would match all.
+            values = [None if "\0" in text else contains(text), json_pattern(search)]
         begin = after or (LAST_ARRIVAL, LAST_ARRIVAL)
         with self._store.reading() as snapshot:
             ((total,),) = snapshot.execute(statements.count_people(condition), values)
