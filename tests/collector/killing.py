@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
+from typing import Any
 
 import requests
 
@@ -17,7 +18,14 @@ from tests.support.client import KEY
 class Senders:
     """Threads that send each batch until it is acknowledged, after a failure to the next collector; some twice."""
 
-    def __init__(self, ports: Sequence[int], threads: int = 3, seed: int = 7) -> None:
+    def __init__(
+        self,
+        ports: Sequence[int],
+        threads: int = 3,
+        seed: int = 7,
+        make: Callable[[], dict[str, Any]] = trigger,  # returns what is sent
+    ) -> None:
+        self._make = make
         self.acknowledged: list[str] = []  # ids
         self._ports = ports
         self._random = random.Random(seed)
@@ -43,14 +51,14 @@ class Senders:
         with requests.Session() as session:
             session.trust_env = False
             while not self._end.is_set():
-                batch = [trigger() for _ in range(self._random.randrange(1, 200))]
+                batch = [self._make() for _ in range(self._random.randrange(1, 200))]
                 for attempt in count():
                     port = self._ports[(number + attempt) % len(self._ports)]
                     if self._post(session, port, batch) and (attempt or self._random.random() < 0.8):
                         break
                 self.acknowledged.extend(sent["id"] for sent in batch)
 
-    def _post(self, session: requests.Session, port: int, batch: list[dict[str, object]]) -> bool:
+    def _post(self, session: requests.Session, port: int, batch: list[dict[str, Any]]) -> bool:
         url = f"http://127.0.0.1:{port}/api/v1/trigger/"
         with suppress(requests.RequestException):
             if session.post(url, json=batch, headers={"X-FL-API-KEY": KEY}, timeout=20).status_code == 201:
