@@ -16,7 +16,7 @@ import pytest
 from brockman.collector.ingest import read_triggers
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
-from brockman.collector.store.joining import Batch
+from brockman.collector.store.joining import Batch, Cache, Joining
 from brockman.collector.store.people import People
 from brockman.collector.store.sqlite_schema import M001_INITIAL, M002_REMOVAL
 from brockman.collector.store.values import PeoplePage, Person, Query, SharedIdentity
@@ -170,11 +170,11 @@ def test_what_is_removed_while_it_is_joined_is_not_known(store: Store) -> None:
     join(people)
     add(store, seen("ada"), seen("bob"))
     with store.reading() as snapshot:
-        batch = Batch(store, snapshot, 5000, 200)
+        batch = Batch(snapshot, 5000, Cache())
     people.forget_actors(["ada"])
-    assert store.write(batch.write) is False
+    assert store.write(lambda transaction: Joining(store, batch, transaction, 200).run()) is False
     assert people.join_some() is False
-    assert store.write(batch.write) is False
+    assert store.write(lambda transaction: Joining(store, batch, transaction, 200).run()) is False
     assert {person.actor_ids[0]: person.triggers for person in all_people(people)} == {"ada": 1, "bob": 1}
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from typing import Any
+from typing import NamedTuple
 
 from brockman.collector import strict_json
 
@@ -18,8 +16,7 @@ _PLACEHOLDERS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A name and a value, as they are compared: two that mean the same are equal."""
 
     name: str
@@ -35,13 +32,9 @@ class Identity:
         return digest(self.name, self.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
-    identities: list[Identity] = field(default_factory=list)
-    attributes: dict[str, str] = field(default_factory=dict)  # the value as JSON
-
-
-NONE = Facts()
+class Facts(NamedTuple):
+    identities: list[tuple[str, str]]  # each element of a list is one
+    attributes: list[tuple[str, str]]  # the value as JSON
 
 
 def digest(*texts: str) -> bytes:
@@ -53,34 +46,27 @@ def digest(*texts: str) -> bytes:
 
 def read_facts(body: str) -> Facts:
     """Return the facts in a trigger's JSON; none for one that cannot be read."""
-    if '"captured_' not in body:
-        return NONE
+    facts = Facts([], [])
     try:
         trigger = strict_json.parse(body.encode())
     except ValueError:
-        return NONE
+        return facts
     if type(trigger) is not dict:
-        return NONE
-    identities = (
-        make_identity(name, single)
-        for name, value in _items(trigger.get("captured_identities"))
-        for single in (value if type(value) is list else (value,))
-    )
-    attributes = _items(trigger.get("captured_attributes"))
-    return Facts(
-        list(islice(identities, MAX_FACTS)),
-        {name: strict_json.dump(value) for name, value in islice(attributes, MAX_FACTS)},
-    )
+        return facts
+    identities, attributes = trigger.get("captured_identities"), trigger.get("captured_attributes")
+    if type(identities) is dict:
+        for name, value in identities.items():
+            if len(name) <= MAX_NAME_CHARS and value is not None:
+                for single in islice(value, MAX_FACTS) if type(value) is list else (value,):
+                    # 42 is equal to "42"
+                    facts.identities.append((name, single if type(single) is str else strict_json.dump(single)))
+    if type(attributes) is dict:
+        for name, value in attributes.items():
+            if len(name) <= MAX_NAME_CHARS and value is not None:
+                facts.attributes.append((name, strict_json.dump(value)))
+    return Facts(facts.identities[:MAX_FACTS], facts.attributes[:MAX_FACTS])
 
 
-def make_identity(name: str, value: Any) -> Identity:
-    text = value if type(value) is str else strict_json.dump(value)  # 42 is equal to "42"
+def make_identity(name: str, text: str) -> Identity:
     text = text.strip()
     return Identity(name, text.casefold() if "email" in name.lower() else text)
-
-
-def _items(mapping: Any) -> Iterator[tuple[str, Any]]:
-    if type(mapping) is dict:
-        for name, value in mapping.items():
-            if len(name) <= MAX_NAME_CHARS and value is not None:
-                yield name, value

@@ -1,32 +1,33 @@
-"""Joins triggers to people: reads a batch in a snapshot, computes what it changes, and writes that.
+"""Joins triggers to people: reads a batch in a snapshot, and writes what it changes in a transaction.
 
 An actor is who a trigger names; a person has one actor or more, and is known by the number of one of them. Two
-actors that carry the same identity are one person, unless more than a number of actors carry it. What is read is
-still true when it is written: only a transaction that locks the row of `joined` changes it.
+actors that carry the same identity are one person, unless more than a number of actors carry it. The transaction
+locks the row of `joined` first, and does nothing if others have changed it since the snapshot.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
-from brockman.collector.store.base import Execute, Snapshot, Store, Transaction
-from brockman.collector.store.facts import Identity, digest, read_facts
-from brockman.collector.store.regrouping import Regrouping, Run
-from brockman.collector.store.statements import SELECT_JOINED, Value
+from brockman.collector.store.base import Snapshot, Store, Transaction
+from brockman.collector.store.facts import Facts, Identity, digest, make_identity, read_facts
+from brockman.collector.store.regrouping import Regrouping
+from brockman.collector.store.statements import SELECT_JOINED
 from brockman.collector.strict_json import dump
 
+_CACHED = 200_000  # actors, and links
 _AT_ONCE_CHARS = 8 * 1024 * 1024  # of bodies in a batch
 _SELECT_NEW = """
     SELECT arrival, actor_id, action, object, recorded_at, body FROM triggers
     WHERE arrival > ? AND arrival <= ? ORDER BY arrival LIMIT ?
 """
-_SELECT_ACTORS = """
-    SELECT given.digest, actor, person, newest FROM given CROSS JOIN actors WHERE actors.digest = given.digest
-"""
+_SELECT_ACTORS = "SELECT given.digest, actor FROM given CROSS JOIN actors WHERE actors.digest = given.digest"
+_SELECT_PERSONS = "SELECT given.actor, person FROM given CROSS JOIN actors WHERE actors.actor = given.actor"
 _SELECT_KINDS = "SELECT given.digest, kind FROM given CROSS JOIN kinds WHERE kinds.digest = given.digest"
 _SELECT_IDENTITIES = """
     SELECT given.digest, identity, actors, is_joining FROM given CROSS JOIN identities
@@ -68,13 +69,46 @@ _INSERT_ATTRIBUTES = """
     WHERE (excluded.recorded_at, excluded.value) > (attributes.recorded_at, attributes.value)
 """
 _INSERT_EVENTS = "INSERT INTO events (arrival, actor, kind, recorded_at) SELECT * FROM given"
-_INSERT_CHAINED = "INSERT INTO events (arrival, actor, kind, recorded_at, previous) SELECT * FROM given"
+# Before the actors are updated: the first event of a batch follows the newest one of its actor.
+_INSERT_CHAINED = """
+    INSERT INTO events (arrival, actor, kind, recorded_at, previous)
+    SELECT arrival, given.actor, kind, recorded_at, CASE previous
+        WHEN 0 THEN coalesce((SELECT newest FROM actors WHERE actors.actor = given.actor), 0) ELSE previous
+    END FROM given
+"""
 _UPDATE_JOINED = "UPDATE joined SET arrival = ?, actor = ?, identity = ?, kind = ?"
 _SEEN = ("first_seen", "last_seen", "triggers", "newest")
 _ACTOR = {"actor": int, "digest": bytes, "actor_id": str, "person": int, **dict.fromkeys(_SEEN, int)}
+_KIND = {"kind": int, "digest": bytes, "action": str, "object": str}
 _IDENTITY = {"identity": int, "digest": bytes, "name": str, "value": str, "actors": int, "is_joining": int}
 
 Joined = tuple[int, int, int, int, int]  # the row of `joined`
+T = TypeVar("T")
+
+
+class Cache:
+    """Facts that are known to be stored, until something is removed."""
+
+    def __init__(self) -> None:
+        self.actors: dict[str, int] = {}
+        self.kinds: dict[tuple[str, str], int] = {}
+        self.carried: dict[int, None] = {}  # hashes of an actor with an identity, as a trigger has them
+        self._removals = -1
+
+    def begin(self, removals: int) -> None:
+        """Forget what may have been removed, and the oldest of what is too much."""
+        length = _CACHED if removals == self._removals else 0
+        _shorten(self.actors, length)
+        _shorten(self.kinds, length)
+        _shorten(self.carried, length)
+        self._removals = removals
+
+
+def _shorten(known: dict[T, Any], length: int) -> None:
+    """Remove the oldest, to half of a length, if there are more."""
+    if len(known) > length:
+        for key in list(islice(known, len(known) - length // 2)):
+            del known[key]
 
 
 @dataclass(slots=True)
@@ -86,17 +120,65 @@ class _Actor:
     last_seen: int
     triggers: int = 0
     newest: int = 0  # arrival
-    digest: bytes = b""
     number: int = 0
-    person: int | None = None  # None: it is new
-    before: int = 0  # arrival of its last event before the batch
-    identities: set[Identity] = field(default_factory=set)
+    digest: bytes = b""  # of a new one
+    identities: dict[int, Identity] = field(default_factory=dict)  # that are perhaps not known, by their hash
     attributes: dict[str, tuple[int, str]] = field(default_factory=dict)  # when it was recorded, and the value
+
+    def add_facts(self, facts: Facts, recorded_at: int, carried: Container[int]) -> None:
+        for name, value in facts.identities:
+            key = hash((self.actor_id, name, value))
+            if key not in carried and key not in self.identities:
+                self.identities[key] = make_identity(name, value)
+        attributes = self.attributes
+        for name, text in facts.attributes:
+            latest = attributes.get(name)
+            if latest is None or (recorded_at, text) > latest:
+                attributes[name] = (recorded_at, text)
+
+
+class Batch:
+    """The next triggers."""
+
+    def __init__(self, snapshot: Snapshot, limit: int, cache: Cache) -> None:
+        ((arrival, actor, identity, kind, removals),) = snapshot.execute(SELECT_JOINED, [])
+        self.joined: Joined = (int(arrival), int(actor), int(identity), int(kind), int(removals))
+        self.cache = cache
+        self.last = self.joined[0]
+        self.actors: dict[str, _Actor] = {}
+        self.events: list[tuple[int, _Actor, tuple[str, str], int, int]] = []
+        cache.begin(self.joined[4])
+        self._read(snapshot, limit)
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def _read(self, snapshot: Snapshot, limit: int) -> None:
+        size, actors, carried = 0, self.actors, self.cache.carried
+        self.is_last = False
+        for row in snapshot.execute(_SELECT_NEW, [self.last, snapshot.horizon, limit]):
+            arrival, actor_id, action, obj, recorded_at, body = row
+            actor = actors.get(actor_id)
+            if actor is None:
+                actor = actors[actor_id] = _Actor(actor_id, recorded_at, recorded_at)
+            self.events.append((arrival, actor, (action, obj), recorded_at, actor.newest))
+            actor.newest = self.last = arrival
+            actor.triggers += 1
+            if recorded_at < actor.first_seen:
+                actor.first_seen = recorded_at
+            elif recorded_at > actor.last_seen:
+                actor.last_seen = recorded_at
+            if '"captured_' in body:
+                actor.add_facts(read_facts(body), recorded_at, carried)
+            size += len(body)
+            if size > _AT_ONCE_CHARS:
+                return
+        self.is_last = len(self.events) < limit
 
 
 @dataclass(slots=True)
-class _Known:
-    """An identity in a batch."""
+class _Carried:
+    """An identity in a batch, with actors that are perhaps not known to carry it."""
 
     identity: Identity
     number: int = 0
@@ -106,99 +188,81 @@ class _Known:
     carriers: set[int] = field(default_factory=set)  # that did not before
 
 
-class Batch:
-    """The next triggers, and what they change."""
+class Joining:
+    """Writes the changes of a batch, in one transaction."""
 
-    def __init__(self, store: Store, snapshot: Snapshot, limit: int, max_actors: int) -> None:
+    def __init__(self, store: Store, batch: Batch, transaction: Transaction, max_actors: int) -> None:
         self._store = store
-        self._execute: Execute = snapshot.execute
+        self._batch = batch
+        self._select = partial(store.select_given, transaction.execute)
+        self._run = partial(store.run_given, transaction.execute)
+        self._execute = transaction.execute
         self._max_actors = max_actors
-        ((arrival, actor, identity, kind, removals),) = snapshot.execute(SELECT_JOINED, [])
-        self.joined: Joined = (int(arrival), int(actor), int(identity), int(kind), int(removals))
-        self.last, self._last_actor, self._last_identity, self._last_kind, _ = self.joined
-        self._actors: dict[str, _Actor] = {}
-        self._kinds: dict[tuple[str, str], int] = {}
-        self._new_kinds: list[tuple[int, bytes, str, str]] = []
-        self._events: list[tuple[int, _Actor, tuple[str, str], int, int]] = []
-        self._identities: dict[Identity, _Known] = {}
+        _, self._last_actor, self._last_identity, self._last_kind, _ = batch.joined
+        self._actors = list(batch.actors.values())
+        self._new_kinds: dict[tuple[str, str], tuple[int, bytes]] = {}
+        self._identities: dict[Identity, _Carried] = {}
         self._people = Regrouping(self._select)
-        self._read(snapshot, limit)
-        self.is_last = len(self._events) < limit
-        if self._events:
-            self._find_actors()
-            self._find_kinds()
-            self._find_identities()
-            self._join()
 
-    def __len__(self) -> int:
-        return len(self._events)
-
-    def write(self, transaction: Transaction) -> bool:
+    def run(self) -> bool:
         """Write the changes; return False if others have joined or removed triggers since the snapshot."""
-        rows = list(transaction.execute(self._store.lock_joined, []))
-        if [tuple(map(int, row)) for row in rows] != [self.joined]:
+        rows = list(self._execute(self._store.lock_joined, []))
+        if [tuple(map(int, row)) for row in rows] != [self._batch.joined]:
             return False
-        run = partial(self._store.run_given, transaction.execute)
-        self._write_actors(run)
-        self._write_identities(run)
-        self._write_events(run)
-        transaction.execute(_UPDATE_JOINED, [self.last, self._last_actor, self._last_identity, self._last_kind])
+        self._find_actors()
+        self._find_kinds()
+        self._find_identities()
+        self._join()
+        self._write_events()
+        self._write_actors()
+        self._write_identities()
+        last = [self._batch.last, self._last_actor, self._last_identity, self._last_kind]
+        self._execute(_UPDATE_JOINED, last)
         return True
 
-    def _read(self, snapshot: Snapshot, limit: int) -> None:
-        size = 0
-        for row in snapshot.execute(_SELECT_NEW, [self.last, snapshot.horizon, limit]):
-            arrival, actor_id, action, obj, recorded_at, body = row
-            actor = self._actors.get(actor_id)
-            if actor is None:
-                actor = self._actors[actor_id] = _Actor(actor_id, recorded_at, recorded_at)
-            self._events.append((arrival, actor, (action, obj), recorded_at, actor.newest))
-            actor.newest = self.last = arrival
-            actor.triggers += 1
-            actor.first_seen = min(actor.first_seen, recorded_at)
-            actor.last_seen = max(actor.last_seen, recorded_at)
-            _add_facts(actor, body, recorded_at)
-            size += len(body)
-            if size > _AT_ONCE_CHARS:
-                break
-
-    def _select(
-        self, statement: str, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
-    ) -> Iterator[Any]:
-        return self._store.select_given(self._execute, statement, columns, rows)
+    def learn(self) -> None:
+        """Remember what is stored, after the commit."""
+        cache = self._batch.cache
+        for kind, (number, _) in self._new_kinds.items():
+            cache.kinds[kind] = number
+        for actor in self._actors:
+            cache.actors[actor.actor_id] = actor.number
+            cache.carried.update(dict.fromkeys(actor.identities))
 
     def _find_actors(self) -> None:
-        restore = self._store.restore
-        by_digest = {digest(restore(actor.actor_id)): actor for actor in self._actors.values()}
-        for key, number, person, newest in self._select(_SELECT_ACTORS, {"digest": bytes}, zip(by_digest)):
-            actor = by_digest[key]
-            actor.number, actor.person, actor.before = number, person, newest
-        for key, actor in by_digest.items():
-            if actor.person is None:
+        restore, known = self._store.restore, self._batch.cache.actors
+        unknown: dict[bytes, _Actor] = {}
+        for actor in self._actors:
+            actor.number, actor.digest = known.get(actor.actor_id, 0), b""
+            if not actor.number:
+                unknown[digest(restore(actor.actor_id))] = actor
+        for key, number in self._select(_SELECT_ACTORS, {"digest": bytes}, zip(unknown, strict=True)):
+            unknown[key].number = number
+        for key, actor in unknown.items():
+            if not actor.number:
                 self._last_actor += 1
                 actor.digest, actor.number = key, self._last_actor
 
     def _find_kinds(self) -> None:
-        restore = self._store.restore
-        by_digest = {digest(*map(restore, kind)): kind for kind in {event[2] for event in self._events}}
-        for key, number in self._select(_SELECT_KINDS, {"digest": bytes}, zip(by_digest)):
-            self._kinds[by_digest[key]] = number
+        restore, known = self._store.restore, self._batch.cache.kinds
+        unknown = {event[2] for event in self._batch.events if event[2] not in known}
+        by_digest = {digest(*map(restore, kind)): kind for kind in unknown}
+        for key, number in self._select(_SELECT_KINDS, {"digest": bytes}, zip(by_digest, strict=True)):
+            known[by_digest.pop(key)] = number
         for key, kind in by_digest.items():
-            if kind not in self._kinds:
-                self._last_kind += 1
-                self._kinds[kind] = self._last_kind
-                self._new_kinds.append((self._last_kind, key, *kind))
+            self._last_kind += 1
+            self._new_kinds[kind] = (self._last_kind, key)
 
     def _find_identities(self) -> None:
         known = self._identities
-        for actor in self._actors.values():
-            for identity in actor.identities:
+        for actor in self._actors:
+            for identity in actor.identities.values():
                 found = known.get(identity)
                 if found is None:
-                    found = known[identity] = _Known(identity, is_joining=int(identity.may_join))
+                    found = known[identity] = _Carried(identity, is_joining=int(identity.may_join))
                 found.carriers.add(actor.number)
         by_digest = {identity.digest: found for identity, found in known.items()}
-        selected = self._select(_SELECT_IDENTITIES, {"digest": bytes}, zip(by_digest))
+        selected = self._select(_SELECT_IDENTITIES, {"digest": bytes}, zip(by_digest, strict=True))
         for key, number, actors, is_joining in selected:
             found = by_digest[key]
             found.number, found.actors, found.is_joining, found.is_new = number, actors, is_joining, False
@@ -213,10 +277,14 @@ class Batch:
 
     def _join(self) -> None:
         """Find the people of new actors, and those that become one, or several."""
-        people = self._people
-        for actor in self._actors.values():
-            people.add(actor.number, actor.person)
-        changed = [found for found in self._identities.values() if found.is_joining and found.carriers]
+        people, changed = self._people, [found for found in self._identities.values() if found.carriers]
+        new = {actor.number for actor in self._actors if actor.digest}
+        for number in new:
+            people.add(number, None)
+        old = {number for found in changed for number in found.carriers} - new
+        for actor, person in self._select(_SELECT_PERSONS, {"actor": int}, zip(old, strict=True)):
+            people.add(actor, person)
+        changed = [found for found in changed if found.is_joining]
         carriers: dict[int, set[int]] = defaultdict(set)
         before = [(found.number,) for found in changed if not found.is_new]
         for number, actor, person in self._select(_SELECT_CARRIERS, {"identity": int}, before):
@@ -236,28 +304,29 @@ class Batch:
                 people.join(carriers[found.number] | found.carriers)
         people.settle()
 
-    def _write_actors(self, run: Run) -> None:
-        new, old, actors = [], [], list(self._actors.values())
-        for actor in actors:
+    def _write_actors(self) -> None:
+        new, old = [], []
+        for actor in sorted(self._actors, key=lambda actor: actor.number):
             seen = (actor.first_seen, actor.last_seen, actor.triggers, actor.newest)
-            if actor.person is None:
+            if actor.digest:
                 person = self._people.person_of(actor.number)
                 new.append((actor.number, actor.digest, actor.actor_id, person, *seen))
             else:
                 old.append((actor.number, *seen))
-        run(_INSERT_ACTORS, _ACTOR, new)
-        run(_UPDATE_ACTORS, {name: _ACTOR[name] for name in ("actor", *_SEEN)}, old)
-        self._people.write(run)
+        self._run(_INSERT_ACTORS, _ACTOR, new)
+        self._run(_UPDATE_ACTORS, {name: _ACTOR[name] for name in ("actor", *_SEEN)}, old)
+        self._people.write(self._run)
         attributes = [
             (actor.number, self._store.escape(name), value, recorded_at)
-            for actor in actors
+            for actor in self._actors
             for name, (recorded_at, value) in actor.attributes.items()
         ]
-        run(_INSERT_ATTRIBUTES, {"actor": int, "name": str, "value": str, "recorded_at": int}, attributes)
+        columns = {"actor": int, "name": str, "value": str, "recorded_at": int}
+        self._run(_INSERT_ATTRIBUTES, columns, sorted(attributes))
 
-    def _write_identities(self, run: Run) -> None:
+    def _write_identities(self) -> None:
         changed = [found for found in self._identities.values() if found.carriers]
-        new, old, links = [], [], []
+        new, old, links = [], [], list[tuple[int, int]]()
         for found in changed:
             counts = (found.actors + len(found.carriers), found.is_joining)
             if found.is_new:
@@ -266,27 +335,19 @@ class Batch:
             else:
                 old.append((found.number, *counts))
             links += [(found.number, actor) for actor in found.carriers]
-        run(_INSERT_IDENTITIES, _IDENTITY, new)
-        run(_UPDATE_IDENTITIES, {"identity": int, "actors": int, "is_joining": int}, old)
-        run(_INSERT_LINKS, {"identity": int, "actor": int}, links)
+        self._run(_INSERT_IDENTITIES, _IDENTITY, new)
+        self._run(_UPDATE_IDENTITIES, {"identity": int, "actors": int, "is_joining": int}, old)
+        self._run(_INSERT_LINKS, {"identity": int, "actor": int}, links)
 
-    def _write_events(self, run: Run) -> None:
-        run(_INSERT_KINDS, {"kind": int, "digest": bytes, "action": str, "object": str}, self._new_kinds)
+    def _write_events(self) -> None:
+        self._run(_INSERT_KINDS, _KIND, [(*new, *kind) for kind, new in self._new_kinds.items()])
         columns = {"arrival": int, "actor": int, "kind": int, "recorded_at": int}
+        kinds = self._batch.cache.kinds | {kind: number for kind, (number, _) in self._new_kinds.items()}
         facts = (
-            (arrival, actor.number, self._kinds[kind], recorded_at, previous or actor.before)
-            for arrival, actor, kind, recorded_at, previous in self._events
+            (arrival, actor.number, kinds[kind], recorded_at, previous)
+            for arrival, actor, kind, recorded_at, previous in self._batch.events
         )
         if self._store.has_chains:
-            run(_INSERT_CHAINED, {**columns, "previous": int}, facts)
+            self._run(_INSERT_CHAINED, {**columns, "previous": int}, facts)
         else:
-            run(_INSERT_EVENTS, columns, [fact[:4] for fact in facts])
-
-
-def _add_facts(actor: _Actor, body: str, recorded_at: int) -> None:
-    facts = read_facts(body)
-    actor.identities.update(facts.identities)
-    for name, value in facts.attributes.items():
-        latest = actor.attributes.get(name)
-        if latest is None or (recorded_at, value) > latest:
-            actor.attributes[name] = (recorded_at, value)
+            self._run(_INSERT_EVENTS, columns, [fact[:4] for fact in facts])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from brockman.collector.store import people_statements as statements
 from brockman.collector.store.base import Snapshot, Store, Transaction
 from brockman.collector.store.facts import digest, make_identity
-from brockman.collector.store.joining import Batch
+from brockman.collector.store.joining import Batch, Cache, Joining
 from brockman.collector.store.removal import remove_events
 from brockman.collector.store.statements import LAST_ARRIVAL, Value, json_pattern, contains
 from brockman.collector.store.values import PeoplePage, Person, SharedIdentity, Timeline
@@ -30,14 +31,20 @@ class People:
     def __init__(self, store: Store, max_actors: int = MAX_ACTORS_PER_IDENTITY) -> None:
         self._store = store
         self._max_actors = max_actors  # that one identity may join
+        self._joining = threading.Lock()
+        self._cache = Cache()
 
     def join_some(self, limit: int = _BATCH) -> bool | None:
         """Join the next triggers; return whether there may be more, or None if another collector joins them."""
-        with self._store.reading() as snapshot:
-            batch = Batch(self._store, snapshot, limit, self._max_actors)
-        if len(batch) and not self._store.write(batch.write):
-            return None
-        return not batch.is_last
+        with self._joining:
+            with self._store.reading() as snapshot:
+                batch = Batch(snapshot, limit, self._cache)
+            if len(batch):
+                joining = self._store.write(partial(self._join, batch))
+                if joining is None:
+                    return None
+                joining.learn()
+            return not batch.is_last
 
     def pending(self) -> int:
         """Return how many triggers are stored, and not joined yet; at most 100 000 are counted."""
@@ -124,6 +131,10 @@ class People:
     def forget_in(self, transaction: Transaction, arrivals: Sequence[int]) -> None:
         """Remove what is known from some triggers: the oldest of all, or the oldest of an actor."""
         remove_events(self._store, transaction, arrivals)
+
+    def _join(self, batch: Batch, transaction: Transaction) -> Joining | None:
+        joining = Joining(self._store, batch, transaction, self._max_actors)
+        return joining if joining.run() else None
 
     def _forget_some(self, before_arrival: int, transaction: Transaction) -> bool:
         rows = transaction.execute(statements.SELECT_OLDEST, [before_arrival, _FORGOTTEN_AT_ONCE])

@@ -124,6 +124,7 @@ _PEOPLE = (
         is_joining bigint NOT NULL     -- 0: a placeholder, or carried by too many
     )
     """,
+    "CREATE INDEX identities_shared ON identities (actors) WHERE is_joining = 0",
     "CREATE TABLE links (identity bigint NOT NULL, actor bigint NOT NULL, PRIMARY KEY (identity, actor))",
     "CREATE INDEX links_actor ON links (actor)",
     """
@@ -178,7 +179,7 @@ COPY_TRIGGERS = """
     COPY triggers (arrival, actor_id, action, object, recorded_at, received_at, body) FROM STDIN (FORMAT binary)
 """
 COPY_TYPES = ("int8", "text", "text", "text", "int8", "int8", "text")
-ARRAYS = {int: "bigint[]", str: "text[]", bytes: "bytea[]"}
+ARRAYS = {int: "string_to_array(?, ',')::bigint[]", str: "?::text[]", bytes: "?::bytea[]"}
 TALLY_ROW = f"WHERE slot = pg_backend_pid() % {TALLY_ROWS}"
 COUNT_TABLES = f"SELECT count(*) FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace"
 SELECT_LAST_BLOCK = "SELECT last_value FROM blocks"

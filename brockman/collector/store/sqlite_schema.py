@@ -97,6 +97,7 @@ _PEOPLE = (
         is_joining INTEGER NOT NULL    -- 0: a placeholder, or carried by too many
     )
     """,
+    "CREATE INDEX identities_shared ON identities (actors) WHERE is_joining = 0",
     """
     CREATE TABLE links (
         identity INTEGER NOT NULL,
