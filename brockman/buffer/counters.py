@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from brockman.buffer.base import Buffer
 from brockman.process.clock import monotonic, wall
+from brockman.process.identity import Identity
 from brockman.process.interruption import is_interruption
 from brockman.process.log import Log
 from brockman.process.threads import make_lock_without_gil
@@ -99,6 +100,14 @@ class Counters:
         self.log = Log()  # goes on with the counts when a client is opened again: it repeats nothing
         self.guard = make_lock_without_gil()
         self._callbacks = callbacks
+        self._identity: Identity | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Whose counts these are. Made when it is needed: by then a snapshot of the memory is restored."""
+        if self._identity is None:
+            self._identity = Identity()
+        return self._identity
 
     def add_repeated(self, repeated: int | None) -> None:
         """Count what a server says of one request."""
@@ -126,6 +135,12 @@ class Counters:
 
 def read_stats(buffer: Buffer, counters: Counters) -> Stats:
     """Return a consistent snapshot. Takes no lock and does not block."""
+    # `oldest` may read a file: only once.
+    return replace(read_counts(buffer, counters), oldest_age=_age(buffer.oldest))
+
+
+def read_counts(buffer: Buffer, counters: Counters) -> Stats:
+    """Return a consistent snapshot without `oldest_age`. Takes no lock, does not block, reads no file."""
 
     def read() -> Stats:
         delivered, rejected = counters.delivered, counters.rejected
@@ -150,8 +165,7 @@ def read_stats(buffer: Buffer, counters: Counters) -> Stats:
             spool_error=buffer.trouble,
         )
 
-    # `oldest` may read a file: only once.
-    return replace(buffer.read_consistently(read), oldest_age=_age(buffer.oldest))
+    return buffer.read_consistently(read)
 
 
 def _age(body: bytes | None) -> float | None:

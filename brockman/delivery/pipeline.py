@@ -20,6 +20,7 @@ from brockman.delivery.foreign import ForeignTransport
 from brockman.delivery.inline import InlineDelivery
 from brockman.delivery.policy import SendResult
 from brockman.delivery.report import Report
+from brockman.delivery.sender import Sender
 from brockman.delivery.worker import Ending, Worker
 from brockman.exceptions import FocusLabError
 from brockman.options import Options
@@ -86,10 +87,10 @@ class Pipeline:
         self.transport = make_transport(options, session) if transport is None else check_transport(transport)
         is_given = transport is not None or session is not None
         self._is_own_transport = is_given if is_own_transport is None else is_own_transport
-        self._engine = self.make_engine()
+        self._sender = Sender(options, self.buffer, self.counters)
         self._worker = Worker(
             self.buffer,
-            self._engine,
+            self.make_engine(),
             self._role,
             self.counters,
             self.callbacks,
@@ -174,10 +175,11 @@ class Pipeline:
 
     # --- sending around the buffer ---
 
-    def make_engine(self) -> Engine:
-        """Return an engine for this endpoint, for one thread at a time."""
+    def make_engine(self, *, is_counted: bool = True) -> Engine:
+        """Return an engine for this endpoint, for one thread at a time. What it sends is counted, or not."""
+        identified = self._sender.identify(self.transport, is_counted=is_counted)
+        transport = ForeignTransport(identified) if self._is_own_transport else identified
         # SystemRandom: unlike `random`, a forked child never has the state of its parent.
-        transport = ForeignTransport(self.transport) if self._is_own_transport else self.transport
         return Engine(self.options, transport, monotonic, SystemRandom().random)
 
     def send_now(self, body: bytes) -> None:
@@ -187,7 +189,7 @@ class Pipeline:
             ConnectionFailed: When no answer came back.
             AnswerError: When the answer is not a success.
         """
-        for event in self.make_engine().deliver([body], once=True):
+        for event in self.make_engine(is_counted=False).deliver([body], once=True):
             if event.result is not None and event.result.error is not None:
                 raise event.result.error
 
@@ -197,7 +199,7 @@ class Pipeline:
         Those accepted are counted as delivered; the others the caller sends again, or counts with `reject`.
         """
         results: list[SendResult] = []
-        for event in engine.deliver(bodies, once=True):
+        for event in self._sender.deliver_unbuffered(engine, bodies):
             assert event.result is not None  # no limit of time is given
             if isinstance(event, Held):
                 results += [event.result] * (len(bodies) - len(results))

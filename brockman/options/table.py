@@ -132,6 +132,13 @@ class Options(Settings):
     allow_insecure: bool = setting(
         False, flag, "flag", "Allow plain `http://` to another machine; the key is sent unencrypted."
     )
+    identify_sender: bool = setting(
+        True,
+        flag,
+        "flag",
+        "Send with each batch which process it is from and what that has counted, so that the collector can tell"
+        " whether everything has arrived.",
+    )
     on_drop: OnDrop | None = setting(
         None, function, "function", "Called with the reason and the JSON of a trigger that is dropped."
     )
@@ -218,6 +225,7 @@ class ClientOptions(TypedDict, total=False):
     spool_fsync: SpoolFsync
     gzip: bool
     allow_insecure: bool
+    identify_sender: bool
     on_drop: OnDrop | None
     on_error: OnError | None
     before_record: BeforeRecord | None

@@ -10,7 +10,10 @@ __all__ = ["Answer", "Transport"]
 
 
 class Transport(Protocol):
-    """A class with these two methods can be a client's transport."""
+    """A class with these two methods can be a client's transport.
+
+    If `send` has a parameter `headers`, it gets a mapping by that name: who sends, and what that has counted.
+    """
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
         """Make one attempt to send a request body, and return the answer. Blocks.

@@ -15,6 +15,7 @@ import re
 import socket
 import ssl
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -173,12 +174,13 @@ class HttpTransport:
         template.headers["X-FL-API-KEY"] = self._api_key.reveal()  # after `prepare`, which may raise
         return template
 
-    def send(self, body: bytes, timeout: float | None = None) -> Answer:
+    def send(self, body: bytes, timeout: float | None = None, headers: Mapping[str, str] | None = None) -> Answer:
         """Make one attempt. Blocks for at most `connect_timeout + read_timeout`, and for the resolver.
 
         Args:
             body: JSON.
             timeout: A lower limit in seconds, or None.
+            headers: More headers, of this request.
 
         Raises:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
@@ -189,11 +191,11 @@ class HttpTransport:
             try:
                 if not self._has_own_connections:
                     self._close_idle()
-                request = self._request(body)
+                request = self._request(body, headers or {})
                 answer = self._exchange(request)
                 if answer.status == _UNSUPPORTED_MEDIA_TYPE and "Content-Encoding" in request.headers:
                     self._plain_until = monotonic() + _PLAIN_FOR
-                    answer = self._exchange(self._request(body))
+                    answer = self._exchange(self._request(body, headers or {}))
                 return answer
             except _FAILURES as error:
                 for cause in reversed(causes_of(error)):  # the innermost: urllib3 wraps it
@@ -215,8 +217,9 @@ class HttpTransport:
             for pool in self._pools():
                 close_idle(pool)
 
-    def _request(self, body: bytes) -> requests.PreparedRequest:
+    def _request(self, body: bytes, headers: Mapping[str, str]) -> requests.PreparedRequest:
         request = self._template.copy()
+        request.headers.update(headers)
         if self._compress and len(body) >= _MIN_GZIP_BYTES and monotonic() >= self._plain_until:
             body = gzip.compress(body, 1, mtime=0)  # without a time, so that a retry sends the same bytes
             request.headers["Content-Encoding"] = "gzip"

@@ -134,6 +134,7 @@ def test_the_defaults_are_the_documented_ones():
         "shutdown_timeout": 5.0,
         "gzip": False,
         "allow_insecure": False,
+        "identify_sender": True,
         "on_drop": None,
         "on_error": None,
         "before_record": None,
