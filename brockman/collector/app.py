@@ -10,6 +10,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -17,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.api import people, refused
+from brockman.collector.api import people, refused, senders
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
@@ -29,9 +30,11 @@ from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.request_body import check_headers, read_body
 from brockman.collector.responses import json_response
+from brockman.collector.sender_headers import read_sender
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
+from brockman.collector.store.senders import Senders
 
 _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
@@ -63,8 +66,9 @@ def create_app(
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
             Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
-            *refused.routes(kept, settings),
             *people.routes(joiner, settings),
+            *refused.routes(kept, settings, Senders(store).find),
+            *senders.routes(store, settings),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
         ],
@@ -88,6 +92,7 @@ class _Api:
         self._store = store
         self._streams = streams
         self._refused = kept
+        self._senders = Senders(store)
         self._settings = settings
         self._origins = origins
 
@@ -109,7 +114,7 @@ class _Api:
         max_bytes = self._settings.max_body_bytes
         is_gzip = check_headers(request, max_bytes, is_page=is_page)
         body = await read_body(request, max_bytes, self._settings.body_timeout)
-        return await run_in_threadpool(self._ingest, body, is_gzip)
+        return await run_in_threadpool(self._ingest, body, is_gzip, request.headers)
 
     async def stats(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
@@ -126,17 +131,22 @@ class _Api:
         check_key(request, self._settings.api_key)
         return await self._streams.open(request)
 
-    def _ingest(self, body: bytes, is_gzip: bool) -> Response:
+    def _ingest(self, body: bytes, is_gzip: bool, headers: Headers) -> Response:
         """Store the triggers of one request; respond after the commit."""
         received_at, max_bytes = time.time_ns() // 1000, self._settings.max_body_bytes
+        sender = read_sender(headers, received_at)
+        sender_id = None if sender is None else sender.id
         try:
             parsed = parse_body(body, received_at, is_gzip=is_gzip, max_bytes=max_bytes)
         except RefusedBody as error:
-            self._refused.keep(error.refused)
+            self._refused.keep(error.refused, sender_id)
+            if sender is not None and len(error.refused) == 1:
+                self._senders.note_refused(sender)
             raise
         ids = [row[0] for row in parsed.rows]
-        update = partial(self._refused.update, refusals=parsed.refused, ids=ids)
-        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors), also=[update]).repeated)
+        update = partial(self._refused.update, refusals=parsed.refused, ids=ids, sender_id=sender_id)
+        added = self._store.add(parsed.rows, rejected=len(parsed.errors), sender=sender, also=[update])
+        repeated = len(added.repeated)
         if not parsed.is_array:
             return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
         accepted = {"accepted": len(parsed.rows), "repeated": repeated}

@@ -6,21 +6,24 @@ import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
-from brockman.collector.store import statements
+from brockman.collector.store import senders, statements
 from brockman.collector.store.statements import Value
-from brockman.collector.store.values import Added, Counts, Overview, Page, Query
+from brockman.collector.store.values import Added, Counts, Overview, Page, Query, Sender
 from brockman.collector.validation import Row
 
+Statement = tuple[str, Sequence[Value]]
 _log = logging.getLogger("brockman.collector")
 T = TypeVar("T")
 Execute = Callable[[str, Sequence[Value]], Any]
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT = 10.0  # seconds
+_FORGET_EVERY = 1000  # requests
 _COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
 
 
@@ -67,6 +70,7 @@ class Store(ABC):
         self._lock = threading.Lock()  # held while a count or the list of watchers changes
         self._watchers: tuple[Callable[[], None], ...] = ()
         self._last_error = ""
+        self._requests = count()  # whose sender is known
 
     @abstractmethod
     def prune(self, before: int) -> int:
@@ -115,12 +119,17 @@ class Store(ABC):
             execute(table + statement, values)
 
     def add(
-        self, rows: Sequence[Row], *, rejected: int = 0, also: Sequence[Callable[[Transaction], None]] = ()
+        self,
+        rows: Sequence[Row],
+        *,
+        rejected: int = 0,
+        sender: Sender | None = None,
+        also: Sequence[Callable[[Transaction], None]] = (),
     ) -> Added:
         """Store the triggers of one request in one transaction; return after the commit.
 
-        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted. `also` has what
-        else the transaction does, at its end.
+        Triggers whose id is stored already, or occurs earlier in `rows`, are dropped and counted. The sender's
+        counts are noted in the same transaction. `also` has what else it does, at its end.
 
         Raises:
             StoreUnavailable: If nothing was stored.
@@ -129,16 +138,22 @@ class Store(ABC):
         def store(transaction: Transaction) -> Added:
             repeated = transaction.insert(rows) if rows else ()
             stored = len(rows) - len(repeated)
-            count = f"{statements.UPDATE_TALLY} {self.tally_row}"
-            transaction.execute(count, [stored, len(repeated), rejected, 1])
+            tally = f"{statements.UPDATE_TALLY} {self.tally_row}"
+            added = Added(stored, repeated)
+            counts = (tally, [stored, len(repeated), rejected, 1])
+            noted = senders.make_note(sender, added, rejected)
+            for statement, values in self._join(counts, noted) if noted else [counts]:
+                transaction.execute(statement, values)
             for action in also:
                 action(transaction)
-            return Added(stored, repeated)
+            return added
 
         added = self.write(store)
         self._has_added(added.stored)
         if added.stored:
             self._notify()
+        if sender is not None:
+            self._forget_senders(sender.heard_at)
         return added
 
     def page(self, query: Query) -> Page:
@@ -205,6 +220,10 @@ class Store(ABC):
         """Return a text as it was before `escape`."""
         return text
 
+    def _join(self, *given: Statement) -> Sequence[Statement]:
+        """Return statements that do the same in fewer round trips to a server."""
+        return given
+
     def _translate(self, query: Query) -> Query:
         actor_id, action, obj = query.actor_id, query.action, query.object
         return replace(
@@ -224,6 +243,12 @@ class Store(ABC):
                 watcher()
             except Exception:
                 _log.exception("brockman: a watcher of the store failed")
+
+    def _forget_senders(self, now: int) -> None:
+        """Forget old senders, once in many requests."""
+        if next(self._requests) % _FORGET_EVERY == 0:
+            with suppress(StoreUnavailable):
+                senders.Senders(self).forget(now)
 
     def _has_added(self, stored: int) -> None:
         """Count what was committed, and report the end of a problem."""

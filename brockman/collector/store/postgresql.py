@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import psycopg
@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
-from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
+from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Statement, Store, T, Transaction
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
@@ -219,6 +219,11 @@ class PostgresqlStore(Store):
                 for statement in schema.create_partition(partition):
                     _run(connection, statement)
             self._partitions |= needed
+
+    def _join(self, *given: Statement) -> Sequence[Statement]:
+        *first, (last, last_values) = given
+        parts = ", ".join(f"part_{number} AS ({statement})" for number, (statement, _) in enumerate(first))
+        return [(f"WITH {parts} {last}", [*chain.from_iterable(values for _, values in first), *last_values])]
 
     def _notify(self) -> None:
         self._notices.send()

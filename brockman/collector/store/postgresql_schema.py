@@ -164,7 +164,31 @@ _PEOPLE = (
     """,
     "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE)
+_SENDERS = (
+    """
+    CREATE TABLE senders (             -- clients that send their counts; senders.py explains them
+        id text COLLATE "C" PRIMARY KEY,
+        host text NOT NULL,
+        pid bigint NOT NULL,
+        started bigint NOT NULL,       -- microseconds since 1970, UTC, as the next two
+        first_seen bigint NOT NULL,
+        last_seen bigint NOT NULL,
+        recorded bigint NOT NULL,      -- by its own word, as the next four and `dropped`
+        recovered bigint NOT NULL,
+        delivered bigint NOT NULL,
+        rejected bigint NOT NULL,
+        waiting bigint NOT NULL,
+        dropped text NOT NULL,         -- a JSON object: a number for each reason
+        delivered_before bigint NOT NULL,
+        ahead bigint NOT NULL,
+        stored bigint NOT NULL,
+        refused bigint NOT NULL,
+        missing bigint NOT NULL,
+        missing_since bigint           -- microseconds since 1970, UTC
+    ) WITH (fillfactor = 50)           -- updates stay within the page
+    """,
+)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _SENDERS)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)

@@ -145,7 +145,32 @@ _PEOPLE = (
     "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE)
+_SENDERS = (
+    """
+    CREATE TABLE senders (             -- clients that send their counts; senders.py explains them
+        id TEXT PRIMARY KEY,
+        host TEXT NOT NULL,
+        pid INTEGER NOT NULL,
+        started INTEGER NOT NULL,      -- microseconds since 1970, UTC, as the next two
+        first_seen INTEGER NOT NULL,
+        last_seen INTEGER NOT NULL,
+        recorded INTEGER NOT NULL,     -- by its own word, as the next four and `dropped`
+        recovered INTEGER NOT NULL,
+        delivered INTEGER NOT NULL,
+        rejected INTEGER NOT NULL,
+        waiting INTEGER NOT NULL,
+        dropped TEXT NOT NULL,         -- a JSON object: a number for each reason
+        delivered_before INTEGER NOT NULL,
+        ahead INTEGER NOT NULL,
+        stored INTEGER NOT NULL,
+        refused INTEGER NOT NULL,
+        missing INTEGER NOT NULL,
+        missing_since INTEGER          -- microseconds since 1970, UTC
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE, _SENDERS)
 
 # The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
 _CHAINS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -100,3 +101,57 @@ class Timeline:
 
     bodies: list[str]  # the JSON text of each
     next: int | None  # the `after` of the next page
+
+
+@dataclass(frozen=True, slots=True)
+class SenderCounts:
+    """The counts of a client when it made a request, the triggers of that request among those that wait.
+
+    They add up: `recorded + recovered = delivered + rejected + sum(dropped.values()) + waiting`.
+    """
+
+    recorded: int
+    recovered: int  # left in the spool by processes that are gone
+    delivered: int
+    rejected: int
+    waiting: int
+    dropped: Mapping[str, int]  # by reason
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A process that sends, as one of its requests describes it."""
+
+    id: str  # 32 hexadecimal digits
+    host: str
+    pid: int
+    started: int  # microseconds since 1970: when it began to count
+    heard_at: int  # microseconds since 1970: when the request was received
+    counts: SenderCounts | None  # None: the trigger is not among those it counts
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A sender whose counts are known, and what came of its triggers. The numbers add up::
+
+    recorded + recovered = delivered_before + arrived + missing + refused + sum(dropped.values()) + waiting
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: int
+    first_seen: int  # microseconds since 1970
+    last_seen: int
+    recorded: int
+    recovered: int
+    delivered: int  # by its own word, when it made the last request
+    rejected: int  # by its own word, too
+    dropped: Mapping[str, int]
+    waiting: int  # after its last request
+    arrived: int  # each trigger once, however often it was sent
+    stored: int  # of those arrived, the ones that no other sender had sent before
+    refused: int
+    delivered_before: int  # before it was first heard of in this store
+    missing: int  # delivered since then, by its own word, and not arrived
+    missing_since: int | None  # when it was last heard of before any was missing
