@@ -12,7 +12,7 @@ from brockman.collector.store.base import Snapshot, Store, Transaction
 from brockman.collector.store.facts import digest, make_identity
 from brockman.collector.store.joining import Batch, Cache, Joining
 from brockman.collector.store.removal import remove_events
-from brockman.collector.store.statements import LAST_ARRIVAL, Value, json_pattern, contains
+from brockman.collector.store.statements import LAST_ARRIVAL, Value, contains, json_pattern
 from brockman.collector.store.values import PeoplePage, Person, SharedIdentity, Timeline
 
 MAX_ACTORS_PER_IDENTITY = 200
