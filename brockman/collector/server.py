@@ -20,6 +20,7 @@ from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.live import Streams
+from brockman.collector.retention import removing
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 
@@ -52,7 +53,8 @@ def serve(
     with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
         streams = Streams(store)
         app = create_app(store, settings, names, streams)
-        _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+        with removing(store, settings):
+            _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

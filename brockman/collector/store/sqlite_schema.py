@@ -44,7 +44,12 @@ M002_REMOVAL = (  # the highest arrival number at a removal: it is not used agai
     "ALTER TABLE tally ADD COLUMN last_removed INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL)
+_CARE = (
+    "ALTER TABLE tally ADD COLUMN removed INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE erased (id TEXT PRIMARY KEY) WITHOUT ROWID",  # ids that are not stored again
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _CARE)
 
 
 class UnusableFile(Exception):

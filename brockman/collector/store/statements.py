@@ -27,7 +27,8 @@ UPDATE_TALLY = """
     UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
     requests = requests + ?
 """
-COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
+COUNT_REMOVED = "UPDATE tally SET triggers = triggers - ?, removed = removed + ?"
+COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests), sum(removed) FROM tally"
 
 
 NEWEST = "SELECT coalesce(max(arrival), 0) FROM triggers WHERE arrival <= ?"
