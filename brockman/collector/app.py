@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
+from brockman.collector.api import erasure
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
@@ -56,6 +57,7 @@ def create_app(
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
+            *erasure.routes(store, settings),
         ],
         middleware=middleware,
         exception_handlers={

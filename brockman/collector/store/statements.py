@@ -70,6 +70,17 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     return " AND ".join(conditions[1:] or conditions), values
 
 
+def equals(name: str, value: Value, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a condition, with the values of its placeholders."""
+    condition = filters.get(name, _FILTERS[name])
+    return condition, [value] * condition.count("?")
+
+
+def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a condition for triggers whose JSON has a text, in any case of A to Z."""
+    return equals("search", _pattern(text), filters)
+
+
 def _pattern(text: str) -> str:
     """Return the pattern of LIKE for a text within JSON."""
     escaped = re.sub(r"[\\%_]", r"\\\g<0>", strict_json.dump(text)[1:-1])

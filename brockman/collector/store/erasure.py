@@ -1,0 +1,151 @@
+"""Erases what is stored about a person: triggers, and what other parts of the store keep."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from brockman.collector import strict_json
+from brockman.collector.store.base import Store, Transaction
+from brockman.collector.store.removal import AT_ONCE, Subject
+from brockman.collector.store.statements import NEWEST, Value, equals, in_body
+
+MAX_ACTORS = 100  # an identity of more is nobody's in particular
+_OVERWRITE_TIMEOUT = 10.0  # seconds
+
+FindActors = Callable[[str, str], Collection[str]]
+
+
+@dataclass(slots=True)
+class Erased:
+    """What was erased, or would be."""
+
+    triggers: int = 0
+    actor_ids: set[str] = field(default_factory=set)  # of these triggers
+    identities: set[tuple[str, str]] = field(default_factory=set)  # in these triggers
+    others: dict[str, int] = field(default_factory=dict)  # by the parts of the store
+    is_overwritten: bool = False  # the files of the database have nothing of it any more
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """What makes a trigger one of the person."""
+
+    actor_ids: frozenset[str]
+    identity: tuple[str, str] | None
+
+    def holds(self, actor_id: str, identities: Collection[tuple[str, str]]) -> bool:
+        return actor_id in self.actor_ids or self.identity in identities
+
+
+class Erasure:
+    """Finds and erases the triggers of an actor id, or those of the person with an identity.
+
+    The person has the actor ids that `find_actors` returns, and those whose triggers have the identity; of more
+    than `MAX_ACTORS` none is the person's. In any case all triggers that have the identity are erased. The store
+    is read in steps, so that large ones need no long transaction.
+    """
+
+    def __init__(self, store: Store, find_actors: FindActors | None = None) -> None:
+        self._store = store
+        self._find_actors = find_actors
+
+    def run(
+        self, *, actor_id: str | None = None, identity: tuple[str, str] | None = None, is_trial: bool = False
+    ) -> Erased:
+        """Erase; a trial only counts."""
+        if actor_id is not None:
+            match = _Match(frozenset([actor_id]), None)
+        else:
+            assert identity is not None
+            match = _Match(self._actors_with(identity), identity)
+        erased = Erased()
+        for arrivals, actor_ids, identities in self._scan(match):
+            erased.actor_ids |= actor_ids
+            erased.identities |= identities
+            if is_trial:
+                erased.triggers += len(arrivals)
+            else:
+                erased.triggers += self._remove(arrivals)
+        if not is_trial:
+            own = {identity} if identity else set[tuple[str, str]]()
+            self._erase_parts(Subject(match.actor_ids, erased.identities | own), erased)
+            erased.is_overwritten = self._store.overwrite_removed(_OVERWRITE_TIMEOUT)
+        return erased
+
+    def _actors_with(self, identity: tuple[str, str]) -> frozenset[str]:
+        found = set[str]()
+        for _, actor_ids, _ in self._scan(_Match(frozenset(), identity)):
+            found |= actor_ids
+            if len(found) > MAX_ACTORS:
+                return frozenset()
+        if self._find_actors is not None:
+            found.update(self._find_actors(*identity))
+        return frozenset(found)
+
+    def _scan(self, match: _Match) -> Iterator[tuple[list[int], set[str], set[tuple[str, str]]]]:
+        """Yield the arrival numbers of matching triggers, their actors and their identities, some at a time."""
+        condition, values = self._condition(match)
+        statement = f"""
+            SELECT arrival, actor_id, body FROM triggers
+            WHERE arrival > ? AND arrival <= ? AND {condition} ORDER BY arrival
+        """
+        position, newest = -1, 0
+        while position < newest:
+            arrivals, actor_ids, identities = list[int](), set[str](), set[tuple[str, str]]()
+            with self._store.reading(math.inf) as snapshot:
+                ((newest,),) = snapshot.execute(NEWEST, [snapshot.horizon])
+                ((first,),) = snapshot.execute("SELECT coalesce(min(arrival), 0) FROM triggers", [])
+                position = max(position, int(first) - 1)
+                end = min(newest, position + self._store.scan_step)
+                for arrival, text, body in snapshot.execute(statement, [position, end, *values]):
+                    actor_id, there = self._store.restore(text), identities_of(body)
+                    if match.holds(actor_id, there):
+                        arrivals.append(arrival)
+                        actor_ids.add(actor_id)
+                        identities |= there
+                        if len(arrivals) == AT_ONCE:
+                            end = arrival
+                            break
+            position = end
+            if arrivals:
+                yield arrivals, actor_ids, identities
+
+    def _condition(self, match: _Match) -> tuple[str, list[Value]]:
+        conditions, values, filters = list[str](), list[Value](), self._store.filters
+        for condition, given in (
+            *(equals("actor_id", self._store.escape(actor), filters) for actor in match.actor_ids),
+            *(in_body(text, filters) for text in (match.identity or ())[1:]),
+        ):
+            conditions.append(f"({condition})")
+            values += given
+        return f"({' OR '.join(conditions)})", values
+
+    def _remove(self, arrivals: list[int]) -> int:
+        return self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+
+    def _erase_parts(self, subject: Subject, erased: Erased) -> None:
+        def erase(transaction: Transaction) -> list[dict[str, int]]:
+            return [part.erase(transaction, subject) for part in self._store.parts]
+
+        for counts in self._store.write(erase):
+            for name, number in counts.items():
+                erased.others[name] = erased.others.get(name, 0) + number
+
+
+def identities_of(body: str) -> set[tuple[str, str]]:
+    """Return the identities in a trigger's JSON: names, and values as text; each of a list is one."""
+    trigger = strict_json.parse(body.encode())
+    identities = trigger.get("captured_identities") if isinstance(trigger, Mapping) else None
+    return {
+        (name, text_of(value))
+        for name, values in (identities or {}).items()
+        for value in (values if isinstance(values, list) else [values])
+    }
+
+
+def text_of(value: Any) -> str:
+    """Return the text by which a value of JSON is compared."""
+    return value if isinstance(value, str) else strict_json.dump(value)
