@@ -1,5 +1,6 @@
 """The command `brockman`: serve, demo, import, spool.
 
+conditions: --where, of export and replay
 inputs, compression -> source -> formats -> importing     brockman import
 occurrences -> ids -> importing                           (ids of lines without one)
 spool_view, spool_send -> spool                           brockman spool
