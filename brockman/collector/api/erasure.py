@@ -15,7 +15,7 @@ from brockman.collector.auth import check_key
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
-from brockman.collector.store.erasure import Erasure, FindActors
+from brockman.collector.store.erasure import Erased, Erasure, FindActors
 
 _LISTED = 100  # actor ids in a response
 _NAMES = ("actor_id", "identity", "dry_run")
@@ -28,19 +28,21 @@ def routes(store: Store, settings: Settings, find_actors: FindActors | None = No
     async def erase(request: Request) -> Response:
         check_key(request, settings.api_key)
         person = parse_person(request.query_params.multi_items())
-        erased = await run_in_threadpool(lambda: erasure.run(**person))
-        return json_response(
-            {
-                "triggers": erased.triggers,
-                "actor_ids": sorted(erased.actor_ids)[:_LISTED],
-                "actors": len(erased.actor_ids),
-                "identities": len(erased.identities),
-                **erased.others,
-                "overwritten": erased.is_overwritten,
-            }
-        )
+        return json_response(describe(await run_in_threadpool(lambda: erasure.run(**person))))
 
     return [Route("/api/v1/person/", erase, methods=["DELETE"])]
+
+
+def describe(erased: Erased) -> dict[str, Any]:
+    """Return the content of a response."""
+    return {
+        "triggers": erased.triggers,
+        "actor_ids": sorted(erased.actor_ids)[:_LISTED],
+        "actors": len(erased.actor_ids),
+        "identities": len(erased.identities),
+        **erased.others,
+        "overwritten": erased.is_overwritten,
+    }
 
 
 def parse_person(parameters: Iterable[tuple[str, str]]) -> dict[str, Any]:
