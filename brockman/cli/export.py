@@ -20,6 +20,7 @@ from brockman.cli.spool_view import is_file
 from brockman.cli.stored import Stored, store_location, stored_triggers
 from brockman.cli.tables import Columns, Table
 from brockman.cli.terminal import Progress, raise_on_signals
+from brockman.collector import strict_json
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import printable
 from brockman.process.log import count_of
@@ -125,7 +126,7 @@ class _Triggers:
         self.read = 0
         for page in self._stored.pages(self._filters, self._newest):
             for line in page:
-                if not self._conditions or self._conditions.matches(json.loads(line)):
+                if not self._conditions or self._conditions.matches(strict_json.parse(line.encode())):
                     yield line
             self.read += len(page)
 
@@ -164,15 +165,15 @@ def _run(options: argparse.Namespace, source: _Triggers | _Refused) -> int:
         if options.format == "parquet":
             assert path is not None
             with parquet_rows(path) as file:
-                return _write(file, (parquet_line(json.loads(line)) for line in source.lines()))
+                return _write(file, (parquet_line(strict_json.parse(line.encode())) for line in source.lines()))
         with _opened(path) as file:
             if options.format == "ndjson":
                 return _write(file, source.lines())
             columns = Columns()
             for line in source.lines():
-                columns.add(json.loads(line))
+                columns.add(strict_json.parse(line.encode()))
             table = Table(file, columns, is_spreadsheet=options.spreadsheet)
-            return sum(table.write(json.loads(line)) for line in source.lines())
+            return sum(table.write(strict_json.parse(line.encode())) for line in source.lines())
 
 
 def _write(file: TextIO, lines: Iterator[str]) -> int:

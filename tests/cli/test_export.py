@@ -276,7 +276,7 @@ def test_an_interrupted_export_changes_no_file(large: Path, tmp_path: Path, kind
 
 
 def test_a_full_disk_is_reported(large: Path, tmp_path: Path) -> None:
-    """Whether the file is that of a redirection or of --output."""
+    """The file may be that of a redirection, or of --output."""
     with Path("/dev/full").open("w") as full:
         ended = ran(command("export", "--store", str(large)), stdout=full, stderr=subprocess.PIPE)
     assert (ended.status, ended.err) == (1, "brockman export: No space left on device\n")

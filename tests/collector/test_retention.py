@@ -75,8 +75,8 @@ def test_a_cursor_finds_what_is_new_after_any_removal(store: Store) -> None:
     assert [body.split()[0] for body in bodies(store, after=cursor)] == ['"20', '"21']
 
 
-class Told(Part):
-    """A part that notes what it is told."""
+class Noted(Part):
+    """A part that keeps what is removed."""
 
     def __init__(self) -> None:
         self.removed: list[Removed] = []
@@ -87,9 +87,9 @@ class Told(Part):
 
 
 def test_other_parts_of_the_store_follow_once(store: Store) -> None:
-    """Whether a month is dropped, or single triggers are."""
-    told = Told()
-    store.parts = (told,)
+    """When a month is dropped, as when single triggers are."""
+    noted = Noted()
+    store.parts = (noted,)
     for day in range(20):
         store.add(rows(10 * day, 10, day))
     arrivals = store.page(Query(limit=1000)).arrivals
@@ -98,7 +98,7 @@ def test_other_parts_of_the_store_follow_once(store: Store) -> None:
     store.prune(START + 15 * DAY + 155)
 
     expected = [(arrival, str(n)) for n, arrival in enumerate(arrivals[:155])]
-    assert told.removed == expected
+    assert noted.removed == expected
 
 
 def test_the_oldest_go_until_the_rest_fits(store: Store) -> None:

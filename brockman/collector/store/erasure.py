@@ -20,7 +20,7 @@ FindActors = Callable[[str, str], Collection[str]]
 
 @dataclass(slots=True)
 class Erased:
-    """What was erased, or would be."""
+    """Counts of what was erased, or would be."""
 
     triggers: int = 0
     actor_ids: set[str] = field(default_factory=set)  # of these triggers
@@ -31,7 +31,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class _Match:
-    """What makes a trigger one of the person."""
+    """The ids and the identity of a person, one of which a trigger has."""
 
     actor_ids: frozenset[str]
     identity: tuple[str, str] | None

@@ -1,4 +1,4 @@
-"""What is removed: rows of the triggers, and what other parts of the store keep about them. No I/O."""
+"""The removal of triggers, and of all that other parts of the store keep about them. No I/O."""
 
 from __future__ import annotations
 
