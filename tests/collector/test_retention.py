@@ -87,7 +87,7 @@ class Noted(Part):
 
 
 def test_other_parts_of_the_store_follow_once(store: Store) -> None:
-    """When a month is dropped, as when single triggers are."""
+    """Those of a month that is dropped, and single ones."""
     noted = Noted()
     store.parts = (noted,)
     for day in range(20):
