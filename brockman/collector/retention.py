@@ -67,4 +67,4 @@ class _Retention:
                 large = self._store.shrink(self._max_bytes)
         finally:
             if old or large:
-                _log.info("brockman: removed %d triggers by age, %d by the size of the store", old, large)
+                _log.warning("brockman: removed %d triggers by age, %d by the size of the store", old, large)

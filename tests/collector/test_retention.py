@@ -18,6 +18,7 @@ from brockman.collector.store.base import Store, Transaction
 from brockman.collector.store.removal import Part, Removed
 from brockman.collector.store.values import Added, Query
 from brockman.collector.validation import Row
+from tests.cli.conftest import listening
 from tests.collector.running import Running, make_row, trigger
 from tests.support.waiting import eventually
 
@@ -155,8 +156,10 @@ def test_intake_goes_on_meanwhile(location: str) -> None:
         assert store.counts().triggers == 10 * len(added)
 
 
-def test_a_collector_removes_what_is_too_old(start: Callable[..., Running], location: str) -> None:
-    """By itself, while it runs, and what it finds when it starts."""
+def test_a_collector_removes_what_is_too_old(
+    start: Callable[..., Running], location: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By itself, while it runs, and what it finds when it starts; the log says how many."""
     with closing(open_store(location)) as store:
         store.add(rows(0, 100, 0))
     collector = start(database=location, keep=1.0)
@@ -164,6 +167,8 @@ def test_a_collector_removes_what_is_too_old(start: Callable[..., Running], loca
     assert eventually(lambda: collector.stats()["triggers"] == 0)
     assert collector.post([trigger() for _ in range(5)]).status_code == 201
     assert eventually(lambda: collector.stats() == {**collector.stats(), "triggers": 0, "removed": 105})
+    lines = [record.getMessage() for record in caplog.records if record.name == "brockman.collector"]
+    assert lines[0] == "brockman: removed 100 triggers by age, 0 by the size of the store"
 
 
 def test_a_collector_keeps_its_store_small(start: Callable[..., Running], tmp_path: Path) -> None:
@@ -191,3 +196,27 @@ def test_a_store_that_is_away_is_tried_again(
 def test_wrong_bounds_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidSetting, match=next(iter(wrong))):
         Settings(database="x", **wrong)  # type: ignore[arg-type]
+
+
+def test_a_kill_in_the_middle_of_a_removal_leaves_a_store_that_goes_on(location: str) -> None:
+    """The counts are those of what is there, and the next start removes the rest."""
+    with closing(open_store(location)) as store:
+        for first in range(0, 30_000, 6000):
+            store.add(rows(first, 6000, 0))
+    arguments = ["-m", "brockman", "serve", "--port", "0", "--store", location, "--keep", "12w"]
+    with closing(open_store(location)) as store:
+        for _ in range(2):
+            before = store.counts().removed
+            with listening(arguments, Path(location)) as collector:
+                assert eventually(lambda before=before: store.counts().removed > before)
+                assert collector.process is not None
+                collector.process.kill()
+                collector.process.wait(10)
+            with store.reading() as snapshot:
+                ((number,),) = snapshot.execute("SELECT count(*) FROM triggers", [])
+            counts = store.counts()
+            assert (counts.triggers, counts.triggers + counts.removed) == (number, 30_000)
+            if not counts.triggers:  # the machine was faster
+                break
+        with listening(arguments, Path(location)):
+            assert eventually(lambda: store.counts().triggers == 0)
