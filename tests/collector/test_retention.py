@@ -15,7 +15,7 @@ from brockman.collector.errors import InvalidSetting
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store, Transaction
-from brockman.collector.store.removal import Part, Removed
+from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.values import Added, Query
 from brockman.collector.validation import Row
 from tests.cli.conftest import listening

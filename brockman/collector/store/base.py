@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
-from brockman.collector.store import removal, statements
-from brockman.collector.store.removal import Part, Removed
+from brockman.collector.store import pruning, statements
+from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.statements import Value
 from brockman.collector.store.values import Added, Counts, Overview, Page, Query
 from brockman.collector.validation import Row
@@ -130,9 +130,9 @@ class Store(ABC):
     def shrink(self, max_bytes: int) -> int:
         """Remove the oldest triggers until the others fit; return how many."""
         removed = 0
-        while number := removal.excess(self.counts().triggers, self.used_bytes(), max_bytes):
+        while number := pruning.excess(self.counts().triggers, self.used_bytes(), max_bytes):
             with self.reading(math.inf) as snapshot:
-                ((moment,),) = snapshot.execute(*removal.select_moment(number - 1))
+                ((moment,),) = snapshot.execute(*pruning.select_moment(number - 1))
             some = 0 if moment is None else self.prune(moment + 1)
             if not some:
                 break
@@ -223,7 +223,7 @@ class Store(ABC):
 
     def _select_old(self, after: int, before: int) -> list[int]:
         with self.reading(math.inf) as snapshot:
-            return [arrival for (arrival,) in snapshot.execute(*removal.select_old(after, before))]
+            return [arrival for (arrival,) in snapshot.execute(*pruning.select_old(after, before))]
 
     def _has_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         for part in self.parts:

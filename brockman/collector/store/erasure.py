@@ -9,13 +9,14 @@ from typing import Any
 
 from brockman.collector import strict_json
 from brockman.collector.store.base import Store, Transaction
-from brockman.collector.store.removal import AT_ONCE, Subject
+from brockman.collector.store.pruning import AT_ONCE, Subject
 from brockman.collector.store.statements import NEWEST, Value, equals, in_body
 
-MAX_ACTORS = 100  # an identity of more is nobody's in particular
+MAX_ACTORS = 200  # an identity of more is nobody's in particular
 _OVERWRITE_TIMEOUT = 10.0  # seconds
 
-FindActors = Callable[[str, str], Collection[str]]
+# Returns the actor ids that are joined by an identity; None if it joins nobody, though several have it.
+FindActors = Callable[[str, str], Collection[str] | None]
 
 
 @dataclass(slots=True)
@@ -44,13 +45,14 @@ class Erasure:
     """Finds and erases the triggers of an actor id, or those of the person with an identity.
 
     The person has the actor ids that `find_actors` returns, and those whose triggers have the identity; of more
-    than `MAX_ACTORS` none is the person's. In any case all triggers that have the identity are erased. The store
+    than `max_actors` none is the person's. In any case all triggers that have the identity are erased. The store
     is read in steps, so that large ones need no long transaction.
     """
 
-    def __init__(self, store: Store, find_actors: FindActors | None = None) -> None:
+    def __init__(self, store: Store, find_actors: FindActors | None = None, max_actors: int = MAX_ACTORS) -> None:
         self._store = store
         self._find_actors = find_actors
+        self._max_actors = max_actors
 
     def run(
         self, *, actor_id: str | None = None, identity: tuple[str, str] | None = None, is_trial: bool = False
@@ -60,6 +62,7 @@ class Erasure:
             match = _Match(frozenset([actor_id]), None)
         else:
             assert identity is not None
+            identity = normal(*identity)
             match = _Match(self._actors_with(identity), identity)
         erased = Erased()
         for arrivals, actor_ids, identities in self._scan(match):
@@ -76,14 +79,15 @@ class Erasure:
         return erased
 
     def _actors_with(self, identity: tuple[str, str]) -> frozenset[str]:
+        joined = () if self._find_actors is None else self._find_actors(*identity)
+        if joined is None:
+            return frozenset()
         found = set[str]()
         for _, actor_ids, _ in self._scan(_Match(frozenset(), identity)):
             found |= actor_ids
-            if len(found) > MAX_ACTORS:
+            if len(found) > self._max_actors:
                 return frozenset()
-        if self._find_actors is not None:
-            found.update(self._find_actors(*identity))
-        return frozenset(found)
+        return frozenset({*found, *joined})
 
     def _scan(self, match: _Match) -> Iterator[tuple[list[int], set[str], set[tuple[str, str]]]]:
         """Yield the arrival numbers of matching triggers, their actors and their identities, some at a time."""
@@ -117,7 +121,8 @@ class Erasure:
         conditions, values, filters = list[str](), list[Value](), self._store.filters
         for condition, given in (
             *(equals("actor_id", self._store.escape(actor), filters) for actor in match.actor_ids),
-            *(in_body(text, filters) for text in (match.identity or ())[1:]),
+            *(in_body(text, filters) for text in (match.identity or ())[1:] if text.isascii()),
+            *(("true", []) for text in (match.identity or ())[1:] if not text.isascii()),  # in any case of letters
         ):
             conditions.append(f"({condition})")
             values += given
@@ -136,16 +141,17 @@ class Erasure:
 
 
 def identities_of(body: str) -> set[tuple[str, str]]:
-    """Return the identities in a trigger's JSON: names, and values as text; each of a list is one."""
+    """Return the identities in a trigger's JSON; each value of a list is one."""
     trigger = strict_json.parse(body.encode())
     identities = trigger.get("captured_identities") if isinstance(trigger, Mapping) else None
     return {
-        (name, text_of(value))
+        normal(name, value)
         for name, values in (identities or {}).items()
         for value in (values if isinstance(values, list) else [values])
     }
 
 
-def text_of(value: Any) -> str:
-    """Return the text by which a value of JSON is compared."""
-    return value if isinstance(value, str) else strict_json.dump(value)
+def normal(name: str, value: Any) -> tuple[str, str]:
+    """Return an identity as it is compared: the value as text, and of an address in lower case."""
+    text = (value if isinstance(value, str) else strict_json.dump(value)).strip()
+    return name, text.casefold() if "email" in name.lower() else text

@@ -23,7 +23,7 @@ from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
-from brockman.collector.store.removal import Removed
+from brockman.collector.store.pruning import Removed
 from brockman.collector.store.statements import COUNT_REMOVED, COUNTS, Value
 from brockman.collector.validation import Row
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
-from brockman.collector.store.removal import Removed
+from brockman.collector.store.pruning import Removed
 from brockman.collector.store.sqlite_schema import UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL
 from brockman.collector.validation import Row
