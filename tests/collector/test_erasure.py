@@ -160,7 +160,7 @@ def test_the_files_have_no_trace_of_what_was_too_old(tmp_path: Path) -> None:
 class Notes(Part):
     """A part with a table of its own."""
 
-    def erase(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
         self.subject = subject
         return {"notes": 2}
 

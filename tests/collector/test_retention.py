@@ -82,7 +82,7 @@ class Noted(Part):
     def __init__(self) -> None:
         self.removed: list[Removed] = []
 
-    def forget(self, transaction: Transaction, removed: list[Removed]) -> None:  # type: ignore[override]
+    def on_removed(self, transaction: Transaction, removed: list[Removed]) -> None:  # type: ignore[override]
         transaction.execute("SELECT count(*) FROM tally", [])
         self.removed += removed
 

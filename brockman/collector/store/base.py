@@ -227,7 +227,7 @@ class Store(ABC):
 
     def _has_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         for part in self.parts:
-            part.forget(transaction, removed)
+            part.on_removed(transaction, removed)
         statement = f"{statements.COUNT_REMOVED} {self.tally_row}"
         transaction.execute(statement, [len(removed), len(removed)])
 

@@ -133,7 +133,7 @@ class Erasure:
 
     def _erase_parts(self, subject: Subject, erased: Erased) -> None:
         def erase(transaction: Transaction) -> list[dict[str, int]]:
-            return [part.erase(transaction, subject) for part in self._store.parts]
+            return [part.on_erased(transaction, subject) for part in self._store.parts]
 
         for counts in self._store.write(erase):
             for name, number in counts.items():

@@ -251,7 +251,7 @@ class PostgresqlStore(Store):
                 rows = _run(connection, statement, after, _PRUNED_AT_ONCE).fetchall()
                 removed = [Removed(arrival, actor_id) for arrival, actor_id, is_new in rows if is_new]
                 for part in self.parts:
-                    part.forget(self._transaction(connection), removed)
+                    part.on_removed(self._transaction(connection), removed)
             if not rows:
                 return
             after = rows[-1][0]

@@ -37,10 +37,10 @@ class Subject:
 class Part:
     """Tables beside the triggers, which follow when triggers are removed. Called in the same transaction."""
 
-    def forget(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
+    def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         """Remove what is kept about triggers that are removed."""
 
-    def erase(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
         """Remove what is kept about a person; return how much of each kind."""
         return {}
 
