@@ -166,12 +166,20 @@ class Notes(Part):
 
 
 def test_other_parts_of_the_store_erase_too(store: Store) -> None:
-    store.add([row("a", email=[EMAIL, "b@example.com"])])
+    """By the actor ids and the identities that are the person's alone."""
+    store.add([row("a", email=[EMAIL, "b@example.com", "unknown@example.com"]), row("c")])
     notes = Notes()
     store.parts = (notes, notes)
 
-    assert Erasure(store).run(identity=("email", EMAIL)).others == {"notes": 4}
+    def find_actors(name: str, value: str) -> list[str] | None:
+        return None if value == "unknown@example.com" else ["a"]
+
+    assert Erasure(store, find_actors).run(identity=("email", EMAIL)).others == {"notes": 4}
     assert notes.subject == Subject(frozenset("a"), {("email", EMAIL), ("email", "b@example.com")})
+    Erasure(store, find_actors).run(actor_id="c")
+    assert notes.subject == Subject(frozenset("c"), set())
+    Erasure(store, find_actors).run(identity=("email", "unknown@example.com"))
+    assert notes.subject == Subject(frozenset(), {("email", "unknown@example.com")})
 
 
 def test_intake_goes_on_while_a_person_is_erased(location: str) -> None:

@@ -81,6 +81,10 @@ class Noted(Part):
 
     def __init__(self) -> None:
         self.removed: list[Removed] = []
+        self.pruned: list[int] = []
+
+    def prune(self, before: int) -> None:
+        self.pruned.append(before)
 
     def on_removed(self, transaction: Transaction, removed: list[Removed]) -> None:  # type: ignore[override]
         transaction.execute("SELECT count(*) FROM tally", [])
@@ -100,6 +104,7 @@ def test_other_parts_of_the_store_follow_once(store: Store) -> None:
 
     expected = [(arrival, str(n)) for n, arrival in enumerate(arrivals[:155])]
     assert noted.removed == expected
+    assert noted.pruned == [START + 15 * DAY + 155] * 2
 
 
 def test_the_oldest_go_until_the_rest_fits(store: Store) -> None:

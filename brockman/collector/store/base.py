@@ -125,6 +125,8 @@ class Store(ABC):
                 removed += self.write(lambda transaction: self.remove(transaction, arrivals))
                 after = arrivals[-1]
                 time.sleep(time.monotonic() - started)
+            for part in self.parts:
+                part.prune(before)
         return removed
 
     def shrink(self, max_bytes: int) -> int:

@@ -73,8 +73,8 @@ class Erasure:
             else:
                 erased.triggers += self._remove(arrivals)
         if not is_trial:
-            own = {identity} if identity else set[tuple[str, str]]()
-            self._erase_parts(Subject(match.actor_ids, erased.identities | own), erased)
+            subject = Subject(match.actor_ids, self._identities(match, erased.identities))
+            self._erase_parts(subject, erased)
             erased.is_overwritten = self._store.overwrite_removed(_OVERWRITE_TIMEOUT)
         return erased
 
@@ -130,6 +130,14 @@ class Erasure:
 
     def _remove(self, arrivals: list[int]) -> int:
         return self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+
+    def _identities(self, match: _Match, found: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return the identities that are the person's alone, if one was given; of an actor id there is none."""
+        if match.identity is None:
+            return set()
+        if not match.actor_ids or self._find_actors is None:
+            return {match.identity}
+        return {match.identity, *(other for other in found if self._find_actors(*other) is not None)}
 
     def _erase_parts(self, subject: Subject, erased: Erased) -> None:
         def erase(transaction: Transaction) -> list[dict[str, int]]:

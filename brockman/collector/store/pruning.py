@@ -35,13 +35,16 @@ class Subject:
 
 
 class Part:
-    """Tables beside the triggers, which follow when triggers are removed. Called in the same transaction."""
+    """Tables beside the triggers, which follow when triggers are removed."""
+
+    def prune(self, before: int) -> None:
+        """Remove what was received before a time, and goes with no trigger."""
 
     def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
-        """Remove what is kept about triggers that are removed."""
+        """Remove what is kept about triggers, in the transaction that removes them."""
 
     def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
-        """Remove what is kept about a person; return how much of each kind."""
+        """Remove what else is kept about a person; return how much of each kind."""
         return {}
 
 
