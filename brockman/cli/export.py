@@ -190,6 +190,8 @@ def _target(output: str | None) -> Iterator[Path | None]:
         yield None if output is None else Path(output)  # a device, or a pipe
         return
     path = Path(os.path.realpath(output))
+    if not path.parent.is_dir():
+        raise ConfigurationError(f"--output: there is no directory {str(path.parent)!r}")
     with TemporaryDirectory(prefix=".brockman-export-", dir=path.parent) as folder:
         written = Path(folder, path.name)
         yield written

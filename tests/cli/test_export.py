@@ -327,6 +327,25 @@ def test_wrong_usage_says_what_is_right(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_store_may_be_that_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As for `brockman serve`, unless there is an endpoint."""
+    fill(tmp_path / "store.sqlite3", [trigger()])
+    monkeypatch.setenv("FL_STORE", str(tmp_path / "store.sqlite3"))
+    monkeypatch.delenv("FL_ENDPOINT", raising=False)
+    assert main(["export"]) == 0
+    assert len(lines_of(capsys.readouterr().out)) == 1
+    monkeypatch.setenv("FL_ENDPOINT", "http://127.0.0.1:1/")
+    assert main(["export", "--timeout", "0"]) == 1
+
+
+def test_an_output_without_a_directory_is_a_wrong_usage(tmp_path: Path, export: Export) -> None:
+    fill(tmp_path / "store.sqlite3", [])
+    ended = export(None, "--store", str(tmp_path / "store.sqlite3"), "--output", str(tmp_path / "no" / "x"))
+    assert (ended.status, "there is no directory" in ended.err) == (2, True)
+
+
 def test_a_wrong_key_or_server_is_said(collector: Running, export: Export) -> None:
     assert "403" in export(collector.endpoint, "--api-key", "other").err
     assert "404" in export(collector.endpoint + "elsewhere/").err
