@@ -15,6 +15,7 @@ from brockman.collector.store.base import Store
 
 _log = logging.getLogger("brockman.collector")
 _SHORTEST, _BY_AGE, _BY_SIZE = 0.2, 600.0, 30.0  # seconds between two runs
+_FIRST_RETRY = 5.0  # seconds after a failure; then twice as long, up to the usual time
 _RUNS = 20  # in the time that triggers are kept
 _JITTER = (0.8, 1.2)  # collectors of one database do not all start at once
 _STOP_TIMEOUT = 5.0  # seconds
@@ -47,15 +48,19 @@ class _Retention:
         interval = _BY_AGE if self._max_bytes is None else _BY_SIZE
         if self._keep is not None:
             interval = max(_SHORTEST, min(interval, self._keep / _RUNS))
+        pause, problem = interval, ""
         while True:
             try:
                 self._remove()
+                pause, problem = interval, ""
             except StoreUnavailable as error:
-                if not self.end.is_set():
+                pause = _FIRST_RETRY if not problem else min(2 * pause, interval)
+                if str(error) != problem and not self.end.is_set():
                     _log.warning("brockman: old triggers stay for now: %s", error)
+                problem = str(error)
             except Exception:
                 _log.exception("brockman: old triggers stay for now")
-            if self.end.wait(interval * random.uniform(*_JITTER)):
+            if self.end.wait(min(pause, interval) * random.uniform(*_JITTER)):
                 return
 
     def _remove(self) -> None:
