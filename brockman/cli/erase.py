@@ -84,9 +84,11 @@ def _erase_in_store(options: argparse.Namespace, location: str, person: dict[str
     from brockman.collector.api.erasure import describe, parse_person
     from brockman.collector.errors import StoreUnavailable
     from brockman.collector.store.erasure import Erasure
+    from brockman.collector.store.refused import Refused
 
     try:
         with open_existing(location) as store:
+            store.parts = (Refused(store),)
             erasure = Erasure(store)
 
             def erase(trial: str) -> Any:

@@ -62,6 +62,13 @@ def add_parser(commands: Any) -> None:
         metavar="KEY",
         help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
     )
+    parser.add_argument(
+        "--max-refused",
+        type=whole_number(0),
+        default=10_000,
+        metavar="N",
+        help="how many refused triggers are kept, up to 64 MiB; the oldest leave first (default: %(default)s)",
+    )
     _add_page_options(parser)
     _add_retention_options(parser)
     _add_rehearsal_options(parser)
@@ -179,6 +186,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         delay=options.delay,
         keep=options.keep,
         max_bytes=options.max_bytes,
+        max_refused=options.max_refused,
     )
 
 

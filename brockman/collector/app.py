@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Collection
 from dataclasses import asdict
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,19 +17,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.api import erasure
+from brockman.collector.api import erasure, refused
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
-from brockman.collector.ingest import read_triggers, rejected_entries
+from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
 from brockman.collector.live import Streams
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, inflate, read_body
+from brockman.collector.request_body import check_headers, read_body
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
+from brockman.collector.store.refused import Refused
 
 _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
@@ -38,7 +40,9 @@ def create_app(
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
-    api = _Api(store, settings, origins, streams)
+    kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
+    store.parts = (*store.parts, kept)
+    api = _Api(store, settings, origins, streams, kept)
     middleware = []
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
@@ -55,6 +59,7 @@ def create_app(
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
             Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            *refused.routes(kept, settings),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
             *erasure.routes(store, settings),
@@ -73,9 +78,12 @@ def create_app(
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(self, store: Store, settings: Settings, origins: Origins, streams: Streams) -> None:
+    def __init__(
+        self, store: Store, settings: Settings, origins: Origins, streams: Streams, kept: Refused
+    ) -> None:
         self._store = store
         self._streams = streams
+        self._refused = kept
         self._settings = settings
         self._origins = origins
 
@@ -116,12 +124,15 @@ class _Api:
 
     def _ingest(self, body: bytes, is_gzip: bool) -> Response:
         """Store the triggers of one request; respond after the commit."""
-        if is_gzip:
-            body = inflate(body, self._settings.max_body_bytes)
-        parsed = read_triggers(body, received_at=time.time_ns() // 1000)
-        if parsed.errors and not parsed.is_array:
-            raise HTTPException(400, parsed.errors[0][1])
-        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors)).repeated)
+        received_at, max_bytes = time.time_ns() // 1000, self._settings.max_body_bytes
+        try:
+            parsed = parse_body(body, received_at, is_gzip=is_gzip, max_bytes=max_bytes)
+        except RefusedBody as error:
+            self._refused.keep(error.refused)
+            raise
+        ids = [row[0] for row in parsed.rows]
+        update = partial(self._refused.update, refusals=parsed.refused, ids=ids)
+        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors), also=[update]).repeated)
         if not parsed.is_array:
             return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
         accepted = {"accepted": len(parsed.rows), "repeated": repeated}

@@ -36,6 +36,8 @@ class Settings:
     max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
     keep: float | None = None  # seconds after which triggers are removed; None: never
     max_bytes: int | None = None  # of the store; beyond it the oldest triggers are removed; None: any size
+    max_refused: int = 10_000  # refused triggers that are kept; the oldest leave first
+    max_refused_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
@@ -68,6 +70,10 @@ class Settings:
             raise InvalidSetting(f"max_bytes: {self.max_bytes} is too small; give at least {MIN_BYTES}")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
+
+        for name in ("max_refused", "max_refused_bytes"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"{name}: {getattr(self, name)} should be a whole number from 0")
 
     @property
     def is_rehearsal(self) -> bool:

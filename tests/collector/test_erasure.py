@@ -223,12 +223,22 @@ def test_the_api_erases_and_says_what(start: Callable[..., Running], location: s
     assert erase(identity=f"email:{EMAIL}", dry_run="yes") == {**found, "overwritten": False}
     assert len(collector.stored()) == 4
     is_sqlite = "://" not in location
-    assert erase(identity=f"email:{EMAIL}") == {**found, "overwritten": is_sqlite}
+    collector.post([trigger(actor_id="b", action=""), trigger(actor_id="z", action="")])
+    assert erase(identity=f"email:{EMAIL}") == {**found, "refused": 1, "overwritten": is_sqlite}
+    assert [entry["trigger"]["actor_id"] for entry in collector.get("refused/").json()["refused"]] == ["z"]
     assert collector.stored() == sent[3:]
     assert collector.post(sent).json() == {"accepted": 4, "repeated": 4}
     assert erase(actor_id="c")["triggers"] == 1
     assert erase(actor_id="c")["triggers"] == 0
     assert collector.stats()["removed"] == 4
+    assert erase(actor_id="z") == {
+        "triggers": 0,
+        "actor_ids": [],
+        "actors": 0,
+        "identities": 0,
+        "refused": 1,
+        "overwritten": is_sqlite,
+    }
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,34 @@ _CARE = (
     "CREATE TABLE erased (id TEXT PRIMARY KEY) WITHOUT ROWID",  # ids that are not stored again
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _CARE)
+_REFUSED = (
+    """
+    CREATE TABLE refused (
+        number INTEGER PRIMARY KEY,     -- counts up, with gaps
+        id TEXT UNIQUE,                -- of the trigger, if it has a valid one
+        actor_id TEXT,
+        action TEXT,
+        object TEXT,
+        reason TEXT NOT NULL,
+        received_at INTEGER NOT NULL,  -- microseconds since 1970, UTC
+        sender_id TEXT,
+        body TEXT,                     -- the trigger's JSON
+        text TEXT,                     -- the start of what is no trigger
+        size INTEGER NOT NULL           -- bytes
+    )
+    """,
+    """
+    CREATE TABLE refused_tally (       -- one row
+        kept INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        removed INTEGER NOT NULL,      -- by newer ones
+        last INTEGER NOT NULL          -- number
+    )
+    """,
+    "INSERT INTO refused_tally VALUES (0, 0, 0, 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _CARE)
 
 
 class UnusableFile(Exception):
