@@ -18,6 +18,7 @@ import pytest
 
 from brockman.cli import main
 from brockman.collector.store import open_store
+from brockman.collector.store.refused import Refused
 from brockman.collector.validation import make_row
 from tests.cli.conftest import command, serving
 from tests.collector.conftest import location, postgresql, start  # noqa: F401
@@ -350,3 +351,24 @@ def test_a_wrong_key_or_server_is_said(collector: Running, export: Export) -> No
     assert "403" in export(collector.endpoint, "--api-key", "other").err
     assert "404" in export(collector.endpoint + "elsewhere/").err
     assert export(collector.endpoint + "elsewhere/").status == 1
+
+
+def test_refused_triggers_are_exported_with_their_reasons(
+    start: Callable[..., Running],  # noqa: F811
+    location: str,  # noqa: F811
+    export: Export,
+) -> None:
+    """And leave when they are as old as the triggers that are removed."""
+    collector = start(database=location)
+    collector.post([trigger(action="paid", object=""), trigger(action="", object="x"), trigger()])
+
+    found = lines_of(export(collector.endpoint, "--refused").out)
+    paid = lines_of(export(collector.endpoint, "--refused", "--where", "action=paid").out)
+
+    assert [entry["reason"].partition(":")[0] for entry in found] == ["object", "action"]
+    assert paid == found[:1]
+    assert len(lines_of(export(collector.endpoint, "--refused", "--where", "reason~=ACTION").out)) == 1
+    with closing(open_store(location)) as store:
+        store.parts = (Refused(store),)
+        store.prune(10**17)
+    assert export(collector.endpoint, "--refused").out == ""
