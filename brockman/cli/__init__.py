@@ -1,8 +1,11 @@
-"""The command `brockman`: serve, demo, import, replay, spool.
+"""The command `brockman`: serve, demo, import, export, erase, replay, spool.
 
+conditions: --where, of export and replay
 inputs, compression -> source -> formats -> importing     brockman import
 occurrences -> ids -> importing                           (ids of lines without one)
 spool_view, spool_send -> spool                           brockman spool
+requesting -> stored -> export, erase                     brockman export, brockman erase
+tables, parquet -> export                                 (formats of brockman export)
 conditions -> changes -> replay                           brockman replay
 proof -> demo                                             brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals; startup: before these
@@ -77,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
 
     import brockman
-    from brockman.cli import demo, importing, replay, serve, spool
+    from brockman.cli import demo, erase, export, importing, replay, serve, spool
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing, replay, spool):
+    for module in (serve, demo, importing, export, erase, replay, spool):
         module.add_parser(commands)
     return parser

@@ -8,7 +8,7 @@ import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from brockman.cli.numbers import duration, whole_number
+from brockman.cli.numbers import byte_size, duration, whole_number
 from brockman.cli.startup import discard_output
 from brockman.options.fields import show
 
@@ -71,6 +71,7 @@ def add_parser(commands: Any) -> None:
     )
     _add_page_options(parser)
     _add_people_options(parser)
+    _add_retention_options(parser)
     _add_rehearsal_options(parser)
     parser.set_defaults(run=run)
 
@@ -100,6 +101,18 @@ def _add_people_options(parser: argparse.ArgumentParser) -> None:
         default=200,
         metavar="N",
         help="an identity that more actor ids carry joins nobody (default: %(default)s)",
+    )
+
+
+def _add_retention_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--keep", type=duration, metavar="TIME", help="remove triggers this long after they arrived: 12h, 90d, 12w"
+    )
+    parser.add_argument(
+        "--max-bytes",
+        type=byte_size,
+        metavar="SIZE",
+        help="remove the oldest triggers when the store has more data than this: 500MB, 10GB",
     )
 
 
@@ -183,6 +196,8 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         outage_for=options.outage_for,
         failures=dict(options.fail),
         delay=options.delay,
+        keep=options.keep,
+        max_bytes=options.max_bytes,
         max_refused=options.max_refused,
     )
 

@@ -126,7 +126,7 @@ def format_age(seconds: float) -> str:
 def list_triggers(path: str) -> int:
     out = sys.stdout.buffer
     # No bar for a pipe: it may lead back to the terminal, as `| less` does.
-    with visit(path) as visited, _bar(visited, "listing") if _is_file(out) else nullcontext():
+    with visit(path) as visited, _bar(visited, "listing") if is_file(out) else nullcontext():
         bodies = visited.bodies()
         while chunk := list(islice(bodies, _CHUNK)):
             out.write(b"\n".join(chunk) + b"\n")
@@ -138,7 +138,7 @@ def list_triggers(path: str) -> int:
     return 1 if visited.left_out else 0
 
 
-def _is_file(out: BinaryIO) -> bool:
+def is_file(out: BinaryIO) -> bool:
     try:
         return stat.S_ISREG(os.fstat(out.fileno()).st_mode)
     except OSError:  # not a file of the system

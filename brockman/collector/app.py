@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.api import people, refused, senders
+from brockman.collector.api import erasure, people, refused, senders
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
@@ -49,6 +49,7 @@ def create_app(
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
     kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
+    store.parts = (*store.parts, kept)
     api = _Api(store, settings, origins, streams, kept)
     middleware = []
     if allowed_hosts is not None:
@@ -71,6 +72,7 @@ def create_app(
             *senders.routes(store, settings),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
+            *erasure.routes(store, settings, joiner.people.find_actors),
         ],
         middleware=middleware,
         exception_handlers={

@@ -21,6 +21,7 @@ from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connect
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
+from brockman.collector.retention import removing
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 from brockman.collector.store.people import People
@@ -53,9 +54,12 @@ def serve(
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
         streams = Streams(store)
-        with closing(Joiner(store, People(store, settings.max_actors_per_identity))) as joiner:
+        joined = People(store, settings.max_actors_per_identity)
+        store.parts = (joined,)
+        with closing(Joiner(store, joined)) as joiner:
             app = create_app(store, settings, names, streams, joiner)
-            _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+            with removing(store, settings):
+                _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from brockman.collector.errors import InvalidSetting
 
+MIN_BYTES = 1_000_000  # an empty store has some, too
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](?::[0-9]{1,5})?")
 
 
@@ -34,6 +35,8 @@ class Settings:
     body_timeout: float = 30.0  # seconds within which a request body must arrive
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
     max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
+    keep: float | None = None  # seconds after which triggers are removed; None: never
+    max_bytes: int | None = None  # of the store; beyond it the oldest triggers are removed; None: any size
     max_refused: int = 10_000  # refused triggers that are kept; the oldest leave first
     max_refused_bytes: int = 64 * 1024 * 1024
 
@@ -64,6 +67,10 @@ class Settings:
             raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
         if self.max_actors_per_identity < 1:
             raise InvalidSetting(f"max_actors_per_identity: {self.max_actors_per_identity} should be at least 1")
+        if self.keep is not None and not 0 < self.keep < float("inf"):
+            raise InvalidSetting(f"keep: {self.keep:g} should be seconds above 0")
+        if self.max_bytes is not None and self.max_bytes < MIN_BYTES:
+            raise InvalidSetting(f"max_bytes: {self.max_bytes} is too small; give at least {MIN_BYTES}")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
 

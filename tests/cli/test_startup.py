@@ -135,7 +135,7 @@ def test_ctrl_c_while_modules_are_imported_ends_it_in_one_line(number: int, tmp_
         (("serve", "--outage-after", "1.5"), "--outage-after: '1.5' should be a whole number"),
         (
             ("serve", "--outage-for", "long"),
-            "--outage-for: 'long' should be a number and a unit, such as 200ms, 2s, 5m, 90d",
+            "--outage-for: 'long' should be a number and a unit, such as 200ms, 2s, 5m, 90d, 12w",
         ),
         (("demo", "--seed", "x"), "--seed: 'x' should be a whole number"),
         (("demo", "--triggers", "0"), "--triggers: '0' should be a whole number from 1"),

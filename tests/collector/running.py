@@ -80,6 +80,9 @@ class Running:
         headers = {} if key is None else {"X-FL-API-KEY": key}
         return self.session.get(self.endpoint + path, params=parameters, headers=headers, timeout=20)
 
+    def headers(self) -> dict[str, str]:
+        return {"X-FL-API-KEY": KEY}
+
     def stored(self, **filters: str) -> list[dict[str, Any]]:
         """Return all triggers, page by page."""
         found: list[dict[str, Any]] = []

@@ -94,7 +94,7 @@ def test_every_trigger_of_an_array_may_be_invalid(collector: Running) -> None:
     assert response.status_code == 207
     assert response.json()["accepted"] == 0
     assert [entry["index"] for entry in response.json()["rejected"]] == [0, 1]
-    assert collector.stats() == {"triggers": 0, "duplicates": 0, "rejected": 2, "requests": 1}
+    assert collector.stats() == {"triggers": 0, "duplicates": 0, "rejected": 2, "requests": 1, "removed": 0}
 
 
 def test_a_single_invalid_trigger_is_rejected_with_the_reason(shared: Running) -> None:
@@ -146,7 +146,7 @@ def test_a_trigger_sent_again_is_stored_once_and_counted(collector: Running) -> 
     assert responses[1].json() == {"id": one["id"], "repeated": True}
     assert responses[2].json() == {"accepted": 4, "repeated": 3}
     assert collector.ids() == [one["id"], two["id"]]
-    assert collector.stats() == {"triggers": 2, "duplicates": 4, "rejected": 0, "requests": 3}
+    assert collector.stats() == {"triggers": 2, "duplicates": 4, "rejected": 0, "requests": 3, "removed": 0}
 
 
 def test_duplicates_are_detected_after_a_restart(start: Start) -> None:
@@ -161,7 +161,7 @@ def test_duplicates_are_detected_after_a_restart(start: Start) -> None:
     second.post(sent)
 
     assert second.ids() == [sent["id"]]
-    assert second.stats() == {"triggers": 1, "duplicates": 1, "rejected": 0, "requests": 2}
+    assert second.stats() == {"triggers": 1, "duplicates": 1, "rejected": 0, "requests": 2, "removed": 0}
 
 
 def test_many_connections_at_once_lose_nothing(shared: Running) -> None:

@@ -180,7 +180,7 @@ def test_the_overview_has_the_rate_and_what_is_frequent(collector: Running) -> N
 
     found = collector.session.get(collector.endpoint + "overview/", timeout=20).json()
 
-    assert found["counts"] == {"triggers": 12, "duplicates": 1, "rejected": 1, "requests": 1}
+    assert found["counts"] == {"triggers": 12, "duplicates": 1, "rejected": 1, "requests": 1, "removed": 0}
     assert found["actions"] == [["b", 6], ["a", 3], ["c\0\ufdd0", 3]]
     assert found["objects"] == [["y", 8], ["x", 4]]
     assert sum(count for _, count in found["minutes"]) == 12

@@ -98,7 +98,7 @@ def test_it_recovers_from_a_full_disk(spawn: Spawn) -> None:
     assert [(response.status_code, response.headers["Retry-After"]) for response in responses] == [(503, "10")] * 2
     assert collector.ids() == [one["id"] for one in first]
     assert collector.post(rejected).status_code == 201
-    assert collector.stats() == {"triggers": 550, "duplicates": 0, "rejected": 0, "requests": 2}
+    assert collector.stats() == {"triggers": 550, "duplicates": 0, "rejected": 0, "requests": 2, "removed": 0}
 
 
 def test_an_exception_in_on_ready_stops_the_collector_and_is_raised(tmp_path: Path) -> None:

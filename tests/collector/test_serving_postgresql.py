@@ -40,7 +40,11 @@ def test_two_collectors_on_one_database_are_one_store(postgresql: Postgresql) ->
         assert other.post(sent[2:]).json() == {"accepted": 2, "repeated": 1}
         assert one.post(sent[3]).json() == {"id": sent[3]["id"], "repeated": True}
         assert one.stored() == other.stored() == sent
-        assert one.stats() == other.stats() == {"triggers": 4, "duplicates": 2, "rejected": 0, "requests": 3}
+        assert (
+            one.stats()
+            == other.stats()
+            == {"triggers": 4, "duplicates": 2, "rejected": 0, "requests": 3, "removed": 0}
+        )
 
 
 def test_every_character_that_json_has_is_stored(postgresql: Postgresql) -> None:

@@ -11,7 +11,7 @@ import brockman
 from brockman.cli import main
 from tests.support.programs import ROOT, ran
 
-COMMANDS = ("serve", "demo", "import", "replay", "spool")
+COMMANDS = ("serve", "demo", "import", "export", "erase", "replay", "spool")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -35,9 +35,9 @@ def test_it_tells_its_version_also_as_a_module() -> None:
 
 def test_an_unknown_command_is_a_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["export"])
+        main(["exprot"])
     assert ended.value.code == 2
-    assert "invalid choice: 'export'" in capsys.readouterr().err
+    assert "invalid choice: 'exprot'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

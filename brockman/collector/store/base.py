@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
-from brockman.collector.store import senders, statements
+from brockman.collector.store import pruning, senders, statements
+from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.statements import Value
 from brockman.collector.store.values import Added, Counts, Overview, Page, Query, Sender
 from brockman.collector.validation import Row
@@ -42,6 +45,8 @@ class Transaction:
     execute: Callable[[str, Sequence[Value]], Any]
     insert: Callable[[Sequence[Row]], tuple[str, ...]]  # stores the new rows, and returns the ids of the others
     fill: Callable[[str, Sequence[str], Iterable[Sequence[Value]]], None]  # stores rows of a table, by its columns
+    # Removes triggers by their arrival numbers, in order; with True, their ids are never stored again.
+    remove: Callable[[Sequence[int], bool], list[Removed]]
 
 
 class Store(ABC):
@@ -53,6 +58,7 @@ class Store(ABC):
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
+    scan_step: ClassVar[int] = 0  # arrival numbers whose triggers are read with one statement
     is_among: ClassVar[str] = (
         "IN (SELECT value FROM json_each(?))"  # what follows a column; an array of texts as JSON
     )
@@ -64,6 +70,7 @@ class Store(ABC):
 
     def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored
+        self.parts: tuple[Part, ...] = ()
         self._read_timeout = read_timeout
         self._closed = False
         self.max_page_bytes = max_page_bytes
@@ -73,11 +80,12 @@ class Store(ABC):
         self._requests = count()  # whose sender is known
 
     @abstractmethod
-    def prune(self, before: int) -> int:
-        """Remove triggers received before a time (microseconds since 1970); return how many.
+    def used_bytes(self) -> int:
+        """Return the bytes that hold data; those that were freed, and wait for new triggers, do not count."""
 
-        An engine that stores months removes whole months only.
-        """
+    @abstractmethod
+    def overwrite_removed(self, timeout: float) -> bool:
+        """Let no file have what was removed; return False if that takes longer, or is up to the database."""
 
     @abstractmethod
     def close(self) -> None:
@@ -156,6 +164,45 @@ class Store(ABC):
             self._forget_senders(sender.heard_at)
         return added
 
+    def prune(self, before: int) -> int:
+        """Remove the triggers received before a time (microseconds since 1970); return how many.
+
+        In pieces, with as much time for requests in between.
+        """
+        with self._removing() as is_first:
+            if not is_first:
+                return 0
+            removed, after = self._remove_months(before), -1
+            while arrivals := self._select_old(after, before):
+                started = time.monotonic()
+                removed += self.write(lambda transaction: self.remove(transaction, arrivals))
+                after = arrivals[-1]
+                time.sleep(time.monotonic() - started)
+            for part in self.parts:
+                part.prune(before)
+        return removed
+
+    def shrink(self, max_bytes: int) -> int:
+        """Remove the oldest triggers until the others fit; return how many."""
+        removed = 0
+        while number := pruning.excess(self.counts().triggers, self.used_bytes(), max_bytes):
+            with self.reading(math.inf) as snapshot:
+                ((moment,),) = snapshot.execute(*pruning.select_moment(number - 1))
+            some = 0 if moment is None else self.prune(moment + 1)
+            if not some:
+                break
+            removed += some
+        return removed
+
+    def remove(self, transaction: Transaction, arrivals: Sequence[int], *, keep_ids: bool = False) -> int:
+        """Remove triggers by their arrival numbers, in order, and what the parts keep about them; return how many.
+
+        With `keep_ids` they count as stored before, when they are sent again.
+        """
+        removed = transaction.remove(arrivals, keep_ids)
+        self._has_removed(transaction, removed)
+        return len(removed)
+
     def page(self, query: Query) -> Page:
         """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
         query = self._translate(query)
@@ -223,6 +270,25 @@ class Store(ABC):
     def _join(self, *given: Statement) -> Sequence[Statement]:
         """Return statements that do the same in fewer round trips to a server."""
         return given
+
+    @contextmanager
+    def _removing(self) -> Iterator[bool]:
+        """Have one collector at a time remove; return whether it is this one."""
+        yield True
+
+    def _remove_months(self, before: int) -> int:
+        """Remove what an engine can remove at once; return how many."""
+        return 0
+
+    def _select_old(self, after: int, before: int) -> list[int]:
+        with self.reading(math.inf) as snapshot:
+            return [arrival for (arrival,) in snapshot.execute(*pruning.select_old(after, before))]
+
+    def _has_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
+        for part in self.parts:
+            part.on_removed(transaction, removed)
+        statement = f"{statements.COUNT_REMOVED} {self.tally_row}"
+        transaction.execute(statement, [len(removed), len(removed)])
 
     def _translate(self, query: Query) -> Query:
         actor_id, action, obj = query.actor_id, query.action, query.object

@@ -11,6 +11,7 @@ from brockman.collector.store import people_statements as statements
 from brockman.collector.store.base import Snapshot, Store, Transaction
 from brockman.collector.store.facts import digest, make_identity
 from brockman.collector.store.joining import Batch, Cache, Joining
+from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.removal import remove_events
 from brockman.collector.store.statements import LAST_ARRIVAL, Value, contains, json_pattern
 from brockman.collector.store.values import PeoplePage, Person, SharedIdentity, Timeline
@@ -25,7 +26,7 @@ _SHARED = 20
 _FORGOTTEN_AT_ONCE = 5000  # events
 
 
-class People:
+class People(Part):
     """The people in a store. Thread-safe; its methods block, and raise StoreUnavailable if they fail."""
 
     def __init__(self, store: Store, max_actors: int = MAX_ACTORS_PER_IDENTITY) -> None:
@@ -113,6 +114,17 @@ class People:
                 SharedIdentity(self._store.restore(name), value, actors)
                 for name, value, actors in snapshot.execute(statements.SELECT_SHARED, [_SHARED])
             ]
+
+    def find_actors(self, name: str, value: str) -> Collection[str] | None:
+        """Return the actor ids that are joined by an identity; None if it joins nobody, though several have it."""
+        found = self.find_identity(name, value)
+        if isinstance(found, SharedIdentity):
+            return None
+        return () if found is None else found.actor_ids
+
+    def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
+        if removed:
+            self.forget_in(transaction, [trigger.arrival for trigger in removed])
 
     def forget(self, before_arrival: int) -> None:
         """Remove what is known from triggers that arrived before an arrival number, in several transactions."""

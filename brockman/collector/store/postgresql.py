@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from itertools import chain, count
 from typing import Any
@@ -23,7 +23,8 @@ from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import without_password
 from brockman.collector.store.notices import Notices
-from brockman.collector.store.statements import SELECT_JOINED, UPDATE_TALLY, Value
+from brockman.collector.store.pruning import Removed
+from brockman.collector.store.statements import COUNT_REMOVED, COUNTS, SELECT_JOINED, Value
 from brockman.collector.validation import Row
 
 Connection = psycopg.Connection[Any]
@@ -52,6 +53,7 @@ class PostgresqlStore(Store):
 
     filters = schema.FILTERS
     tally_row = schema.TALLY_ROW
+    scan_step = 1000 * schema.BLOCK
     is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN
     lock_joined = f"{SELECT_JOINED} FOR UPDATE SKIP LOCKED"
     like = schema.LIKE
@@ -79,23 +81,32 @@ class PostgresqlStore(Store):
         self._partitions: frozenset[str] = frozenset()  # that are known to exist
         try:
             with self._connect() as connection, connection.transaction():
-                _migrate(connection)
-        except (psycopg.Error, _UnusableDatabase) as error:
+                _lock_tables(connection)  # several collectors may start at once
+                schema.migrate(lambda statement: _run(connection, statement))
+        except (psycopg.Error, schema.UnusableDatabase) as error:
             name = without_password(url)
             raise InvalidSetting(f"database: {name!r} cannot be used: {_first_line(error)}") from None
         self._writers = Connections(self._connect, connections, busy_timeout)
         self._readers = Connections(self._connect_reader, connections, busy_timeout)
         self._notices = Notices(self._connect, schema.CHANNEL, self._call_watchers, psycopg.Error)
 
-    def prune(self, before: int) -> int:
-        with self._writers.connection() as connection:
-            try:
-                return self._prune(connection, before)
-            except psycopg.Error as error:
-                connection.close()  # releases its lock, and the longer timeout
-                reason, _ = _explain(error)
-                text = f"old triggers cannot be removed: {reason}"
-                raise StoreUnavailable(text, retry_after=_retry_after(error)) from error
+    def used_bytes(self) -> int:
+        """Return an estimate: removed rows leave holes in the tables, which PostgreSQL fills again.
+
+        Removal goes by age, so a page is either full, as a sample shows, or empty.
+        """
+        with self.reading() as snapshot:
+            ((size, pages),) = snapshot.execute(schema.SELECT_SIZE, [])
+            percent = min(100.0, 100.0 * schema.SAMPLED_PAGES / max(1, int(pages)))
+            ((rows, filled),) = snapshot.execute(schema.sample_pages(percent), [])
+            ((triggers, *_),) = snapshot.execute(COUNTS, [])
+        if not rows:
+            return int(size) if triggers else 0
+        return int(float(size) * min(1.0, float(triggers) * filled / (rows * int(pages))))
+
+    def overwrite_removed(self, timeout: float) -> bool:
+        """Return False: VACUUM does, which autovacuum starts."""
+        return False
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         self._notices.start()
@@ -166,8 +177,7 @@ class PostgresqlStore(Store):
                 with self._writers.connection() as connection:
                     try:
                         with connection.transaction():
-                            execute, insert = partial(_execute, connection), partial(self._insert, connection)
-                            return action(Transaction(execute, insert, partial(_fill, connection)))
+                            return action(self._transaction(connection))
                     finally:
                         was_lost = connection.closed
             except psycopg.Error as error:
@@ -189,6 +199,10 @@ class PostgresqlStore(Store):
                 for kind, array in zip(columns.values(), arrays, strict=True)
             ]
             yield f"WITH given ({', '.join(columns)}) AS (SELECT * FROM unnest({marks})) ", values
+
+    def _transaction(self, connection: Connection) -> Transaction:
+        execute, insert = partial(_execute, connection), partial(self._insert, connection)
+        return Transaction(execute, insert, partial(_fill, connection), partial(_remove, connection))
 
     def _insert(self, connection: Connection, rows: Sequence[Row]) -> tuple[str, ...]:
         if len(rows) >= schema.BLOCK:
@@ -228,21 +242,42 @@ class PostgresqlStore(Store):
     def _notify(self) -> None:
         self._notices.send()
 
-    def _prune(self, connection: Connection, before: int) -> int:
-        _run(connection, f"SET statement_timeout = '{_PRUNE_TIMEOUT}s'")
-        (is_first,) = _one(connection, "SELECT pg_try_advisory_lock(%s)", schema.PRUNE_LOCK)
+    @contextmanager
+    def _removing(self) -> Iterator[bool]:
+        try:
+            with closing(self._connect()) as connection:
+                (is_first,) = _one(connection, "SELECT pg_try_advisory_lock(%s)", schema.PRUNE_LOCK)
+                yield is_first
+        except psycopg.Error as error:
+            reason, _ = _explain(error)
+            text = f"old triggers cannot be removed: {reason}"
+            raise StoreUnavailable(text, retry_after=_retry_after(error)) from error
+
+    def _remove_months(self, before: int) -> int:
         removed = 0
-        if is_first:  # or else another collector removes
+        with closing(self._connect()) as connection:
+            _run(connection, f"SET statement_timeout = '{_PRUNE_TIMEOUT}s'")
             for (partition,) in _run(connection, schema.SELECT_PARTITIONS).fetchall():
                 if schema.bounds_of(partition)[1] <= before:
                     removed += _detach(connection, partition)
             # Also of an interrupted call. Without its triggers an id does no harm; a trigger needs its id.
             for (detached,) in _run(connection, schema.SELECT_DETACHED).fetchall():
-                _delete_ids(connection, detached)
+                self._forget(connection, detached)
                 _run(connection, f"DROP TABLE {detached}")
-            _run(connection, "SELECT pg_advisory_unlock(%s)", schema.PRUNE_LOCK)
-        _run(connection, self._set_up)
         return removed
+
+    def _forget(self, connection: Connection, detached: str) -> None:
+        """Delete the ids of a detached partition, and what the parts have, some in each transaction."""
+        after, statement = 0, schema.delete_some_ids(detached)
+        while True:
+            with connection.transaction():
+                rows = _run(connection, statement, after, _PRUNED_AT_ONCE).fetchall()
+                removed = [Removed(arrival, actor_id) for arrival, actor_id, is_new in rows if is_new]
+                for part in self.parts:
+                    part.on_removed(self._transaction(connection), removed)
+            if not rows:
+                return
+            after = rows[-1][0]
 
     def _failed(self, error: psycopg.Error) -> StoreUnavailable:
         reason, details = _explain(error)
@@ -264,10 +299,6 @@ class PostgresqlStore(Store):
         return connection
 
 
-class _UnusableDatabase(Exception):
-    """Raised if a database cannot have a store. The text says why."""
-
-
 def _parse(url: str) -> dict[str, Any]:
     with suppress(psycopg.Error):  # its text may have a part of the password
         parameters = conninfo_to_dict(url)
@@ -277,28 +308,6 @@ def _parse(url: str) -> dict[str, Any]:
         "database: the URL is malformed; give postgresql://user@host:port/database, and write special characters "
         "of a password as %XX"
     )
-
-
-def _migrate(connection: Connection) -> None:
-    _lock_tables(connection)  # several collectors may start at once
-    (encoding,) = _one(connection, "SHOW server_encoding")
-    if encoding != "UTF8":
-        raise _UnusableDatabase(f"its encoding is {encoding}; create it with: createdb --encoding UTF8")
-    if _one(connection, "SELECT to_regnamespace(%s)", schema.SCHEMA) == (None,):
-        _run(connection, f"CREATE SCHEMA {schema.SCHEMA}")
-    if _one(connection, "SELECT to_regclass(%s)", f"{schema.SCHEMA}.version") == (None,):
-        if _one(connection, schema.COUNT_TABLES) != (0,):
-            raise _UnusableDatabase(f"its schema {schema.SCHEMA!r} is of something else")
-        _run(connection, "CREATE TABLE version (applied int NOT NULL)")
-        _run(connection, "INSERT INTO version VALUES (0)")
-    (applied,) = _one(connection, "SELECT max(applied) FROM version")
-    if applied > len(schema.MIGRATIONS):
-        raise _UnusableDatabase("it was made by a newer brockman")
-    for migration in schema.MIGRATIONS[applied:]:
-        for statement in migration:
-            _run(connection, statement)
-    if applied < len(schema.MIGRATIONS):
-        _run(connection, "UPDATE version SET applied = %s", len(schema.MIGRATIONS))
 
 
 def _lock_tables(connection: Connection) -> None:
@@ -325,15 +334,15 @@ def _detach(connection: Connection, partition: str) -> int:
         for statement in schema.detach_partition(partition, f"removed_{block}"):
             _run(connection, statement)
         (removed,) = _one(connection, f"SELECT count(*) FROM removed_{block}")
-        _execute(connection, f"{UPDATE_TALLY} {schema.TALLY_ROW}", [-removed, 0, 0, 0])
+        _execute(connection, f"{COUNT_REMOVED} {schema.TALLY_ROW}", [removed, removed])
     return int(removed)
 
 
-def _delete_ids(connection: Connection, detached: str) -> None:
-    """Delete the ids of a detached partition, some in each transaction."""
-    after = 0
-    while after is not None:
-        (after,) = _one(connection, schema.delete_some_ids(detached), after, _PRUNED_AT_ONCE)
+def _remove(connection: Connection, arrivals: Sequence[int], keep_ids: bool) -> list[Removed]:
+    removed = [Removed(*row) for row in _run(connection, schema.delete_triggers(arrivals))]
+    if not keep_ids:
+        _run(connection, schema.delete_ids(arrivals))
+    return sorted(removed)
 
 
 def _translate(statement: str) -> bytes:

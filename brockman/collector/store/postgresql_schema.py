@@ -24,7 +24,9 @@ There is none on action and object: they have few values, each with many trigger
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 SCHEMA = "brockman"
 TABLES_LOCK, PRUNE_LOCK = 0x62726F636B6D616E, 0x62726F636B6D616F  # keys of advisory locks
@@ -72,6 +74,8 @@ _M001_INITIAL = (
     END $$
     """,
 )
+_CARE = ("ALTER TABLE tally ADD COLUMN removed bigint NOT NULL DEFAULT 0",)
+
 _REFUSED = (
     """
     CREATE TABLE refused (
@@ -188,7 +192,7 @@ _SENDERS = (
     ) WITH (fillfactor = 50)           -- updates stay within the page
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _SENDERS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _SENDERS, _CARE)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)
@@ -221,6 +225,13 @@ SELECT_DETACHED = f"""
     WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind = 'r' AND relname ~ '^removed_[0-9]+$'
 """
 LIKE = "{} COLLATE \"C\" ILIKE ? ESCAPE '\\'"  # with "C", only ASCII letters match in both cases
+SELECT_SIZE = f"""
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0),
+    coalesce(sum(pg_relation_size(oid)) FILTER (WHERE relname ~ '^triggers_[0-9]{{6}}$'), 0)
+        / current_setting('block_size')::int
+    FROM pg_class WHERE relnamespace = '{SCHEMA}'::regnamespace AND relkind = 'r'
+"""
+SAMPLED_PAGES = 1000
 FILTERS = {
     "actor_id": "left(actor_id, 64) = left(?, 64) AND actor_id = ?",
     "search": LIKE.format("body"),
@@ -241,6 +252,36 @@ TIMELINE = {
     """
     for is_newest_first, direction in ((True, "DESC"), (False, "ASC"))
 }
+
+
+class UnusableDatabase(Exception):
+    """Raised if a database cannot have a store. The text says why."""
+
+
+def migrate(run: Callable[[str], Any]) -> None:
+    """Make the tables, or apply missing migrations, within a transaction of the caller.
+
+    Raises:
+        UnusableDatabase: If the database is of something else, or its encoding cannot hold all texts.
+    """
+    (encoding,) = run("SHOW server_encoding").fetchone()
+    if encoding != "UTF8":
+        raise UnusableDatabase(f"its encoding is {encoding}; create it with: createdb --encoding UTF8")
+    if run(f"SELECT to_regnamespace('{SCHEMA}')").fetchone() == (None,):
+        run(f"CREATE SCHEMA {SCHEMA}")
+    if run(f"SELECT to_regclass('{SCHEMA}.version')").fetchone() == (None,):
+        if run(COUNT_TABLES).fetchone() != (0,):
+            raise UnusableDatabase(f"its schema {SCHEMA!r} is of something else")
+        run("CREATE TABLE version (applied int NOT NULL)")
+        run("INSERT INTO version VALUES (0)")
+    (applied,) = run("SELECT max(applied) FROM version").fetchone()
+    if applied > len(MIGRATIONS):
+        raise UnusableDatabase("it was made by a newer brockman")
+    for migration in MIGRATIONS[applied:]:
+        for statement in migration:
+            run(statement)
+    if applied < len(MIGRATIONS):
+        run(f"UPDATE version SET applied = {len(MIGRATIONS)}")
 
 
 def partition_of(received_at: int) -> str:
@@ -274,15 +315,42 @@ def detach_partition(partition: str, new_name: str) -> tuple[str, str]:
 def delete_some_ids(detached: str) -> str:
     """Return a statement that deletes the ids of some triggers of a detached partition, in the order of arrival.
 
-    Its placeholders are the arrival number to start after, and how many; it returns where it ended, or null.
+    Its placeholders are the arrival number to start after, and how many; it returns arrival number, actor, and
+    whether the id was there: an interrupted call may have deleted it.
     """
     return f"""
-        WITH oldest AS (SELECT arrival FROM {detached} WHERE arrival > %s ORDER BY arrival LIMIT %s),
+        WITH oldest AS MATERIALIZED (
+            SELECT arrival, actor_id FROM {detached} WHERE arrival > %s ORDER BY arrival LIMIT %s
+        ),
         bounds AS MATERIALIZED (SELECT min(arrival) AS first, max(arrival) AS last FROM oldest),
         deleted AS (
             DELETE FROM ids USING oldest
             WHERE ids.arrival = oldest.arrival
             AND ids.arrival BETWEEN (SELECT first FROM bounds) AND (SELECT last FROM bounds)
+            RETURNING ids.arrival
         )
-        SELECT last FROM bounds
+        SELECT oldest.arrival, actor_id, deleted.arrival IS NOT NULL FROM oldest LEFT JOIN deleted USING (arrival)
+        ORDER BY arrival
+    """
+
+
+def delete_triggers(arrivals: Sequence[int]) -> str:
+    """Return a statement that deletes triggers, and returns arrival number and actor of each."""
+    return f"DELETE FROM triggers WHERE arrival IN ({','.join(map(str, arrivals))}) RETURNING arrival, actor_id"
+
+
+def delete_ids(arrivals: Sequence[int]) -> str:
+    """Return a statement that deletes the ids of triggers whose arrival numbers, in order, are near each other."""
+    return (
+        f"DELETE FROM ids WHERE arrival BETWEEN {arrivals[0]} AND {arrivals[-1]}"
+        f" AND arrival IN ({','.join(map(str, arrivals))})"
+    )
+
+
+def sample_pages(percent: float) -> str:
+    """Return a statement that reads a share of the pages; it returns the triggers, and the pages with any."""
+    return f"""
+        SELECT count(*), count(DISTINCT (tableoid, page)) FROM (
+            SELECT tableoid, (ctid::text::point)[0] AS page FROM triggers TABLESAMPLE SYSTEM ({percent:.6f})
+        ) AS sample
     """

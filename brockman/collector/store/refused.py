@@ -18,6 +18,7 @@ from typing import Any
 from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, Store, Transaction
+from brockman.collector.store.pruning import Part, Subject
 from brockman.collector.store.statements import Value, contains
 
 MAX_COUNT = 10_000
@@ -89,7 +90,7 @@ class _Tally:
     last: int
 
 
-class Refused:
+class Refused(Part):
     """The refused triggers in a store. Thread-safe."""
 
     def __init__(self, store: Store, max_count: int = MAX_COUNT, max_bytes: int = MAX_BYTES) -> None:
@@ -162,6 +163,12 @@ class Refused:
                 page.refused.append((number, self._read(columns)))
                 size += row_size
         return page
+
+    def prune(self, before: int) -> None:
+        self.remove(RefusedQuery(before=before))
+
+    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+        return {"refused": self.erase(transaction, subject.actor_ids, subject.identities)}
 
     def remove(self, query: RefusedQuery) -> int:
         """Remove what matches, on all pages; return how many."""

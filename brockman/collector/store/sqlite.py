@@ -20,6 +20,7 @@ from typing import Any
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
+from brockman.collector.store.pruning import Removed
 from brockman.collector.store.sqlite_schema import EVENTS_OF_ACTOR, TIMELINE, UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL, SELECT_JOINED, Value
 from brockman.collector.validation import Row
@@ -28,6 +29,7 @@ _WRITER_PRAGMAS = (
     "PRAGMA synchronous = NORMAL",  # in WAL mode safe against a crash of the process, not a power failure
     "PRAGMA cache_size = -32768",  # KiB
     "PRAGMA wal_autocheckpoint = 4000",  # pages of 4 KiB; each checkpoint is an fsync
+    "PRAGMA secure_delete = ON",  # what was removed is overwritten
 )
 _COLUMNS = "id, actor_id, action, object, recorded_at, received_at, body"
 _INSERT = f"INSERT INTO triggers ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
@@ -35,21 +37,22 @@ _INSERT_AT = (
     f"INSERT INTO triggers (arrival, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
 )
 _SELECT_LAST = "SELECT coalesce((SELECT max(arrival) FROM triggers), 0), last_removed FROM tally"
-# In the order of arrival, so that it reads what is to be removed and no more.
-_SELECT_FIRST_KEPT = "SELECT arrival FROM triggers WHERE received_at >= ? ORDER BY arrival LIMIT 1"
-_DELETE_SOME = """
-    DELETE FROM triggers WHERE arrival IN (SELECT arrival FROM triggers WHERE arrival < ? ORDER BY arrival LIMIT ?)
+_UPDATE_REMOVED = "UPDATE tally SET last_removed = max(last_removed, ?)"
+_USED_BYTES = """
+    SELECT (page_count - freelist_count) * page_size
+    FROM pragma_page_count, pragma_freelist_count, pragma_page_size
 """
-_UPDATE_REMOVED = "UPDATE tally SET triggers = triggers - ?, last_removed = max(last_removed, ?)"
-_PRUNED_AT_ONCE = 5000  # triggers; requests are stored in between
 _CHECKED_EVERY = 20_000  # instructions of SQLite's machine: less than a millisecond, and what a page needs
 _GIVEN_AT_ONCE = 200  # rows; for the length of a statement other threads may run
+_CHECKPOINT_PAUSE = 0.05  # seconds
+_ERASED_AT_ONCE = 500  # ids that are looked for with one statement
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 
 
 class SqliteStore(Store):
     """A file of triggers. SQLite adds two, `-wal` and `-shm`."""
 
+    scan_step = 100_000
     lock_joined = SELECT_JOINED
     has_chains = True
     timeline = TIMELINE
@@ -75,16 +78,27 @@ class SqliteStore(Store):
         except _ERRORS as error:
             raise InvalidSetting(f"database: {os.fspath(database)!r} cannot be used: {error}") from error
 
-    def prune(self, before: int) -> int:
+    def used_bytes(self) -> int:
         with self.reading() as snapshot:
-            first_kept = next(snapshot.execute(_SELECT_FIRST_KEPT, [before]), (LAST_ARRIVAL,))
-        removed = 0
+            ((used,),) = snapshot.execute(_USED_BYTES, [])
+            return int(used)
+
+    def overwrite_removed(self, timeout: float) -> bool:
+        """Empty the file `-wal`, which has what was written of late; readers may delay that."""
+        deadline = time.monotonic() + timeout
         while True:
-            with self._transaction() as connection:
-                some = _prune_some(connection, *first_kept)
-            removed += some
-            if some < _PRUNED_AT_ONCE:
-                return removed
+            with self._writing:
+                if self._closed or self._writer is None:
+                    return False
+                try:
+                    (is_busy, _, _) = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                except sqlite3.Error:
+                    is_busy = True
+            if not is_busy:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_CHECKPOINT_PAUSE)
 
     def close(self) -> None:
         self._closed = True  # ends reads
@@ -94,7 +108,7 @@ class SqliteStore(Store):
     def write(self, action: Callable[[Transaction], T]) -> T:
         with self._transaction() as connection:
             insert, fill = partial(_insert, connection), partial(_fill, connection)
-            return action(Transaction(connection.execute, insert, fill))
+            return action(Transaction(connection.execute, insert, fill, partial(_remove, connection)))
 
     def given(
         self, columns: Mapping[str, type], rows: Iterable[Sequence[Value]]
@@ -196,10 +210,35 @@ class SqliteStore(Store):
 
 
 def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> tuple[str, ...]:
-    last = _skip_removed(connection, rows)
-    if connection.executemany(_INSERT, rows).rowcount == len(rows):
+    new = _without_erased(connection, rows)
+    if not new:
+        return tuple(row[0] for row in rows)
+    last = _skip_removed(connection, new)
+    if connection.executemany(_INSERT, new).rowcount == len(rows):
         return ()
     return _repeated(connection, rows, last)
+
+
+def _without_erased(connection: sqlite3.Connection, rows: Sequence[Row]) -> Sequence[Row]:
+    if connection.execute("SELECT 1 FROM erased LIMIT 1").fetchone() is None:
+        return rows
+    erased = set[str]()
+    for first in range(0, len(rows), _ERASED_AT_ONCE):
+        ids = [row[0] for row in rows[first : first + _ERASED_AT_ONCE]]
+        found = connection.execute(f"SELECT id FROM erased WHERE id IN ({','.join('?' * len(ids))})", ids)
+        erased.update(erased_id for (erased_id,) in found)
+    return [row for row in rows if row[0] not in erased] if erased else rows
+
+
+def _remove(connection: sqlite3.Connection, arrivals: Sequence[int], keep_ids: bool) -> list[Removed]:
+    there = f"FROM triggers WHERE arrival IN ({','.join(map(str, arrivals))})"
+    removed = [Removed(*row) for row in connection.execute(f"SELECT arrival, actor_id {there} ORDER BY arrival")]
+    last, _ = connection.execute(_SELECT_LAST).fetchone()
+    if keep_ids:
+        connection.execute(f"INSERT INTO erased SELECT id {there}")
+    connection.execute(f"DELETE {there}")
+    connection.execute(_UPDATE_REMOVED, (last,))
+    return removed
 
 
 def _fill(
@@ -232,14 +271,6 @@ def _repeated(connection: sqlite3.Connection, rows: Sequence[Row], before: int) 
         else:
             repeated.append(trigger_id)
     return tuple(repeated)
-
-
-def _prune_some(connection: sqlite3.Connection, first_kept: int) -> int:
-    """Remove some of the triggers that arrived before an arrival number, the oldest first."""
-    last, _ = connection.execute(_SELECT_LAST).fetchone()
-    removed = connection.execute(_DELETE_SOME, (first_kept, _PRUNED_AT_ONCE)).rowcount
-    connection.execute(_UPDATE_REMOVED, (removed, last))
-    return int(removed)
 
 
 def _retry_after(error: Exception) -> int:

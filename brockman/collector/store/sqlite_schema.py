@@ -44,6 +44,11 @@ M002_REMOVAL = (  # the highest arrival number at a removal: it is not used agai
     "ALTER TABLE tally ADD COLUMN last_removed INTEGER NOT NULL DEFAULT 0",
 )
 
+_CARE = (
+    "ALTER TABLE tally ADD COLUMN removed INTEGER NOT NULL DEFAULT 0",
+    "CREATE TABLE erased (id TEXT PRIMARY KEY) WITHOUT ROWID",  # ids that are not stored again
+)
+
 _REFUSED = (
     """
     CREATE TABLE refused (
@@ -170,7 +175,7 @@ _SENDERS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE, _SENDERS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE, _SENDERS, _CARE)
 
 # The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
 _CHAINS = """

@@ -27,8 +27,9 @@ UPDATE_TALLY = """
     UPDATE tally SET triggers = triggers + ?, duplicates = duplicates + ?, rejected = rejected + ?,
     requests = requests + ?
 """
-COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests) FROM tally"
 SELECT_JOINED = "SELECT arrival, actor, identity, kind, removals FROM joined"
+COUNT_REMOVED = "UPDATE tally SET triggers = triggers - ?, removed = removed + ?"
+COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests), sum(removed) FROM tally"
 NEWEST = "SELECT coalesce(max(arrival), 0) FROM triggers WHERE arrival <= ?"
 
 
@@ -66,6 +67,17 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
             conditions.append(condition)
             values += [value] * condition.count("?")
     return " AND ".join(conditions[1:] or conditions), values
+
+
+def equals(name: str, value: Value, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a condition, with the values of its placeholders."""
+    condition = filters.get(name, _FILTERS[name])
+    return condition, [value] * condition.count("?")
+
+
+def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a condition for triggers whose JSON has a text, in any case of A to Z."""
+    return equals("search", json_pattern(text), filters)
 
 
 def json_pattern(text: str) -> str:

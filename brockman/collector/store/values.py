@@ -60,6 +60,7 @@ class Counts:
     duplicates: int  # dropped: a trigger with that id was stored before
     rejected: int  # invalid, in requests that were accepted
     requests: int  # accepted: 201 or 207
+    removed: int = 0  # because of their age, of the size of the store, or to erase a person
 
 
 @dataclass(frozen=True, slots=True)
