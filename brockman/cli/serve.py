@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brockman.cli.numbers import duration, whole_number
@@ -59,8 +60,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--api-key",
+        action="append",
+        default=[],
         metavar="KEY",
-        help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
+        help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it."
+        " May be repeated: each is valid",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=_read_keys,
+        default=[],
+        metavar="FILE",
+        help="more such keys, one in a line; those of --api-key or FL_API_KEY stay valid",
     )
     _add_page_options(parser)
     _add_rehearsal_options(parser)
@@ -108,6 +119,18 @@ def _add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outage-for", type=duration, default=1.0, metavar="TIME", help="its length (default: 1s)")
 
 
+def _read_keys(path: str) -> list[str]:
+    """Return the keys in the lines of a file; blank lines and those that begin with # have none."""
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{show(path)} cannot be read: {error}") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise argparse.ArgumentTypeError(f"{show(path)} has no key; give one in each line")
+    return keys
+
+
 def _failure(text: str) -> tuple[int, float]:
     status, _, share = text.partition(":")
     try:
@@ -131,7 +154,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"listening on {endpoint}")
         print(f"page         {endpoint.removesuffix('api/v1/')}")
         print(f"database     {without_password(store)}")
-        print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
+        print(f"key          {'required' if settings.keys else 'not checked'}", flush=True)
 
     store = _choose_store(options)
     try:
@@ -152,12 +175,13 @@ def run(options: argparse.Namespace) -> int:
 def _read_settings(options: argparse.Namespace, store: str) -> Settings:
     from brockman.collector.settings import Settings
 
-    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
+    api_keys = options.api_key or [os.environ.get("FL_API_KEY") or ""]
+    api_keys = [key.strip() for key in api_keys if key or options.api_key]
     return Settings(
         host=options.host,
         port=options.port,
         database=store,
-        api_key=None if api_key is None else api_key.strip(),
+        api_keys=[*api_keys, *options.key_file],
         write_keys=options.write_key,
         allowed_origins=options.allow_origin,
         outage_after=options.outage_after,

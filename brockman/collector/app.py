@@ -84,32 +84,32 @@ class _Api:
         return json_response({"service": "brockman collector", **paths})
 
     async def list(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return await run_in_threadpool(self._list, request)
 
     async def record(self, request: Request) -> Response:
         if request.method == "OPTIONS":  # no preflight: the middleware answers those
             raise HTTPException(405)
         is_page = self._origins.check(request)
-        check_key(request, self._settings.api_key, self._settings.write_keys)
+        check_key(request, self._settings, is_write=True)
         max_bytes = self._settings.max_body_bytes
         is_gzip = check_headers(request, max_bytes, is_page=is_page)
         body = await read_body(request, max_bytes, self._settings.body_timeout)
         return await run_in_threadpool(self._ingest, body, is_gzip)
 
     async def stats(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return json_response(asdict(await run_in_threadpool(self._store.counts)))
 
     async def overview(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         since = (time.time_ns() // 1000) - _OVERVIEW_MICROS
         overview = await run_in_threadpool(self._store.overview, since)
         counts = await run_in_threadpool(self._store.counts)
         return json_response({"counts": asdict(counts), **asdict(overview)})
 
     async def stream(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return await self._streams.open(request)
 
     def _ingest(self, body: bytes, is_gzip: bool) -> Response:

@@ -11,19 +11,22 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from brockman.collector.responses import error_response
+from brockman.collector.settings import Settings
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def check_key(request: Request, api_key: str | None, write_keys: Collection[str] = ()) -> None:
-    """Compare the `X-FL-API-KEY` header with the collector's keys; None as the key accepts every request.
+def check_key(request: Request, settings: Settings, *, is_write: bool = False) -> None:
+    """Compare the key of a request with the collector's keys; without any, every request is accepted.
 
-    Where there are write keys, the parameter `key` of the URL may be one: a page that is left sends no headers.
+    It is in the header `X-FL-API-KEY`, or in `Authorization` as a bearer token. For a write, a write key may be in
+    the parameter `key` of the URL: a page that is left sends no headers.
     """
-    if api_key is None:
+    if not settings.keys:
         return
-    given = request.headers.get("x-fl-api-key")
-    keys = [api_key, *write_keys]
+    write_keys = settings.write_keys if is_write else ()
+    keys = [*settings.keys, *write_keys]
+    given = request.headers.get("x-fl-api-key", _bearer_token(request))
     if given is None and write_keys:
         given, keys = request.query_params.get("key"), [*write_keys]
     if given is None:
@@ -33,6 +36,11 @@ def check_key(request: Request, api_key: str | None, write_keys: Collection[str]
     matches = [hmac.compare_digest(sent, key.encode("ascii")) for key in keys]  # all: the time does not tell which
     if not any(matches):
         raise HTTPException(403, "wrong API key")
+
+
+def _bearer_token(request: Request) -> str | None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
 
 
 class HostCheck:

@@ -44,7 +44,7 @@ def serve(
     """
     family, address = _resolve(settings.host, settings.port)
     is_loopback = ipaddress.ip_address(address[0]).is_loopback
-    if settings.api_key is None and not is_loopback:
+    if not settings.keys and not is_loopback:
         raise InvalidSetting(
             f"api_key: {settings.host!r} can be reached by other machines; give a key, or a loopback host"
         )

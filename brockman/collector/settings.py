@@ -21,6 +21,7 @@ class Settings:
     host: str = "127.0.0.1"  # any but loopback needs `api_key`
     port: int = 8765  # 0 chooses a free one
     api_key: str | None = field(default=None, repr=False)  # the required value of `X-FL-API-KEY`; None accepts any
+    api_keys: Collection[str] = field(default=(), repr=False)  # more keys, as good as `api_key`: to change it
     write_keys: Collection[str] = ()  # more keys, which may record and read nothing: for web pages
     allowed_origins: Collection[str] = ()  # of web pages that may record, such as "https://shop.example"; "*": any
     # Names that `Host` may have besides those of loopback. If empty, a collector elsewhere accepts every name.
@@ -39,9 +40,14 @@ class Settings:
             raise InvalidSetting(f"port: {self.port} is not from 0 to 65535")
         if self.api_key is not None and not _is_header_value(self.api_key):
             raise InvalidSetting("api_key: give printable ASCII without space around it, or None to check no key")
-        if not all(map(_is_header_value, self.write_keys)):
-            raise InvalidSetting("write_keys: give printable ASCII without space around it")
-        if self.write_keys and self.api_key is None:
+        for name, keys in (("api_keys", self.api_keys), ("write_keys", self.write_keys)):
+            if isinstance(keys, str) or not all(map(_is_header_value, keys)):
+                raise InvalidSetting(f"{name}: give a list of printable ASCII without space around it")
+        if {*self.write_keys} & {*self.keys}:
+            raise InvalidSetting(
+                "write_keys: one of them is an API key too, so that it may read; give another one"
+            )
+        if self.write_keys and not self.keys:
             raise InvalidSetting("write_keys: give an api_key too; without one every key may read")
         for origin in self.allowed_origins:
             if origin != "*" and _ORIGIN.fullmatch(origin) is None:
@@ -61,6 +67,11 @@ class Settings:
             raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys that may read and record; none: every request may."""
+        return (*(() if self.api_key is None else (self.api_key,)), *self.api_keys)
 
     @property
     def is_rehearsal(self) -> bool:
