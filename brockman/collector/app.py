@@ -21,10 +21,11 @@ from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import read_triggers, rejected_entries
 from brockman.collector.live import Streams
+from brockman.collector.load import BoundedReads, Load
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, inflate, read_body
+from brockman.collector.request_body import check_headers, inflate, inflated_size, read_body
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
@@ -33,14 +34,14 @@ _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
 
 def create_app(
-    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, streams: Streams
+    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, streams: Streams, load: Load
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
-    api = _Api(store, settings, origins, streams)
-    middleware = []
+    api = _Api(store, settings, origins, streams, load)
+    middleware = [Middleware(BoundedReads, load=load)]
     if allowed_hosts is not None:
-        middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
+        middleware.insert(0, Middleware(HostCheck, allowed_hosts=allowed_hosts))
     if settings.is_rehearsal:
         stored = lambda: store.stored  # noqa: E731
         middleware.append(Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random))
@@ -71,8 +72,9 @@ def create_app(
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(self, store: Store, settings: Settings, origins: Origins, streams: Streams) -> None:
+    def __init__(self, store: Store, settings: Settings, origins: Origins, streams: Streams, load: Load) -> None:
         self._store = store
+        self._load = load
         self._streams = streams
         self._settings = settings
         self._origins = origins
@@ -94,8 +96,12 @@ class _Api:
         check_key(request, self._settings, is_write=True)
         max_bytes = self._settings.max_body_bytes
         is_gzip = check_headers(request, max_bytes, is_page=is_page)
-        body = await read_body(request, max_bytes, self._settings.body_timeout)
-        return await run_in_threadpool(self._ingest, body, is_gzip)
+        with self._load.body() as hold:
+            body = await read_body(request, max_bytes, self._settings.body_timeout, hold)
+            size = inflated_size(body, max_bytes) if is_gzip else len(body)
+            hold(size - len(body) if is_gzip else 0)
+            async with self._load.work(size):
+                return await run_in_threadpool(self._ingest, body, is_gzip)
 
     async def stats(self, request: Request) -> Response:
         check_key(request, self._settings)

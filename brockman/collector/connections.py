@@ -27,6 +27,7 @@ _LINE_EVERY = 60.0  # seconds
 _MAX_HEAD_BYTES = 64 * 1024  # of headers, or anything else that is neither a body nor the end of a request
 _BODY_GRACE = 2.0  # seconds after the body's time is over, for the application's response
 _MIN_READ_BYTES = 8192  # of a response, in each period of `client_timeout`
+_MIN_READ_SHARE = 1 / 30  # of what was to be read at its beginning
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger("brockman.collector.connections")
 
@@ -81,6 +82,10 @@ class Connections:
 
     def discard(self, connection: Connection) -> None:
         self._open.pop(connection, None)
+
+    def unread_bytes(self) -> int:
+        """Return how many bytes of responses wait for their clients."""
+        return sum(one.transport.get_write_buffer_size() for one in self._open)
 
     def sweep(self) -> None:
         """Close the connections whose time is over. Called once a second."""
@@ -182,7 +187,7 @@ class Connection(HttpToolsProtocol):
         elif self._check_unread_at == math.inf:
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout
         elif now > self._check_unread_at:
-            if unread > self._unread - _MIN_READ_BYTES:
+            if unread > self._unread - max(_MIN_READ_BYTES, self._unread * _MIN_READ_SHARE):
                 _log.warning("brockman: closed a connection whose client did not read the response")
                 self.transport.abort()
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout

@@ -20,6 +20,7 @@ from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.live import Streams
+from brockman.collector.load import Load
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 
@@ -50,9 +51,10 @@ def serve(
         )
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
     with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
-        streams = Streams(store)
-        app = create_app(store, settings, names, streams)
-        _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+        streams, connections = Streams(store), Connections(settings)
+        load = Load(settings.max_pending_bytes, connections.unread_bytes)
+        app = create_app(store, settings, names, streams, load)
+        _Server(app, connections, streams, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

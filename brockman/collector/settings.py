@@ -31,6 +31,7 @@ class Settings:
     failures: Mapping[int, float] = field(default_factory=dict)  # share of requests to be answered with a status
     delay: float = 0.0  # seconds before each request is handled
     max_body_bytes: int = 8 * 1024 * 1024  # of one request, before and after decompression
+    max_pending_bytes: int = 32 * 1024 * 1024  # of the bodies of all requests together, until they are stored
     body_timeout: float = 30.0  # seconds within which a request body must arrive
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
     max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
@@ -55,6 +56,8 @@ class Settings:
                     f"allowed_origins: {origin!r} should be a scheme, a host and perhaps a port,"
                     " such as https://shop.example, or *"
                 )
+        if self.max_pending_bytes < self.max_body_bytes:
+            raise InvalidSetting(f"max_pending_bytes: {self.max_pending_bytes} is less than max_body_bytes")
         if self.outage_after is not None and not (self.outage_after >= 0 and 0 < self.outage_for < float("inf")):
             raise InvalidSetting("outage_after: give a count from 0, and with it outage_for, seconds above 0")
         for status, share in self.failures.items():
