@@ -1,4 +1,4 @@
-"""What requests may take at a time, all together; beyond it they are answered with 429, and sent again later.
+"""A bound for all requests together; beyond it they are answered with 429, and sent again later.
 
 The bodies that are held, the work on them, the reads of the store, and the responses that clients have not read
 are bounded, so that memory and the time that a request waits are too. Used in the event loop only.

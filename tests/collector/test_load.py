@@ -59,18 +59,22 @@ def connected(collector: Running, number: int, sent: bytes) -> Iterator[list[soc
 
 
 def test_many_large_bodies_at_once_take_bounded_memory_and_all_arrive(spawn: Spawn) -> None:
-    """One takes 100 MiB while it is parsed, and all would be parsed at once. Some are told to come later."""
+    """One takes 100 MiB while it is parsed, and all would be parsed at once. Some get 429 first."""
     collector = spawn()
     statuses: Counter[int] = Counter()
+    all_ready = threading.Barrier(10)
+    bodies = [large_body() for _ in range(10)]
 
-    def send(is_gzip: bool) -> None:
-        body = large_body()
+    def send(number: int) -> None:
+        is_gzip = number > 5
+        body = gzip.compress(bodies[number], 0) if is_gzip else bodies[number]
         headers = {**JSON, "X-FL-API-KEY": KEY, **({"Content-Encoding": "gzip"} if is_gzip else {})}
+        all_ready.wait(30)
         with requests.Session() as session:
             while True:
                 response = session.post(
                     collector.endpoint + "trigger/",
-                    data=gzip.compress(body, 0) if is_gzip else body,
+                    data=body,
                     headers=headers,
                     timeout=60,
                 )
@@ -80,7 +84,7 @@ def test_many_large_bodies_at_once_take_bounded_memory_and_all_arrive(spawn: Spa
                 assert "send this again later" in response.json()["error"]
                 threading.Event().wait(float(response.headers["Retry-After"]))
 
-    threads = [threading.Thread(target=send, args=[number > 5]) for number in range(10)]
+    threads = [threading.Thread(target=send, args=[number]) for number in range(10)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -94,7 +98,7 @@ def test_many_large_bodies_at_once_take_bounded_memory_and_all_arrive(spawn: Spa
 
 
 def test_a_client_keeps_its_triggers_until_the_collector_can_take_them(start: Start) -> None:
-    """The slow bodies of others take all there is; the client is told to wait, and loses nothing."""
+    """The slow bodies of others take all there is; the client waits, and loses nothing."""
     collector = start(**LITTLE)
     with FocusLabClient(KEY, endpoint=collector.endpoint, flush_interval=0.01) as client:
         with connected(collector, 2, HALF) as slow:
@@ -127,7 +131,7 @@ def test_what_is_too_much_is_rejected_before_the_body_is_sent(start: Start) -> N
 
 @pytest.mark.parametrize("sent", [UNFINISHED, SLOW_BODY, STREAM], ids=["headers", "bodies", "streams"])
 def test_clients_are_served_beside_300_connections(spawn: Spawn, sent: bytes) -> None:
-    """Which never end their headers, never end their bodies, or read streams that have nothing new."""
+    """They never end their headers, never end their bodies, or read streams that have nothing new."""
     collector = spawn()
     with connected(collector, 300, sent):
         assert quick(lambda: _timed(lambda: collector.post(trigger()).status_code), 1.0)[1] == 201
@@ -158,7 +162,7 @@ def _timed(call: Callable[[], int]) -> tuple[float, int]:
 
 
 def test_a_queue_lets_in_what_fits_in_the_order_of_arrival() -> None:
-    """What is larger than all of it enters alone; who stops waiting takes no room."""
+    """One that is larger than all of it enters alone; who stops waiting takes no room."""
     entered: list[str] = []
 
     async def enter(queue: Queue, name: str, size: int) -> None:
