@@ -58,6 +58,21 @@ def add_parser(commands: Any) -> None:
         f"(default: FL_STORE in the environment, or {_DEFAULT_STORE} in the current directory); a password is "
         "better in FL_STORE, PGPASSWORD or ~/.pgpass",
     )
+    _add_key_options(parser)
+    parser.add_argument(
+        "--access-log",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write a line of JSON for each request, to standard error or a file; without keys and the values of"
+        " parameters",
+    )
+    _add_page_options(parser)
+    _add_rehearsal_options(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_key_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--api-key",
         action="append",
@@ -73,9 +88,6 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="more such keys, one in a line; those of --api-key or FL_API_KEY stay valid",
     )
-    _add_page_options(parser)
-    _add_rehearsal_options(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_page_options(parser: argparse.ArgumentParser) -> None:
@@ -188,6 +200,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         outage_for=options.outage_for,
         failures=dict(options.fail),
         delay=options.delay,
+        access_log=options.access_log,
     )
 
 

@@ -16,12 +16,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
+from brockman.collector.api import watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
+from brockman.collector.health import Health
 from brockman.collector.ingest import read_triggers, rejected_entries
 from brockman.collector.live import Streams
 from brockman.collector.load import BoundedReads, Load
+from brockman.collector.metrics import Metrics
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
@@ -34,14 +37,19 @@ _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
 
 def create_app(
-    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, streams: Streams, load: Load
+    store: Store,
+    settings: Settings,
+    allowed_hosts: Collection[str] | None,
+    streams: Streams,
+    load: Load,
+    metrics: Metrics,
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
-    api = _Api(store, settings, origins, streams, load)
+    api = _Api(store, settings, origins, streams, load, metrics)
     middleware = [Middleware(BoundedReads, load=load)]
     if allowed_hosts is not None:
-        middleware.insert(0, Middleware(HostCheck, allowed_hosts=allowed_hosts))
+        middleware.insert(0, Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH))
     if settings.is_rehearsal:
         stored = lambda: store.stored  # noqa: E731
         middleware.append(Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random))
@@ -57,6 +65,7 @@ def create_app(
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
+            *watching.routes(Health(store), metrics, settings),
         ],
         middleware=middleware,
         exception_handlers={
@@ -72,8 +81,17 @@ def create_app(
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
-    def __init__(self, store: Store, settings: Settings, origins: Origins, streams: Streams, load: Load) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        origins: Origins,
+        streams: Streams,
+        load: Load,
+        metrics: Metrics,
+    ) -> None:
         self._store = store
+        self._metrics = metrics
         self._load = load
         self._streams = streams
         self._settings = settings
@@ -124,8 +142,12 @@ class _Api:
             body = inflate(body, self._settings.max_body_bytes)
         parsed = read_triggers(body, received_at=time.time_ns() // 1000)
         if parsed.errors and not parsed.is_array:
+            self._metrics.count_triggers(stored=0, repeated=0, refused=1)
             raise HTTPException(400, parsed.errors[0][1])
         repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors)).repeated)
+        self._metrics.count_triggers(
+            stored=len(parsed.rows) - repeated, repeated=repeated, refused=len(parsed.errors)
+        )
         if not parsed.is_array:
             return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
         accepted = {"accepted": len(parsed.rows), "repeated": repeated}

@@ -38,6 +38,15 @@ def check_key(request: Request, settings: Settings, *, is_write: bool = False) -
         raise HTTPException(403, "wrong API key")
 
 
+def has_key(request: Request, settings: Settings) -> bool:
+    """Return whether the request may read."""
+    try:
+        check_key(request, settings)
+    except HTTPException:
+        return False
+    return True
+
+
 def _bearer_token(request: Request) -> str | None:
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" else None
@@ -48,19 +57,22 @@ class HostCheck:
 
     A web page can let its host name resolve to 127.0.0.1 (DNS rebinding) and then read from a collector on the
     loopback interface; the `Host` header still has that name. A client holds its triggers after a 403.
-    Allowed names are without port; an IPv6 address is in brackets.
+    Allowed names are without port; an IPv6 address is in brackets. `open_path` accepts every name.
     """
 
-    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, allowed_hosts: Collection[str], open_path: str) -> None:
         self._app = app
+        self._open_path = open_path
         self._allowed = frozenset(name.lower() for name in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and _host_name(Headers(scope=scope).get("host", "")) not in self._allowed:
+        if scope["type"] != "http" or scope["path"] == self._open_path:
+            await self._app(scope, receive, send)
+        elif _host_name(Headers(scope=scope).get("host", "")) not in self._allowed:
             error = HTTPException(403, f"unknown name in Host; use one of {', '.join(sorted(self._allowed))}")
             await error_response(Request(scope), error)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _host_name(host: str) -> str:

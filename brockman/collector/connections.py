@@ -83,9 +83,12 @@ class Connections:
     def discard(self, connection: Connection) -> None:
         self._open.pop(connection, None)
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def unread_bytes(self) -> int:
         """Return how many bytes of responses wait for their clients."""
-        return sum(one.transport.get_write_buffer_size() for one in self._open)
+        return sum(one.transport.get_write_buffer_size() for one in list(self._open))
 
     def sweep(self) -> None:
         """Close the connections whose time is over. Called once a second."""

@@ -8,21 +8,25 @@ import ipaddress
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from brockman.collector.access_log import AccessLog
 from brockman.collector.app import create_app
 from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.live import Streams
 from brockman.collector.load import Load
+from brockman.collector.metrics import Metrics
+from brockman.collector.observer import Observer
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
 _SHUTDOWN_TIMEOUT = 2  # seconds for requests in progress
@@ -50,11 +54,26 @@ def serve(
             f"api_key: {settings.host!r} can be reached by other machines; give a key, or a loopback host"
         )
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
-    with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
-        streams, connections = Streams(store), Connections(settings)
+    with ExitStack() as stack:
+        listener = stack.enter_context(_bind(family, address))
+        access_log = None
+        if settings.access_log is not None:
+            access_log = stack.enter_context(closing(AccessLog(settings.access_log)))
+        store = stack.enter_context(closing(open_store(settings.database)))
+        streams, connections, metrics = Streams(store), Connections(settings), Metrics()
         load = Load(settings.max_pending_bytes, connections.unread_bytes)
-        app = create_app(store, settings, names, streams, load)
-        _Server(app, connections, streams, on_ready, stop).run(sockets=[listener])
+        _add_gauges(metrics, store, streams, connections, load)
+        app = create_app(store, settings, names, streams, load, metrics)
+        observer = Observer(app, app.routes, metrics, access_log)
+        _Server(observer, connections, streams, on_ready, stop).run(sockets=[listener])
+
+
+def _add_gauges(metrics: Metrics, store: Store, streams: Streams, connections: Connections, load: Load) -> None:
+    metrics.add_gauge("brockman_connections", "Open connections.", lambda: len(connections))
+    metrics.add_gauge("brockman_streams", "Open streams of the live page.", lambda: len(streams))
+    metrics.add_gauge("brockman_pending_bytes", "Bytes of bodies not stored yet.", lambda: load.body_bytes)
+    metrics.add_gauge("brockman_unread_bytes", "Bytes that clients have not read yet.", connections.unread_bytes)
+    metrics.add_gauge("brockman_store_triggers", "Triggers in the store.", lambda: store.counts().triggers)
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -90,7 +109,7 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: Starlette,
+        app: ASGIApp,
         connections: Connections,
         streams: Streams,
         on_ready: Callable[[str], None] | None,

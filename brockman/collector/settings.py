@@ -36,6 +36,8 @@ class Settings:
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
     max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
 
+    access_log: str | None = None  # a file for one line of JSON for each request; "-": standard error
+
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidSetting(f"port: {self.port} is not from 0 to 65535")
