@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import responses
+from brockman.collector import openapi, responses
 from brockman.collector.api import watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
@@ -74,6 +74,7 @@ def create_app(
             Exception: responses.on_internal_error,
         },
     )
+    app.router.routes.append(openapi.route(app.router.routes))
     app.router.redirect_slashes = False  # clients do not follow redirects, to send their key to no other host
     return app
 

@@ -195,11 +195,19 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout
 
+    def send_400_response(self, msg: str) -> None:
+        """Close the connection after the response to a request that is no HTTP; called by uvicorn."""
+        self._respond(400, "this is no HTTP/1.1 request")
+        self.transport.close()
+
     def end(self, status: int, reason: str) -> None:
         """Close the connection, after a response if none was sent and the client may wait for one."""
         self._deadline = math.inf
         if (self._is_in_headers and not self.is_busy) or status == 503:
-            body = f'{{"error":"{reason}"}}'
-            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+            self._respond(status, reason)
         self.transport.close()
+
+    def _respond(self, status: int, reason: str) -> None:
+        body = f'{{"error":"{reason}"}}'
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())

@@ -132,7 +132,7 @@ class BoundedReads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (
             scope["type"] != "http"
-            or scope["method"] == "POST"
+            or scope["method"] not in ("GET", "HEAD")
             or not scope["path"].startswith("/api/v1/")
             or scope["path"] == "/api/v1/stream/"
         ):
