@@ -23,7 +23,7 @@ from brockman.collector.errors import StoreUnavailable
 from brockman.collector.health import Health
 from brockman.collector.ingest import read_triggers, rejected_entries
 from brockman.collector.live import Streams
-from brockman.collector.load import BoundedReads, Load
+from brockman.collector.load import Bounds, Load
 from brockman.collector.metrics import Metrics
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
@@ -47,7 +47,7 @@ def create_app(
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
     api = _Api(store, settings, origins, streams, load, metrics)
-    middleware = [Middleware(BoundedReads, load=load)]
+    middleware = [Middleware(Bounds, load=load)]
     if allowed_hosts is not None:
         middleware.insert(0, Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH))
     if settings.is_rehearsal:

@@ -68,7 +68,7 @@ class HostCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == self._open_path:
             await self._app(scope, receive, send)
-        elif _host_name(Headers(scope=scope).get("host", "")) not in self._allowed:
+        elif not self._allowed.issuperset(map(_host_name, Headers(scope=scope).getlist("host") or [""])):
             error = HTTPException(403, f"unknown name in Host; use one of {', '.join(sorted(self._allowed))}")
             await error_response(Request(scope), error)(scope, receive, send)
         else:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from brockman.collector.responses import error_response
 
+_MAX_HEADERS = 100
 _READS_AT_ONCE = 4  # each may hold a page of 16 MiB
 _WAITING_READS = 64
 _MAX_UNREAD_BYTES = 64 * 1024 * 1024  # of responses
@@ -122,14 +123,21 @@ class Load:
         self._reads.leave(1)
 
 
-class BoundedReads:
-    """ASGI middleware for the requests that read the store, but for streams, which are counted elsewhere."""
+class Bounds:
+    """ASGI middleware that bounds the headers of a request, and the requests that read the store.
+
+    Streams are counted elsewhere.
+    """
 
     def __init__(self, app: ASGIApp, load: Load) -> None:
         self._app = app
         self._load = load
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(scope["headers"]) > _MAX_HEADERS:
+            error = HTTPException(431, f"{len(scope['headers'])} headers; send at most {_MAX_HEADERS}")
+            await error_response(Request(scope), error)(scope, receive, send)
+            return
         if (
             scope["type"] != "http"
             or scope["method"] not in ("GET", "HEAD")
