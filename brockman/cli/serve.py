@@ -185,10 +185,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_settings(options: argparse.Namespace, store: str) -> Settings:
+    from brockman.collector.errors import InvalidSetting
     from brockman.collector.settings import Settings
 
     api_keys = options.api_key or [os.environ.get("FL_API_KEY") or ""]
     api_keys = [key.strip() for key in api_keys if key or options.api_key]
+    failures = dict(options.fail)
+    if len(failures) < len(options.fail):
+        raise InvalidSetting("--fail: a status is given twice; give it once, with its whole share")
     return Settings(
         host=options.host,
         port=options.port,
@@ -198,7 +202,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         allowed_origins=options.allow_origin,
         outage_after=options.outage_after,
         outage_for=options.outage_for,
-        failures=dict(options.fail),
+        failures=failures,
         delay=options.delay,
         access_log=options.access_log,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -159,4 +160,6 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn would raise the signal again after its shutdown, and the process would die by it.
+        if self.should_exit:  # the second one: do not wait, whatever hangs. What was acknowledged is committed.
+            os._exit(128 + sig)
         self.should_exit = True

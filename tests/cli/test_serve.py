@@ -130,6 +130,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capsys: pytest.Ca
         (("--host", "host.invalid"), "host: 'host.invalid' is no address"),
         (("--port", "99999"), "port: 99999 is not from 0 to 65535"),
         (("--database", "/dev/null/focuslab.sqlite3"), "database: "),
+        (("--fail", "503:0.1", "--fail", "503:0.2"), "--fail: a status is given twice"),
         (("--outage-after", "-1"), "outage_after: give a count from 0, and with it outage_for"),
         (("--outage-after", "1", "--outage-for", "0"), "outage_after: "),
     ],
