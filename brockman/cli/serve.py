@@ -60,6 +60,14 @@ def add_parser(commands: Any) -> None:
     )
     _add_key_options(parser)
     parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accept this name in the header Host, as a proxy may pass it on. May be repeated. On loopback no"
+        " other name is accepted; elsewhere every one, unless this is given",
+    )
+    parser.add_argument(
         "--access-log",
         nargs="?",
         const="-",
@@ -199,6 +207,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         database=store,
         api_keys=[*api_keys, *options.key_file],
         write_keys=options.write_key,
+        allowed_hosts=options.allow_host,
         allowed_origins=options.allow_origin,
         outage_after=options.outage_after,
         outage_for=options.outage_for,

@@ -88,6 +88,12 @@ def test_a_file_without_a_key_is_reported(
     assert f"error: argument --key-file: '{path}' " in capsys.readouterr().err
 
 
+def test_a_host_that_a_proxy_passes_on_can_be_allowed(tmp_path: Path) -> None:
+    with serving(tmp_path, "--allow-host", "collector.example") as collector:
+        assert collector.post(trigger(), {"Host": "collector.example"}).status_code == 201
+        assert collector.post(trigger(), {"Host": "other.example"}).status_code == 403
+
+
 def test_it_rehearses_trouble(tmp_path: Path) -> None:
     with serving(tmp_path, "--outage-after", "1", "--outage-for", "2m", "--delay", "1ms") as collector:
         assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]

@@ -89,7 +89,7 @@ def is_refused(collector: Running) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(spawn: Spawn, number: signal.Signals) -> None:
-    """What was acknowledged is there; the requests in progress are not waited for."""
+    """Acknowledged triggers are there; the requests in progress are not waited for."""
     collector = spawn()
     assert collector.process is not None
     assert collector.post(trigger()).status_code == 201
