@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Collection
@@ -28,7 +29,7 @@ from brockman.collector.metrics import Metrics
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, inflate, inflated_size, read_body
+from brockman.collector.request_body import check_headers, inflate, inflated_size, read_body, shutting_down
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
@@ -119,8 +120,14 @@ class _Api:
             body = await read_body(request, max_bytes, self._settings.body_timeout, hold)
             size = inflated_size(body, max_bytes) if is_gzip else len(body)
             hold(size - len(body) if is_gzip else 0)
-            async with self._load.work(size):
-                return await run_in_threadpool(self._ingest, body, is_gzip)
+            try:
+                await self._load.work.enter(size)
+                try:
+                    return await run_in_threadpool(self._ingest, body, is_gzip)
+                finally:
+                    self._load.work.leave(size)
+            except asyncio.CancelledError:  # it may be stored all the same: sent again, it is a repetition
+                raise shutting_down() from None
 
     async def stats(self, request: Request) -> Response:
         check_key(request, self._settings)

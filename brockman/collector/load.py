@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -76,7 +76,7 @@ class Load:
         self.body_bytes = 0
         self._max_body_bytes = max_body_bytes
         self._unread = unread
-        self._work = Queue(_WORK_AT_ONCE)
+        self.work = Queue(_WORK_AT_ONCE)  # for the size of a body, decompressed, while it is parsed and stored
         self._reads = Queue(_READS_AT_ONCE)
 
     @contextmanager
@@ -100,15 +100,6 @@ class Load:
             yield hold
         finally:
             self.body_bytes -= held
-
-    @asynccontextmanager
-    async def work(self, size: int) -> AsyncIterator[None]:
-        """Wait until a body of this size, decompressed, can be parsed and stored."""
-        await self._work.enter(size)
-        try:
-            yield
-        finally:
-            self._work.leave(size)
 
     async def begin_read(self) -> None:
         """Wait until the store can be read; `end_read` is to be called afterwards, unless this raises."""

@@ -37,9 +37,9 @@ class Metrics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._started = time.time()
-        self._triggers = Counter(stored=0, repeated=0, refused=0)
+        self._triggers = {"stored": 0, "repeated": 0, "refused": 0}
         self._requests: Counter[tuple[str, str, str]] = Counter()  # method, path, status
-        self._bytes = Counter(received=0, sent=0)
+        self._bytes = {"received": 0, "sent": 0}
         self._durations: dict[tuple[str, str], _Durations] = {}
         self._gauges: list[tuple[str, str, Callable[[], float]]] = []
 
@@ -49,7 +49,9 @@ class Metrics:
 
     def count_triggers(self, *, stored: int, repeated: int, refused: int) -> None:
         with self._lock:
-            self._triggers.update(stored=stored, repeated=repeated, refused=refused)
+            self._triggers["stored"] += stored
+            self._triggers["repeated"] += repeated
+            self._triggers["refused"] += refused
 
     def count_request(
         self, method: str, path: str, status: str, *, received: int, sent: int, seconds: float | None
@@ -57,7 +59,8 @@ class Metrics:
         """Count a request. `path` is one of a few; `seconds` is None for streams."""
         with self._lock:
             self._requests[method, path, status] += 1
-            self._bytes.update(received=received, sent=sent)
+            self._bytes["received"] += received
+            self._bytes["sent"] += sent
             if seconds is not None:
                 self._durations.setdefault((method, path), _Durations()).add(seconds)
 

@@ -57,10 +57,15 @@ async def read_body(
         return await asyncio.wait_for(_collect(request, max_bytes, hold), timeout)
     except asyncio.TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {timeout:g} s") from None
-    except asyncio.CancelledError:  # only the server's shutdown cancels a request
-        raise HTTPException(503, "the collector is shutting down", {"Retry-After": "1"}) from None
+    except asyncio.CancelledError:
+        raise shutting_down() from None
     except ClientDisconnect:
         raise HTTPException(400, "the body is incomplete") from None  # nobody reads this
+
+
+def shutting_down() -> HTTPException:
+    """Return the answer to a request that was cancelled: only the server's shutdown does that."""
+    return HTTPException(503, "the collector is shutting down", {"Retry-After": "1"})
 
 
 async def _collect(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:

@@ -6,10 +6,12 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,25 @@ def test_requests_in_progress_end_and_new_connections_are_refused(spawn: Spawn) 
         _, stderr = collector.process.communicate(timeout=10)
     assert (collector.process.returncode, stderr) == (0, "")
     assert len(spawn().ids()) == 1
+
+
+def test_a_request_that_cannot_end_before_the_shutdown_is_to_be_sent_again(spawn: Spawn) -> None:
+    """503 with Retry-After, and no 500, which would count as a fault of the triggers."""
+    collector = spawn()
+    assert collector.process is not None
+    assert collector.post(trigger()).status_code == 201
+    body = json.dumps(trigger()).encode()
+    with (
+        closing(sqlite3.connect(collector.database, isolation_level=None)) as other,
+        collector.connect() as connection,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        connection.sendall(head(f"Content-Length: {len(body)}") + body)
+        assert collector.get("stats/").status_code == 200
+        collector.process.terminate()
+        status, headers, _ = read_response(connection)
+        assert collector.process.wait(20) == 0
+    assert (status, headers["retry-after"]) == (503, "1")
 
 
 def is_refused(collector: Running) -> bool:
