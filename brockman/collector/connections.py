@@ -195,6 +195,9 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: uvicorn would advise to install a library, and the request is answered as any other."""
+
     def send_400_response(self, msg: str) -> None:
         """Close the connection after the response to a request that is no HTTP; called by uvicorn."""
         self._respond(400, "this is no HTTP/1.1 request")

@@ -95,7 +95,7 @@ def test_random_requests_find_no_fault(spawn: Callable[..., Running]) -> None:
     collector = spawn()
     options = [
         *("--header", f"X-FL-API-KEY: {KEY}"),
-        *("--seed", "1", "--max-examples", "20", "--phases", "coverage,fuzzing", "--suppress-health-check", "all"),
+        *("--seed", "1", "--max-examples", "10", "--phases", "coverage,fuzzing", "--suppress-health-check", "all"),
         *("--checks", CHECKS, "--exclude-path", "/api/v1/stream/", "--request-timeout", "20", "--no-color"),
     ]
     url = collector.endpoint.removesuffix("api/v1/") + "openapi.json"
