@@ -1,8 +1,9 @@
-"""The command `brockman`: serve, demo, import, spool.
+"""The command `brockman`: serve, demo, import, replay, spool.
 
 inputs, compression -> source -> formats -> importing     brockman import
 occurrences -> ids -> importing                           (ids of lines without one)
 spool_view, spool_send -> spool                           brockman spool
+conditions -> changes -> replay                           brockman replay
 proof -> demo                                             brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals; startup: before these
 """
@@ -76,12 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
 
     import brockman
-    from brockman.cli import demo, importing, serve, spool
+    from brockman.cli import demo, importing, replay, serve, spool
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing, spool):
+    for module in (serve, demo, importing, replay, spool):
         module.add_parser(commands)
     return parser

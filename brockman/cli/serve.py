@@ -60,20 +60,19 @@ def add_parser(commands: Any) -> None:
     )
     _add_key_options(parser)
     parser.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="accept this name in the header Host, as a proxy may pass it on. May be repeated. On loopback no"
-        " other name is accepted; elsewhere every one, unless this is given",
-    )
-    parser.add_argument(
         "--access-log",
         nargs="?",
         const="-",
         metavar="FILE",
         help="write a line of JSON for each request, to standard error or a file; without keys and the values of"
         " parameters",
+    )
+    parser.add_argument(
+        "--max-refused",
+        type=whole_number(0),
+        default=10_000,
+        metavar="N",
+        help="how many refused triggers are kept, up to 64 MiB; the oldest leave first (default: %(default)s)",
     )
     _add_page_options(parser)
     _add_rehearsal_options(parser)
@@ -95,6 +94,14 @@ def _add_key_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE",
         help="more such keys, one in a line; those of --api-key or FL_API_KEY stay valid",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accept this name in the header Host, as a proxy may pass it on. May be repeated. On loopback no"
+        " other name is accepted; elsewhere every one, unless this is given",
     )
 
 
@@ -214,6 +221,7 @@ def _read_settings(options: argparse.Namespace, store: str) -> Settings:
         failures=failures,
         delay=options.delay,
         access_log=options.access_log,
+        max_refused=options.max_refused,
     )
 
 

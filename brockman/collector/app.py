@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -17,22 +18,23 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import openapi, responses
-from brockman.collector.api import watching
+from brockman.collector.api import refused, watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.health import Health
-from brockman.collector.ingest import read_triggers, rejected_entries
+from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
 from brockman.collector.live import Streams
 from brockman.collector.load import Bounds, Load
 from brockman.collector.metrics import Metrics
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, inflate, inflated_size, read_body, shutting_down
+from brockman.collector.request_body import check_headers, inflated_size, read_body, shutting_down
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
+from brockman.collector.store.refused import Refused
 
 _OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
@@ -47,13 +49,8 @@ def create_app(
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
-    api = _Api(store, settings, origins, streams, load, metrics)
-    middleware = [Middleware(Bounds, load=load)]
-    if allowed_hosts is not None:
-        middleware.insert(0, Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH))
-    if settings.is_rehearsal:
-        stored = lambda: store.stored  # noqa: E731
-        middleware.append(Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random))
+    kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
+    api = _Api(store, settings, origins, streams, kept, load, metrics)
     app = Starlette(
         routes=[
             Route("/", api.root, methods=["GET"]),
@@ -64,11 +61,12 @@ def create_app(
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
             Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            *refused.routes(kept, settings),
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
             *watching.routes(Health(store), metrics, settings),
         ],
-        middleware=middleware,
+        middleware=[*_middleware(store, settings, allowed_hosts, load)],
         exception_handlers={
             StoreUnavailable: responses.on_store_unavailable,
             HTTPException: responses.on_http_exception,
@@ -80,6 +78,18 @@ def create_app(
     return app
 
 
+def _middleware(
+    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, load: Load
+) -> Iterator[Middleware]:
+    """Yield what each request passes, the outermost first."""
+    if allowed_hosts is not None:
+        yield Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH)
+    yield Middleware(Bounds, load=load)
+    if settings.is_rehearsal:
+        stored = lambda: store.stored  # noqa: E731
+        yield Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random)
+
+
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
@@ -89,6 +99,7 @@ class _Api:
         settings: Settings,
         origins: Origins,
         streams: Streams,
+        kept: Refused,
         load: Load,
         metrics: Metrics,
     ) -> None:
@@ -96,6 +107,7 @@ class _Api:
         self._metrics = metrics
         self._load = load
         self._streams = streams
+        self._refused = kept
         self._settings = settings
         self._origins = origins
 
@@ -146,13 +158,16 @@ class _Api:
 
     def _ingest(self, body: bytes, is_gzip: bool) -> Response:
         """Store the triggers of one request; respond after the commit."""
-        if is_gzip:
-            body = inflate(body, self._settings.max_body_bytes)
-        parsed = read_triggers(body, received_at=time.time_ns() // 1000)
-        if parsed.errors and not parsed.is_array:
-            self._metrics.count_triggers(stored=0, repeated=0, refused=1)
-            raise HTTPException(400, parsed.errors[0][1])
-        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors)).repeated)
+        received_at, max_bytes = time.time_ns() // 1000, self._settings.max_body_bytes
+        try:
+            parsed = parse_body(body, received_at, is_gzip=is_gzip, max_bytes=max_bytes)
+        except RefusedBody as error:
+            self._metrics.count_triggers(stored=0, repeated=0, refused=len(error.refused))
+            self._refused.keep(error.refused)
+            raise
+        ids = [row[0] for row in parsed.rows]
+        update = partial(self._refused.update, refusals=parsed.refused, ids=ids)
+        repeated = len(self._store.add(parsed.rows, rejected=len(parsed.errors), also=[update]).repeated)
         self._metrics.count_triggers(
             stored=len(parsed.rows) - repeated, repeated=repeated, refused=len(parsed.errors)
         )

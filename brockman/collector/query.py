@@ -61,20 +61,20 @@ def _total(name: str, text: str) -> bool:
     return text == "yes"
 
 
-def _order(name: str, text: str) -> bool:
+def parse_order(name: str, text: str) -> bool:
     if text not in ("oldest", "newest"):
         raise HTTPException(400, f"{name}: {text[:40]!a} is not oldest or newest")
     return text == "newest"
 
 
-def _limit(name: str, text: str) -> int:
+def parse_limit(name: str, text: str) -> int:
     limit = int(text) if _DIGITS.fullmatch(text) else 0
     if not 1 <= limit <= MAX_LIMIT:
         raise HTTPException(400, f"{name}: {text[:40]!a} is not a whole number from 1 to {MAX_LIMIT}")
     return limit
 
 
-def _after(name: str, text: str) -> int:
+def parse_cursor(name: str, text: str) -> int:
     arrival = int(text) if _DIGITS.fullmatch(text) else -1
     if not 0 <= arrival <= LAST_ARRIVAL:
         raise HTTPException(400, f"{name}: {text[:40]!a} is not the next of a page")
@@ -89,9 +89,9 @@ _PARSERS: dict[str, Callable[[str, str], str | int]] = {
     "since": _timestamp,
     "until": _timestamp,
     "search": _search,
-    "order": _order,
+    "order": parse_order,
     "total": _total,
-    "limit": _limit,
-    "after": _after,
+    "limit": parse_limit,
+    "after": parse_cursor,
 }
 _FIELDS = {"order": "newest_first", "total": "count"}  # of the query, where its name is another

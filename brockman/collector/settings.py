@@ -35,6 +35,8 @@ class Settings:
     body_timeout: float = 30.0  # seconds within which a request body must arrive
     client_timeout: float = 10.0  # seconds within which headers must arrive, and some of a response be read
     max_connections: int = 512  # open at a time; fewer where the limit of open files is lower
+    max_refused: int = 10_000  # refused triggers that are kept; the oldest leave first
+    max_refused_bytes: int = 64 * 1024 * 1024
 
     access_log: str | None = None  # a file for one line of JSON for each request; "-": standard error
 
@@ -72,6 +74,10 @@ class Settings:
             raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
+
+        for name in ("max_refused", "max_refused_bytes"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"{name}: {getattr(self, name)} should be a whole number from 0")
 
     @property
     def keys(self) -> tuple[str, ...]:

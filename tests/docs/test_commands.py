@@ -11,7 +11,7 @@ import brockman
 from brockman.cli import main
 from tests.support.programs import ROOT, ran
 
-COMMANDS = ("serve", "demo", "import", "spool")
+COMMANDS = ("serve", "demo", "import", "replay", "spool")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -20,6 +20,7 @@ from brockman.cli.formats.fields import (
 from brockman.cli.formats.wrappers import unwrap, unwrap_object
 from brockman.cli.source import Arguments, BadLine, excerpt
 
+_REFUSED = {"number", "reason", "received_at", "trigger"}  # of a trigger that a collector has refused
 _STAMPS = {*TIME_NAMES, *ID_NAMES}
 
 
@@ -27,6 +28,10 @@ def parse(line: str, mapping: Mapping[str, str]) -> Arguments | BadLine:
     value = load(line)
     if isinstance(value, BadLine):
         return value
+    if "actor_id" not in value and _REFUSED.issubset(value):
+        if not isinstance(value["trigger"], dict):
+            return BadLine(f"no trigger: {excerpt(str(value['reason']))}")
+        value = value["trigger"]
     inner = None if "actor_id" in value or mapping else unwrap_object(value)  # a container's or journald's line
     if inner is not None and inner.startswith("{") and len(inner) < len(line):
         return parse(inner, mapping)

@@ -8,7 +8,7 @@ fails at once, with the reason.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from itertools import count
@@ -52,6 +52,7 @@ class PostgresqlStore(Store):
 
     filters = schema.FILTERS
     tally_row = schema.TALLY_ROW
+    is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class PostgresqlStore(Store):
                     try:
                         with connection.transaction():
                             execute, insert = partial(_execute, connection), partial(self._insert, connection)
-                            return action(Transaction(execute, insert))
+                            return action(Transaction(execute, insert, partial(_fill, connection)))
                     finally:
                         was_lost = connection.closed
             except psycopg.Error as error:
@@ -321,6 +322,13 @@ def _translate(statement: str) -> bytes:
 
 def _execute(connection: Connection, statement: str, values: Sequence[Value]) -> psycopg.Cursor[Any]:
     return connection.execute(_translate(statement), values)
+
+
+def _fill(connection: Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]) -> None:
+    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
+    with connection.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def _run(connection: Connection, statement: str, *values: Value) -> psycopg.Cursor[Any]:

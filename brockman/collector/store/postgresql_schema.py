@@ -72,7 +72,34 @@ _M001_INITIAL = (
     END $$
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL,)
+_REFUSED = (
+    """
+    CREATE TABLE refused (
+        number bigint PRIMARY KEY,     -- counts up, with gaps
+        id text UNIQUE,                -- of the trigger, if it has a valid one
+        actor_id text COLLATE "C",
+        action text COLLATE "C",
+        object text COLLATE "C",
+        reason text COLLATE "C" NOT NULL,
+        received_at bigint NOT NULL,  -- microseconds since 1970, UTC
+        sender_id text,
+        body text,                     -- the trigger's JSON
+        text text,                     -- the start of what is no trigger
+        size bigint NOT NULL           -- bytes
+    )
+    """,
+    """
+    CREATE TABLE refused_tally (       -- one row
+        kept bigint NOT NULL,
+        bytes bigint NOT NULL,
+        removed bigint NOT NULL,      -- by newer ones
+        last bigint NOT NULL          -- number
+    ) WITH (fillfactor = 50)           -- updates stay within the page
+    """,
+    "INSERT INTO refused_tally VALUES (0, 0, 0, 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)

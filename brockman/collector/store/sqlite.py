@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
 from brockman.collector.store.sqlite_schema import UnusableFile, migrate
-from brockman.collector.store.statements import LAST_ARRIVAL
+from brockman.collector.store.statements import LAST_ARRIVAL, Value
 from brockman.collector.validation import Row
 
 _WRITER_PRAGMAS = (
@@ -85,7 +85,8 @@ class SqliteStore(Store):
 
     def write(self, action: Callable[[Transaction], T]) -> T:
         with self._transaction() as connection:
-            return action(Transaction(connection.execute, partial(_insert, connection)))
+            insert, fill = partial(_insert, connection), partial(_fill, connection)
+            return action(Transaction(connection.execute, insert, fill))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -182,6 +183,13 @@ def _insert(connection: sqlite3.Connection, rows: Sequence[Row]) -> tuple[str, .
     if connection.executemany(_INSERT, rows).rowcount == len(rows):
         return ()
     return _repeated(connection, rows, last)
+
+
+def _fill(
+    connection: sqlite3.Connection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Value]]
+) -> None:
+    placeholders = ", ".join("?" * len(columns))
+    connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({placeholders})", rows)
 
 
 def _skip_removed(connection: sqlite3.Connection, rows: Sequence[Row]) -> int:

@@ -44,7 +44,34 @@ M002_REMOVAL = (  # the highest arrival number at a removal: it is not used agai
     "ALTER TABLE tally ADD COLUMN last_removed INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL)
+_REFUSED = (
+    """
+    CREATE TABLE refused (
+        number INTEGER PRIMARY KEY,     -- counts up, with gaps
+        id TEXT UNIQUE,                -- of the trigger, if it has a valid one
+        actor_id TEXT,
+        action TEXT,
+        object TEXT,
+        reason TEXT NOT NULL,
+        received_at INTEGER NOT NULL,  -- microseconds since 1970, UTC
+        sender_id TEXT,
+        body TEXT,                     -- the trigger's JSON
+        text TEXT,                     -- the start of what is no trigger
+        size INTEGER NOT NULL           -- bytes
+    )
+    """,
+    """
+    CREATE TABLE refused_tally (       -- one row
+        kept INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        removed INTEGER NOT NULL,      -- by newer ones
+        last INTEGER NOT NULL          -- number
+    )
+    """,
+    "INSERT INTO refused_tally VALUES (0, 0, 0, 0)",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED)
 
 
 class UnusableFile(Exception):

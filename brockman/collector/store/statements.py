@@ -71,7 +71,12 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
 
 def _pattern(text: str) -> str:
     """Return the pattern of LIKE for a text within JSON."""
-    escaped = re.sub(r"[\\%_]", r"\\\g<0>", strict_json.dump(text)[1:-1])
+    return contains(strict_json.dump(text)[1:-1])
+
+
+def contains(text: str) -> str:
+    """Return the pattern of LIKE for a text within another, with a backslash as ESCAPE."""
+    escaped = re.sub(r"[\\%_]", r"\\\g<0>", text)
     return f"%{escaped}%"
 
 
