@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from brockman.cli.numbers import byte_size, duration, whole_number
@@ -57,10 +58,14 @@ def add_parser(commands: Any) -> None:
         f"(default: FL_STORE in the environment, or {_DEFAULT_STORE} in the current directory); a password is "
         "better in FL_STORE, PGPASSWORD or ~/.pgpass",
     )
+    _add_key_options(parser)
     parser.add_argument(
-        "--api-key",
-        metavar="KEY",
-        help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it",
+        "--access-log",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write a line of JSON for each request, to standard error or a file; without keys and the values of"
+        " parameters",
     )
     parser.add_argument(
         "--max-refused",
@@ -74,6 +79,32 @@ def add_parser(commands: Any) -> None:
     _add_retention_options(parser)
     _add_rehearsal_options(parser)
     parser.set_defaults(run=run)
+
+
+def _add_key_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--api-key",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="the key clients must send; better in FL_API_KEY, where other users of the machine cannot see it."
+        " May be repeated: each is valid",
+    )
+    parser.add_argument(
+        "--key-file",
+        type=_read_keys,
+        default=[],
+        metavar="FILE",
+        help="more such keys, one in a line; those of --api-key or FL_API_KEY stay valid",
+    )
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accept this name in the header Host, as a proxy may pass it on. May be repeated. On loopback no"
+        " other name is accepted; elsewhere every one, unless this is given",
+    )
 
 
 def _add_page_options(parser: argparse.ArgumentParser) -> None:
@@ -139,6 +170,18 @@ def _add_rehearsal_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--outage-for", type=duration, default=1.0, metavar="TIME", help="its length (default: 1s)")
 
 
+def _read_keys(path: str) -> list[str]:
+    """Return the keys in the lines of a file; blank lines and those that begin with # have none."""
+    try:
+        lines = Path(path).read_text("utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{show(path)} cannot be read: {error}") from None
+    keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not keys:
+        raise argparse.ArgumentTypeError(f"{show(path)} has no key; give one in each line")
+    return keys
+
+
 def _failure(text: str) -> tuple[int, float]:
     status, _, share = text.partition(":")
     try:
@@ -162,7 +205,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"listening on {endpoint}")
         print(f"page         {endpoint.removesuffix('api/v1/')}")
         print(f"database     {without_password(store)}")
-        print(f"key          {'not checked' if settings.api_key is None else 'required'}", flush=True)
+        print(f"key          {'required' if settings.keys else 'not checked'}", flush=True)
 
     store = _choose_store(options)
     try:
@@ -181,23 +224,30 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _read_settings(options: argparse.Namespace, store: str) -> Settings:
+    from brockman.collector.errors import InvalidSetting
     from brockman.collector.settings import Settings
 
-    api_key = options.api_key or os.environ.get("FL_API_KEY") or None
+    api_keys = options.api_key or [os.environ.get("FL_API_KEY") or ""]
+    api_keys = [key.strip() for key in api_keys if key or options.api_key]
+    failures = dict(options.fail)
+    if len(failures) < len(options.fail):
+        raise InvalidSetting("--fail: a status is given twice; give it once, with its whole share")
     return Settings(
         host=options.host,
         port=options.port,
         database=store,
-        api_key=None if api_key is None else api_key.strip(),
+        api_keys=[*api_keys, *options.key_file],
         write_keys=options.write_key,
+        allowed_hosts=options.allow_host,
         allowed_origins=options.allow_origin,
         max_actors_per_identity=options.max_joined,
         outage_after=options.outage_after,
         outage_for=options.outage_for,
-        failures=dict(options.fail),
+        failures=failures,
         delay=options.delay,
         keep=options.keep,
         max_bytes=options.max_bytes,
+        access_log=options.access_log,
         max_refused=options.max_refused,
     )
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import asdict
 from functools import partial
 
@@ -17,18 +18,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import responses
-from brockman.collector.api import erasure, people, refused, senders
+from brockman.collector import openapi, responses
+from brockman.collector.api import erasure, people, refused, senders, watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
+from brockman.collector.health import Health
 from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
+from brockman.collector.load import Bounds, Load
+from brockman.collector.metrics import Metrics
 from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, read_body
+from brockman.collector.request_body import check_headers, inflated_size, read_body, shutting_down
 from brockman.collector.responses import json_response
 from brockman.collector.sender_headers import read_sender
 from brockman.collector.settings import Settings
@@ -45,18 +49,14 @@ def create_app(
     allowed_hosts: Collection[str] | None,
     streams: Streams,
     joiner: Joiner,
+    load: Load,
+    metrics: Metrics,
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
     origins = Origins(settings.allowed_origins)
     kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
     store.parts = (*store.parts, kept)
-    api = _Api(store, settings, origins, streams, kept)
-    middleware = []
-    if allowed_hosts is not None:
-        middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
-    if settings.is_rehearsal:
-        stored = lambda: store.stored  # noqa: E731
-        middleware.append(Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random))
+    api = _Api(store, settings, origins, streams, kept, load, metrics)
     app = Starlette(
         routes=[
             Route("/", api.root, methods=["GET"]),
@@ -73,25 +73,48 @@ def create_app(
             Route("/page.js", send_page_file, methods=["GET"]),
             Route("/page.css", send_page_file, methods=["GET"]),
             *erasure.routes(store, settings, joiner.people.find_actors),
+            *watching.routes(Health(store), metrics, settings),
         ],
-        middleware=middleware,
+        middleware=[*_middleware(store, settings, allowed_hosts, load)],
         exception_handlers={
             StoreUnavailable: responses.on_store_unavailable,
             HTTPException: responses.on_http_exception,
             Exception: responses.on_internal_error,
         },
     )
+    app.router.routes.append(openapi.route(app.router.routes))
     app.router.redirect_slashes = False  # clients do not follow redirects, to send their key to no other host
     return app
+
+
+def _middleware(
+    store: Store, settings: Settings, allowed_hosts: Collection[str] | None, load: Load
+) -> Iterator[Middleware]:
+    """Yield what each request passes, the outermost first."""
+    if allowed_hosts is not None:
+        yield Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH)
+    yield Middleware(Bounds, load=load)
+    if settings.is_rehearsal:
+        stored = lambda: store.stored  # noqa: E731
+        yield Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random)
 
 
 class _Api:
     """The handlers. Parsing and disk access run in a worker thread."""
 
     def __init__(
-        self, store: Store, settings: Settings, origins: Origins, streams: Streams, kept: Refused
+        self,
+        store: Store,
+        settings: Settings,
+        origins: Origins,
+        streams: Streams,
+        kept: Refused,
+        load: Load,
+        metrics: Metrics,
     ) -> None:
         self._store = store
+        self._metrics = metrics
+        self._load = load
         self._streams = streams
         self._refused = kept
         self._senders = Senders(store)
@@ -105,32 +128,42 @@ class _Api:
         return json_response({"service": "brockman collector", **paths})
 
     async def list(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return await run_in_threadpool(self._list, request)
 
     async def record(self, request: Request) -> Response:
         if request.method == "OPTIONS":  # no preflight: the middleware answers those
             raise HTTPException(405)
         is_page = self._origins.check(request)
-        check_key(request, self._settings.api_key, self._settings.write_keys)
+        check_key(request, self._settings, is_write=True)
         max_bytes = self._settings.max_body_bytes
         is_gzip = check_headers(request, max_bytes, is_page=is_page)
-        body = await read_body(request, max_bytes, self._settings.body_timeout)
-        return await run_in_threadpool(self._ingest, body, is_gzip, request.headers)
+        with self._load.body() as hold:
+            body = await read_body(request, max_bytes, self._settings.body_timeout, hold)
+            size = inflated_size(body, max_bytes) if is_gzip else len(body)
+            hold(size - len(body) if is_gzip else 0)
+            try:
+                await self._load.work.enter(size)
+                try:
+                    return await run_in_threadpool(self._ingest, body, is_gzip, request.headers)
+                finally:
+                    self._load.work.leave(size)
+            except asyncio.CancelledError:  # it may be stored all the same: sent again, it is a repetition
+                raise shutting_down() from None
 
     async def stats(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return json_response(asdict(await run_in_threadpool(self._store.counts)))
 
     async def overview(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         since = (time.time_ns() // 1000) - _OVERVIEW_MICROS
         overview = await run_in_threadpool(self._store.overview, since)
         counts = await run_in_threadpool(self._store.counts)
         return json_response({"counts": asdict(counts), **asdict(overview)})
 
     async def stream(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         return await self._streams.open(request)
 
     def _ingest(self, body: bytes, is_gzip: bool, headers: Headers) -> Response:
@@ -141,6 +174,7 @@ class _Api:
         try:
             parsed = parse_body(body, received_at, is_gzip=is_gzip, max_bytes=max_bytes)
         except RefusedBody as error:
+            self._metrics.count_triggers(stored=0, repeated=0, refused=len(error.refused))
             self._refused.keep(error.refused, sender_id)
             if sender is not None and len(error.refused) == 1:
                 self._senders.note_refused(sender)
@@ -149,6 +183,9 @@ class _Api:
         update = partial(self._refused.update, refusals=parsed.refused, ids=ids, sender_id=sender_id)
         added = self._store.add(parsed.rows, rejected=len(parsed.errors), sender=sender, also=[update])
         repeated = len(added.repeated)
+        self._metrics.count_triggers(
+            stored=len(parsed.rows) - repeated, repeated=repeated, refused=len(parsed.errors)
+        )
         if not parsed.is_array:
             return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
         accepted = {"accepted": len(parsed.rows), "repeated": repeated}

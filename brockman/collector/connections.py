@@ -27,6 +27,7 @@ _LINE_EVERY = 60.0  # seconds
 _MAX_HEAD_BYTES = 64 * 1024  # of headers, or anything else that is neither a body nor the end of a request
 _BODY_GRACE = 2.0  # seconds after the body's time is over, for the application's response
 _MIN_READ_BYTES = 8192  # of a response, in each period of `client_timeout`
+_MIN_READ_SHARE = 1 / 30  # of what was to be read at its beginning
 _NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _log = logging.getLogger("brockman.collector.connections")
 
@@ -81,6 +82,13 @@ class Connections:
 
     def discard(self, connection: Connection) -> None:
         self._open.pop(connection, None)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def unread_bytes(self) -> int:
+        """Return how many bytes of responses wait for their clients."""
+        return sum(one.transport.get_write_buffer_size() for one in list(self._open))
 
     def sweep(self) -> None:
         """Close the connections whose time is over. Called once a second."""
@@ -182,16 +190,27 @@ class Connection(HttpToolsProtocol):
         elif self._check_unread_at == math.inf:
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout
         elif now > self._check_unread_at:
-            if unread > self._unread - _MIN_READ_BYTES:
+            if unread > self._unread - max(_MIN_READ_BYTES, self._unread * _MIN_READ_SHARE):
                 _log.warning("brockman: closed a connection whose client did not read the response")
                 self.transport.abort()
             self._unread, self._check_unread_at = unread, now + self._all.client_timeout
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Log nothing: uvicorn would advise to install a library, and the request is answered as any other."""
+
+    def send_400_response(self, msg: str) -> None:
+        """Close the connection after the response to a request that is no HTTP; called by uvicorn."""
+        self._respond(400, "this is no HTTP/1.1 request")
+        self.transport.close()
 
     def end(self, status: int, reason: str) -> None:
         """Close the connection, after a response if none was sent and the client may wait for one."""
         self._deadline = math.inf
         if (self._is_in_headers and not self.is_busy) or status == 503:
-            body = f'{{"error":"{reason}"}}'
-            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
-            self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())
+            self._respond(status, reason)
         self.transport.close()
+
+    def _respond(self, status: int, reason: str) -> None:
+        body = f'{{"error":"{reason}"}}'
+        head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\n"
+        self.transport.write(f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode())

@@ -71,6 +71,9 @@ class Streams:
             raise HTTPException(503, f"{len(self._wakeups)} streams are open", {"Retry-After": "5"})
         return _Stream(self, replace(query, after=newest if query.after is None else query.after))
 
+    def __len__(self) -> int:
+        return len(self._wakeups)
+
     def close(self) -> None:
         """End all streams: the collector stops."""
         self._closed = True

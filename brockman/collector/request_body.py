@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
+from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -42,27 +43,37 @@ def declared_length(request: Request) -> int | None:
     return int(text)
 
 
-async def read_body(request: Request, max_bytes: int, timeout: float) -> bytes:
+async def read_body(
+    request: Request, max_bytes: int, timeout: float, hold: Callable[[int], None] = lambda size: None
+) -> bytes:
     """Return the whole body as it was sent, received within `timeout` seconds.
+
+    `hold` is called with the size of each part before it is kept, and may raise.
 
     Raises:
         HTTPException: 413, 408, 503 if the collector shuts down, or 400 if the client disconnects.
     """
     try:
-        return await asyncio.wait_for(_collect(request, max_bytes), timeout)
+        return await asyncio.wait_for(_collect(request, max_bytes, hold), timeout)
     except asyncio.TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {timeout:g} s") from None
-    except asyncio.CancelledError:  # only the server's shutdown cancels a request
-        raise HTTPException(503, "the collector is shutting down", {"Retry-After": "1"}) from None
+    except asyncio.CancelledError:
+        raise shutting_down() from None
     except ClientDisconnect:
         raise HTTPException(400, "the body is incomplete") from None  # nobody reads this
 
 
-async def _collect(request: Request, max_bytes: int) -> bytes:
+def shutting_down() -> HTTPException:
+    """Return the answer to a request that was cancelled: only the server's shutdown does that."""
+    return HTTPException(503, "the collector is shutting down", {"Retry-After": "1"})
+
+
+async def _collect(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:
     chunks, size = [], 0
     async for chunk in request.stream():
         size += len(chunk)
         if size <= max_bytes:
+            hold(len(chunk))
             chunks.append(chunk)
         elif size > max_bytes + DRAIN_BYTES:
             break
@@ -73,11 +84,16 @@ async def _collect(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+def inflated_size(body: bytes, max_bytes: int) -> int:
+    """Return the size that a gzip body claims to have, at most `max_bytes`. `inflate` rejects a wrong claim."""
+    return min(int.from_bytes(body[-4:], "little"), max_bytes)
+
+
 def inflate(body: bytes, max_bytes: int) -> bytes:
     """Return a gzip body decompressed. Allocates at most `max_bytes + 1` for it; rejects with 413 or 400."""
     decompressor = zlib.decompressobj(wbits=31)  # gzip alone, with its checksum
     try:
-        inflated = decompressor.decompress(body, max_bytes + 1)
+        inflated = decompressor.decompress(body, inflated_size(body, max_bytes) + 1)
     except zlib.error:
         raise HTTPException(400, "the body is not gzip, as Content-Encoding says") from None
     if len(inflated) > max_bytes:

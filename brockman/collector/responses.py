@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.request_body import DRAIN_BYTES, declared_length
 
-_ROUTING_ERRORS = {404: "not found; triggers are posted to /api/v1/trigger/", 405: "method not allowed"}
+_NOT_FOUND = "not found; triggers are posted to /api/v1/trigger/"
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -24,8 +26,7 @@ def error_response(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if not _can_skip_body(request):
         headers["Connection"] = "close"
-    text = _ROUTING_ERRORS.get(error.status_code, error.detail)
-    return json_response({"error": text}, error.status_code, headers)
+    return json_response({"error": error.detail}, error.status_code, headers)
 
 
 def _can_skip_body(request: Request) -> bool:
@@ -41,7 +42,26 @@ def _can_skip_body(request: Request) -> bool:
 
 async def on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        methods = ", ".join(_methods(request, request.url.path))
+        error = HTTPException(405, f"method not allowed; there are {methods}", {"Allow": methods})
+    elif error.status_code == 404 and error.detail == HTTPStatus.NOT_FOUND.phrase:  # by the router
+        path = request.url.path + "/"
+        hint = f"not found; {path[:200]!a} ends with a slash" if _methods(request, path) else _NOT_FOUND
+        error = HTTPException(404, hint)
     return error_response(request, error)
+
+
+def _methods(request: Request, path: str) -> list[str]:
+    """Return the methods of all routes of a path."""
+    scope = {**request.scope, "path": path}
+    found = [
+        method
+        for route in request.app.routes
+        if isinstance(route, Route) and route.matches(scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    ]
+    return sorted({*found})
 
 
 async def on_store_unavailable(request: Request, error: Exception) -> Response:

@@ -5,25 +5,31 @@ from __future__ import annotations
 import asyncio
 import functools
 import ipaddress
+import os
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
+from brockman.collector.access_log import AccessLog
 from brockman.collector.app import create_app
 from brockman.collector.auth import LOOPBACK_NAMES
 from brockman.collector.connections import ACCEPTED_AT_ONCE, KEEP_ALIVE, Connection, Connections
 from brockman.collector.errors import InvalidSetting
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
+from brockman.collector.load import Load
+from brockman.collector.metrics import Metrics
+from brockman.collector.observer import Observer
 from brockman.collector.retention import removing
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
@@ -47,19 +53,35 @@ def serve(
     """
     family, address = _resolve(settings.host, settings.port)
     is_loopback = ipaddress.ip_address(address[0]).is_loopback
-    if settings.api_key is None and not is_loopback:
+    if not settings.keys and not is_loopback:
         raise InvalidSetting(
             f"api_key: {settings.host!r} can be reached by other machines; give a key, or a loopback host"
         )
     names = {*settings.allowed_hosts, *LOOPBACK_NAMES} if is_loopback or settings.allowed_hosts else None
-    with _bind(family, address) as listener, closing(open_store(settings.database)) as store:
-        streams = Streams(store)
-        joined = People(store, settings.max_actors_per_identity)
-        store.parts = (joined,)
-        with closing(Joiner(store, joined)) as joiner:
-            app = create_app(store, settings, names, streams, joiner)
-            with removing(store, settings):
-                _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+    with ExitStack() as stack:
+        listener = stack.enter_context(_bind(family, address))
+        access_log = None
+        if settings.access_log is not None:
+            access_log = stack.enter_context(closing(AccessLog(settings.access_log)))
+        store = stack.enter_context(closing(open_store(settings.database)))
+        people = People(store, settings.max_actors_per_identity)
+        store.parts = (people,)
+        joiner = stack.enter_context(closing(Joiner(store, people)))
+        streams, connections, metrics = Streams(store), Connections(settings), Metrics()
+        load = Load(settings.max_pending_bytes, connections.unread_bytes)
+        _add_gauges(metrics, store, streams, connections, load)
+        app = create_app(store, settings, names, streams, joiner, load, metrics)
+        stack.enter_context(removing(store, settings))
+        observer = Observer(app, app.routes, metrics, access_log)
+        _Server(observer, connections, streams, on_ready, stop).run(sockets=[listener])
+
+
+def _add_gauges(metrics: Metrics, store: Store, streams: Streams, connections: Connections, load: Load) -> None:
+    metrics.add_gauge("brockman_connections", "Open connections.", lambda: len(connections))
+    metrics.add_gauge("brockman_streams", "Open streams of the live page.", lambda: len(streams))
+    metrics.add_gauge("brockman_pending_bytes", "Bytes of bodies not stored yet.", lambda: load.body_bytes)
+    metrics.add_gauge("brockman_unread_bytes", "Bytes that clients have not read yet.", connections.unread_bytes)
+    metrics.add_gauge("brockman_store_triggers", "Triggers in the store.", lambda: store.counts().triggers)
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -95,7 +117,7 @@ class _Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: Starlette,
+        app: ASGIApp,
         connections: Connections,
         streams: Streams,
         on_ready: Callable[[str], None] | None,
@@ -145,4 +167,6 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         # uvicorn would raise the signal again after its shutdown, and the process would die by it.
+        if self.should_exit:  # the second one: do not wait, whatever hangs. What was acknowledged is committed.
+            os._exit(128 + sig)
         self.should_exit = True

@@ -61,6 +61,39 @@ def test_the_line_break_at_the_end_of_a_key_is_left_out(tmp_path: Path) -> None:
     assert main(["serve", "--port", "0", "--database", str(tmp_path / "other"), "--api-key", "\n"]) == 2
 
 
+def test_keys_are_read_from_a_file_beside_the_one_of_the_environment(tmp_path: Path) -> None:
+    """Its lines; blank ones and comments are left out. The keys appear nowhere in the process list."""
+    keys = tmp_path / "keys"
+    keys.write_text("# until June\nsecond-key\n\n  third-key\n")
+    with serving(tmp_path, "--key-file", str(keys)) as collector:
+        for key in (KEY, "second-key", "third-key"):
+            assert collector.post(trigger(), key=key).status_code == 201
+        assert collector.post(trigger(), key="# until June").status_code == 403
+        assert collector.process is not None
+        assert "second-key" not in Path(f"/proc/{collector.process.pid}/cmdline").read_text()
+    with serving(tmp_path, "--api-key", "one", "--api-key", "two") as collector:
+        assert [collector.post(trigger(), key=key).status_code for key in ("one", "two", KEY)] == [201, 201, 403]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"# none\n", b"\xff\xfe"])
+def test_a_file_without_a_key_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
+    """Not taken for a collector that needs no key."""
+    path = tmp_path / "keys"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--key-file", str(path)])
+    assert f"error: argument --key-file: '{path}' " in capsys.readouterr().err
+
+
+def test_a_host_that_a_proxy_passes_on_can_be_allowed(tmp_path: Path) -> None:
+    with serving(tmp_path, "--allow-host", "collector.example") as collector:
+        assert collector.post(trigger(), {"Host": "collector.example"}).status_code == 201
+        assert collector.post(trigger(), {"Host": "other.example"}).status_code == 403
+
+
 def test_it_rehearses_trouble(tmp_path: Path) -> None:
     with serving(tmp_path, "--outage-after", "1", "--outage-for", "2m", "--delay", "1ms") as collector:
         assert [collector.post(trigger()).status_code for _ in range(2)] == [201, 503]
@@ -103,6 +136,7 @@ def test_a_port_in_use_is_reported_in_one_line(tmp_path: Path, capsys: pytest.Ca
         (("--host", "host.invalid"), "host: 'host.invalid' is no address"),
         (("--port", "99999"), "port: 99999 is not from 0 to 65535"),
         (("--database", "/dev/null/focuslab.sqlite3"), "database: "),
+        (("--fail", "503:0.1", "--fail", "503:0.2"), "--fail: a status is given twice"),
         (("--outage-after", "-1"), "outage_after: give a count from 0, and with it outage_for"),
         (("--outage-after", "1", "--outage-for", "0"), "outage_after: "),
     ],

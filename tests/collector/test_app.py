@@ -15,6 +15,7 @@ from brockman.collector.ingest import MAX_ERRORS, MAX_TRIGGERS
 from tests.collector.running import Running, trigger
 from tests.support.client import KEY
 
+PATHS = ("api/v1/trigger/", "api/v1/stats/", "api/v1/overview/", "api/v1/stream/")
 Start = Callable[..., Running]
 
 
@@ -279,6 +280,62 @@ def test_other_paths_and_methods_are_json_errors(shared: Running) -> None:
         )
         assert (response.status_code, set(response.json())) == (status, {"error"}), (method, path)
         assert "access-control-allow-origin" not in response.headers
+
+
+def test_an_error_of_the_path_says_what_there_is(shared: Running) -> None:
+    """A path without its last slash, and a method that another path has."""
+    response = shared.session.post(shared.endpoint + "trigger", timeout=20)
+    assert response.json() == {"error": "not found; '/api/v1/trigger/' ends with a slash"}
+    response = shared.session.put(shared.endpoint + "trigger/", timeout=20)
+    assert response.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert response.json() == {"error": "method not allowed; there are GET, HEAD, OPTIONS, POST"}
+    response = shared.session.post(shared.endpoint + "stats/", timeout=20)
+    assert response.headers["allow"] == "GET, HEAD"
+
+
+def test_every_path_that_is_read_answers_head(shared: Running) -> None:
+    """With the headers of GET, and no body."""
+    root = shared.endpoint.removesuffix("api/v1/")
+    headers = {"X-FL-API-KEY": KEY}
+    paths = ("", "healthz", "metrics", "openapi.json", "focuslab.js", "page.js", *PATHS)
+    for path in paths:
+        response = shared.session.head(root + path, headers=headers, timeout=20)
+        assert (response.status_code, response.content) == (200, b""), path
+        assert "content-type" in response.headers, path
+
+
+@pytest.mark.parametrize(
+    ("request_line", "headers", "status"),
+    [
+        (b"GET /api/v1/stats/ HTTP/1.0", [], 403),  # no Host, which loopback asks for
+        (b"GET /api/v1/stats/ HTTP/1.0", [b"Host: 127.0.0.1"], 200),
+        (b"GET http://127.0.0.1/api/v1/stats/ HTTP/1.1", [b"Host: 127.0.0.1"], 200),
+        (b"GET /api/v1/stats/ HTTP/1.1", [], 403),
+        (b"GET /api/v1/stats/ HTTP/1.1", [b"Host: 127.0.0.1", b"Host: evil.example"], 403),
+        (b"GET /api/v1/stats/ HTTP/1.1", [b"Host: evil.example", b"Host: 127.0.0.1"], 403),
+        (b"GET /api/v1/stats/ HTTP/3.7", [b"Host: 127.0.0.1"], 400),
+        (b"GET  HTTP/1.1", [b"Host: 127.0.0.1"], 400),
+        (b"\x16\x03\x01\x02\x00", [b"Host: 127.0.0.1"], 400),
+        (b"GET / HTTP/1.1", [b"Host: 127.0.0.1", b"No colon"], 400),
+        (b"GET / HTTP/1.1", [b"Host: 127.0.0.1", b"Bad\x00: x"], 400),
+        (b"GET / HTTP/1.1", [b"Host: 127.0.0.1", *([b"X: y"] * 98)], 200),
+        (b"GET / HTTP/1.1", [b"Host: 127.0.0.1", *([b"X: y"] * 99)], 431),
+        (b"GET /%ff%00%0a/?%ff=%00 HTTP/1.1", [b"Host: 127.0.0.1"], 404),
+        (b"CONNECT 127.0.0.1:80 HTTP/1.1", [b"Host: 127.0.0.1"], 400),
+        (b"OPTIONS * HTTP/1.1", [b"Host: 127.0.0.1"], 404),
+        (b"TRACE / HTTP/1.1", [b"Host: 127.0.0.1"], 405),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_unusual_requests_get_an_answer_in_json(
+    shared: Running, request_line: bytes, headers: list[bytes], status: int
+) -> None:
+    """Never a closed connection without a word, a traceback, or another host's answer."""
+    keyed = [f"X-FL-API-KEY: {KEY}".encode()]
+    found, answered, body = shared.exchange(b"\r\n".join([request_line, *keyed, *headers, b"", b""]))
+    assert found == status
+    assert answered["content-type"] == "application/json"
+    assert isinstance(json.loads(body), dict)
 
 
 def test_the_root_names_the_service(shared: Running) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +40,49 @@ def test_a_collector_without_a_key_accepts_any_key_and_none(start: Start) -> Non
 
     assert collector.post(trigger(), key=None).status_code == 201
     assert collector.post(trigger(), key="whatever").status_code == 201
+
+
+def test_several_keys_are_valid_at_once(start: Start) -> None:
+    """So that a key can be changed without a gap: both are valid until every client has the new one."""
+    collector = start(api_key="old", api_keys=["new", "newest"], write_keys=["for-pages"])
+
+    for key in ("old", "new", "newest"):
+        assert collector.post(trigger(), key=key).status_code == 201
+        assert collector.get("trigger/", key=key).status_code == 200
+    assert collector.post(trigger(), key="for-pages").status_code == 201
+    assert collector.get("trigger/", key="for-pages").status_code == 403
+    for key in ("", "ol", "older", "oldnew", "old,new"):
+        assert collector.post(trigger(), key=key).status_code == 403
+
+
+def test_a_key_may_be_a_bearer_token(start: Start) -> None:
+    """As programs send it that can send no header of their own."""
+    collector = start(api_key="old", api_keys=["new"])
+
+    def status(authorization: str, key: str | None = None) -> int:
+        headers = {"Authorization": authorization, **({} if key is None else {"X-FL-API-KEY": key})}
+        return collector.session.get(collector.endpoint + "stats/", headers=headers, timeout=20).status_code
+
+    assert [status("Bearer new"), status("bearer  old ")] == [200, 200]
+    assert [status("Bearer other"), status("Bearer"), status("Bearer new", "other")] == [403, 403, 403]
+    assert [status("Basic bmV3"), status("")] == [401, 401]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"api_keys": "ab"},
+        {"api_keys": ["a", "clé"]},
+        {"write_keys": [" "], "api_key": "a"},
+        {"write_keys": ["a"]},
+        {"write_keys": ["a"], "api_keys": ["b", "a"]},
+    ],
+    ids=str,
+)
+def test_keys_that_cannot_be_meant_are_an_invalid_setting(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Among them a key for web pages that could also read."""
+    with pytest.raises(InvalidSetting, match=r"^(api|write)_keys: "):
+        Settings(database=tmp_path / "t.sqlite3", **options)
 
 
 @pytest.mark.parametrize("key", ["", " ", "a ", "a\nb", "a\x00", "clé"])

@@ -197,6 +197,8 @@ def test_requests_that_are_no_http_are_a_line_a_minute(launch: Start) -> None:
     for _ in range(50):
         assert collector.exchange(b"\x16\x03\x01 no HTTP\r\n\r\n")[0] == 400
     assert is_served(collector)
+    upgrade = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+    assert collector.exchange(upgrade)[0] == 200  # without an advice in the log
     assert stop(collector) == ["Invalid HTTP request received."]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import string
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import open_store
-from brockman.collector.store.location import without_password
+from brockman.collector.store.location import is_ambiguous, without_password
 from brockman.collector.store.postgresql import PostgresqlStore
 from brockman.collector.store.postgresql_schema import PRUNE_LOCK
 from brockman.collector.store.values import Added, Query
@@ -406,6 +407,7 @@ def test_a_password_may_be_in_the_url_the_environment_or_a_file(
         "postgresql://ada:x@127.0.0.1:1/x?unknown=s3cret&password=s3cret",
         "postgres://:s3cret@127.0.0.1:1",
         "mysql://ada:s3cret@127.0.0.1/x",
+        "postgresql://ada:s3cret",
     ],
 )
 def test_no_error_shows_a_password(url: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -419,9 +421,42 @@ def test_no_error_shows_a_password(url: str, caplog: pytest.LogCaptureFixture) -
     assert "s3cret" not in without_password(url)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ada:{}@127.0.0.1:1/x",
+        "postgresql://:{}@127.0.0.1:1/x",
+        "postgresql://ada:{}@/x?host=/tmp&port=1",
+        "postgresql://ada@127.0.0.1:1/x?password={}",
+        "postgresql://ada@127.0.0.1:1/x?sslmode=disable&password={}",
+        "POSTGRESQL://ada:{}@127.0.0.1:1/x",
+        "postgresql+psycopg://ada:{}@127.0.0.1:1/x",
+    ],
+)
+def test_no_character_of_a_password_makes_an_error_show_it(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither one that ends a part of the URL, nor one that libpq takes for something else."""
+    caplog.set_level(logging.DEBUG)
+    for character in [*string.printable, "é", "\u20ac"]:
+        for password in (f"qzjw{character}vxkq", f"{character}qzjw", f"vxkq{character}", f"47{character}vxkq"):
+            location = url.format(password)
+            with pytest.raises(InvalidSetting) as caught:
+                open_store(location)
+            texts = (without_password(location), str(caught.value), repr(caught.value), caplog.text)
+            assert not any(part in text for text in texts for part in ("qzjw", "vxkq")), location
+            assert caught.value.__cause__ is None
+            caplog.clear()
+
+
 def test_a_location_without_a_password_is_shown_as_it_is(tmp_path: Path) -> None:
-    for url in ("postgresql://ada@db.example:5433/x?sslmode=require", "postgresql:///x?host=/run/postgresql"):
+    for url in (
+        "postgresql://ada@db.example:5433/x?sslmode=require",
+        "postgresql:///x?host=/run/postgresql",
+        "postgresql://ada@[::1]:5433/x",
+        "postgresql://ada@one:5432,two:5433/x",
+        "postgresql://db.example:5433",
+    ):
         assert without_password(url) == url
+        assert not is_ambiguous(url)
     assert without_password(tmp_path / "a:b@c") == str(tmp_path / "a:b@c")
 
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import os
 import resource
 import signal
+import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,8 +19,10 @@ import requests
 
 from brockman.collector.server import serve
 from brockman.collector.settings import Settings
+from tests.cli.conftest import command
 from tests.collector.running import Running, head, read_response, trigger
 from tests.support.client import KEY
+from tests.support.programs import started
 from tests.support.waiting import eventually
 
 Spawn = Callable[..., Running]
@@ -47,6 +55,90 @@ def test_an_upload_that_hangs_does_not_prevent_the_shutdown(spawn: Spawn) -> Non
 
     assert (collector.process.returncode, status) == (0, 503)
     assert stderr == "Cancel 1 running task(s), timeout graceful shutdown exceeded\n"  # by uvicorn
+
+
+def test_requests_in_progress_end_and_new_connections_are_refused(spawn: Spawn) -> None:
+    """A body that still comes is stored, a stream ends, and a client that connects later goes elsewhere."""
+    collector = spawn()
+    assert collector.process is not None
+    body = json.dumps(trigger()).encode()
+    stream = head().replace(b"POST /api/v1/trigger/", b"GET /api/v1/stream/")
+    with collector.connect() as uploading, collector.connect() as streaming:
+        uploading.sendall(head(f"Content-Length: {len(body)}", "Expect: 100-continue"))
+        assert uploading.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        streaming.sendall(stream)
+        assert streaming.recv(12) == b"HTTP/1.1 200"
+
+        collector.process.terminate()
+        assert eventually(lambda: is_refused(collector))
+        uploading.sendall(body)
+        status, headers, _ = read_response(uploading)
+        assert (status, headers["connection"]) == (201, "close")
+        while streaming.recv(4096):
+            pass
+        _, stderr = collector.process.communicate(timeout=10)
+    assert (collector.process.returncode, stderr) == (0, "")
+    assert len(spawn().ids()) == 1
+
+
+def test_a_request_that_cannot_end_before_the_shutdown_is_to_be_sent_again(spawn: Spawn) -> None:
+    """503 with Retry-After, and no 500, which would count as a fault of the triggers."""
+    collector = spawn()
+    assert collector.process is not None
+    assert collector.post(trigger()).status_code == 201
+    body = json.dumps(trigger()).encode()
+    with (
+        closing(sqlite3.connect(collector.database, isolation_level=None)) as other,
+        collector.connect() as connection,
+    ):
+        other.execute("BEGIN IMMEDIATE")
+        connection.sendall(head(f"Content-Length: {len(body)}") + body)
+        assert collector.get("stats/").status_code == 200
+        collector.process.terminate()
+        status, headers, _ = read_response(connection)
+        assert collector.process.wait(20) == 0
+    assert (status, headers["retry-after"]) == (503, "1")
+
+
+def is_refused(collector: Running) -> bool:
+    try:
+        collector.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(spawn: Spawn, number: signal.Signals) -> None:
+    """Acknowledged triggers are there; the requests in progress are not waited for."""
+    collector = spawn()
+    assert collector.process is not None
+    assert collector.post(trigger()).status_code == 201
+    with collector.connect() as connection:
+        connection.sendall(head("Content-Length: 100") + b"{")
+        assert collector.post(trigger()).status_code == 201
+        collector.process.send_signal(number)
+        assert eventually(lambda: is_refused(collector))
+        collector.process.send_signal(number)
+        assert collector.process.wait(10) == 128 + number
+    assert len(spawn().ids()) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="namespaces of processes are Linux's")
+def test_a_signal_stops_it_as_the_first_process_of_a_container(tmp_path: Path) -> None:
+    """Where the kernel ignores signals that have no handler."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this machine allows no namespace of processes")
+    serve_command = command("serve", "--port", "0", "--database", str(tmp_path / "t.sqlite3"))
+    with started([*unshare, *serve_command]) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("listening on ")
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(children[0]), signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, err) == (0, "")
+    assert "key " in out
 
 
 def test_acknowledged_triggers_survive_kill_9(spawn: Spawn) -> None:

@@ -26,7 +26,7 @@ def routes(store: Store, settings: Settings, find_actors: FindActors | None = No
     erasure = Erasure(store, find_actors)
 
     async def erase(request: Request) -> Response:
-        check_key(request, settings.api_key)
+        check_key(request, settings)
         person = parse_person(request.query_params.multi_items())
         return json_response(describe(await run_in_threadpool(lambda: erasure.run(**person))))
 

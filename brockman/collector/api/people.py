@@ -48,14 +48,14 @@ class _Api:
         self._settings = settings
 
     async def person(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         parameters = parse_parameters(request.query_params.multi_items(), _PERSON)
         if ("actor_id" in parameters) == ("identity" in parameters):
             raise HTTPException(400, "give actor_id, or identity as name:value, such as email:ada@example.com")
         return await run_in_threadpool(self._person, parameters)
 
     async def people(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         parameters = parse_parameters(request.query_params.multi_items(), _PEOPLE)
         return await run_in_threadpool(self._people, parameters)
 

@@ -44,12 +44,12 @@ class _Api:
         self._find_senders = find_senders
 
     async def list(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         query = parse_query(request.query_params.multi_items(), (*_FILTERS, *_PAGES))
         return await run_in_threadpool(self._list, query)
 
     async def remove(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
+        check_key(request, self._settings)
         given = request.query_params.multi_items()
         names = (*_FILTERS, _ALL)
         if not given:

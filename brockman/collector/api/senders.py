@@ -33,7 +33,7 @@ def routes(store: Store, settings: Settings) -> list[Route]:
     senders = Senders(store)
 
     async def send_senders(request: Request) -> Response:
-        check_key(request, settings.api_key)
+        check_key(request, settings)
         limit, after = _parse(request)
         found = await run_in_threadpool(senders.page, limit + 1, after)
         rest = found[limit:]

@@ -21,7 +21,7 @@ from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Statement, Store, T, Transaction
 from brockman.collector.store.connections import Connections
-from brockman.collector.store.location import without_password
+from brockman.collector.store.location import is_ambiguous, without_password
 from brockman.collector.store.notices import Notices
 from brockman.collector.store.pruning import Removed
 from brockman.collector.store.statements import COUNT_REMOVED, COUNTS, SELECT_JOINED, Value
@@ -302,7 +302,7 @@ class PostgresqlStore(Store):
 def _parse(url: str) -> dict[str, Any]:
     with suppress(psycopg.Error):  # its text may have a part of the password
         parameters = conninfo_to_dict(url)
-        if "@" not in str(parameters.get("host")):
+        if "@" not in str(parameters.get("host")) and not is_ambiguous(url):
             return parameters
     raise InvalidSetting(
         "database: the URL is malformed; give postgresql://user@host:port/database, and write special characters "
