@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import responses
-from brockman.collector.api import people, refused
+from brockman.collector.api import groups, people, refused
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
@@ -65,8 +65,8 @@ def create_app(
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
             *refused.routes(kept, settings),
             *people.routes(joiner, settings),
-            Route("/page.js", send_page_file, methods=["GET"]),
-            Route("/page.css", send_page_file, methods=["GET"]),
+            *groups.routes(store, joiner, settings),
+            *(Route(path, send_page_file, methods=["GET"]) for path in ("/page.js", "/page.css")),
         ],
         middleware=middleware,
         exception_handlers={

@@ -12,7 +12,10 @@ from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.request_body import DRAIN_BYTES, declared_length
 
-_ROUTING_ERRORS = {404: "not found; triggers are posted to /api/v1/trigger/", 405: "method not allowed"}
+_ROUTING_ERRORS = {  # by Starlette's own text
+    "Not Found": "not found; triggers are posted to /api/v1/trigger/",
+    "Method Not Allowed": "method not allowed",
+}
 
 
 def json_response(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -24,7 +27,7 @@ def error_response(request: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if not _can_skip_body(request):
         headers["Connection"] = "close"
-    text = _ROUTING_ERRORS.get(error.status_code, error.detail)
+    text = _ROUTING_ERRORS.get(error.detail, error.detail)
     return json_response({"error": text}, error.status_code, headers)
 
 

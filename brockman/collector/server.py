@@ -23,6 +23,7 @@ from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
+from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
@@ -55,7 +56,7 @@ def serve(
         streams = Streams(store)
         with closing(Joiner(store, People(store, settings.max_actors_per_identity))) as joiner:
             app = create_app(store, settings, names, streams, joiner)
-            _Server(app, Connections(settings), streams, on_ready, stop).run(sockets=[listener])
+            _Server(app, Connections(settings), streams, store, on_ready, stop).run(sockets=[listener])
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:
@@ -94,6 +95,7 @@ class _Server(uvicorn.Server):
         app: Starlette,
         connections: Connections,
         streams: Streams,
+        store: Store,
         on_ready: Callable[[str], None] | None,
         stop: threading.Event | None,
     ) -> None:
@@ -115,6 +117,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._connections = connections
         self._streams = streams
+        self._store = store
         self._on_ready = on_ready
         self._stop = stop
 
@@ -133,6 +136,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._streams.close()  # they would go on until the time for requests in progress is over
         await super().shutdown(sockets)
+        self._store.close()  # ends reads, for whose threads the event loop would wait
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

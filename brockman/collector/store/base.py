@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import statements
+from brockman.collector.store.conditions import JsonConditions
 from brockman.collector.store.statements import Value
 from brockman.collector.store.values import Added, Counts, Overview, Page, Query
 from brockman.collector.validation import Row
@@ -49,6 +50,7 @@ class Store(ABC):
     """
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
+    conditions: ClassVar[JsonConditions]
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
     is_among: ClassVar[str] = (
         "IN (SELECT value FROM json_each(?))"  # what follows a column; an array of texts as JSON

@@ -164,7 +164,18 @@ _PEOPLE = (
     """,
     "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE)
+_GROUPS = (
+    """
+    CREATE TABLE groups (
+        name text COLLATE "C" PRIMARY KEY,
+        definition text NOT NULL,      -- JSON
+        created_at bigint NOT NULL,   -- microseconds since 1970, UTC
+        updated_at bigint NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _GROUPS)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)

@@ -20,6 +20,7 @@ from typing import Any
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
+from brockman.collector.store.conditions import SqliteConditions
 from brockman.collector.store.sqlite_schema import EVENTS_OF_ACTOR, TIMELINE, UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL, SELECT_JOINED, Value
 from brockman.collector.validation import Row
@@ -50,6 +51,7 @@ _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 class SqliteStore(Store):
     """A file of triggers. SQLite adds two, `-wal` and `-shm`."""
 
+    conditions = SqliteConditions(Store.like)
     lock_joined = SELECT_JOINED
     has_chains = True
     timeline = TIMELINE

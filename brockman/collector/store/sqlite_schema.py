@@ -145,7 +145,18 @@ _PEOPLE = (
     "INSERT INTO joined VALUES (0, 0, 0, 0, 0)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE)
+_GROUPS = (
+    """
+    CREATE TABLE groups (
+        name TEXT PRIMARY KEY NOT NULL,
+        definition TEXT NOT NULL,      -- JSON
+        created_at INTEGER NOT NULL,   -- microseconds since 1970, UTC
+        updated_at INTEGER NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE, _GROUPS)
 
 # The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
 _CHAINS = """
