@@ -66,6 +66,7 @@ class GroupReader:
     def _ask(self, method: str, resource: str, body: bytes | None = None) -> Any:
         """Return the JSON of an answer. Blocks, and waits between attempts."""
         deadline, failures = monotonic() + self._timeout, 0
+        before: FocusLabError | None = None
         while True:
             content, result = self._attempt(method, resource, body, max(0.0, deadline - monotonic()))
             if result is None:
@@ -77,8 +78,11 @@ class GroupReader:
             )
             base, cap = self._options.backoff_base, self._options.backoff_cap
             seconds = policy.delay(result, failures, base, cap, SystemRandom().random)
-            if not may_repeat or monotonic() + seconds >= deadline:
+            if not may_repeat:
                 raise error
+            if monotonic() + seconds >= deadline:  # this attempt may have been cut short; the one before says more
+                raise before if before and isinstance(error, ConnectionFailed) else error
+            before = error
             time.sleep(seconds)
 
     def _attempt(
@@ -162,5 +166,5 @@ def _read_member(content: Any) -> Member:
     )
 
 
-def _read_time(text: Any) -> datetime:
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+def _read_time(text: Any) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -29,3 +29,10 @@ def test_the_hot_leads_are_printed(
         names["client"].close()
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("('ada',) {} {'plan': 'pro'} 20")
+
+
+def test_a_group_of_a_test_is_downloaded() -> None:
+    """The test of the page passes."""
+    test: Any = run_python(only("a group in a test"))["test_hot_leads_get_a_mail"]
+    with FocusLabClient(KEY) as client:
+        test(lambda members: [member.identities["email"][0] for member in members], client)
