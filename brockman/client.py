@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from brockman.compatible import Compatible
 from brockman.delivery.blocks import WithBlocks
 from brockman.delivery.flushing import Flushing
+from brockman.delivery.reading import WithGroups
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
 from brockman.process import log_thread, registry, sigterm
 from brockman.process.clock import as_seconds, monotonic
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _UTC = timezone.utc
 
 
-class FocusLabClient(Unique, WithBlocks, Compatible):
+class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
     """Records triggers without waiting for the network.
 
     `record_trigger` puts a trigger into a buffer; a daemon thread, started by the first one, sends the buffer in

@@ -17,9 +17,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import Any, overload
+from urllib.parse import unquote
 
 from brockman.delivery.pipeline import Pipeline
+from brockman.groups import Group, Member
 from brockman.process import registry
 from brockman.transport import Answer, Transport
 from brockman.trigger.coerce import coerce_actor_id, coerce_mapping, coerce_text
@@ -46,9 +49,15 @@ _FIELDS = {"object": "obj", "captured_identities": "identities", "captured_attri
 
 
 class Outbox(Sequence[RecordedTrigger]):
-    """The recorded triggers, oldest first. A transport that accepts everything."""
+    """The recorded triggers, oldest first. A transport that accepts everything.
+
+    Attributes:
+        groups: The members that `download_group` returns, by the name of a group, set by the test. `groups`
+            returns groups of these names, and `save_group` adds an empty one.
+    """
 
     def __init__(self) -> None:
+        self.groups: dict[str, Sequence[Member]] = {}
         self._triggers: list[RecordedTrigger] = []
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
@@ -59,11 +68,24 @@ class Outbox(Sequence[RecordedTrigger]):
             self._triggers.append(RecordedTrigger(**named))
         return Answer(201)
 
+    def fetch(self, method: str, resource: str, body: bytes | None = None, timeout: float | None = None) -> Answer:
+        """Answer a request for groups, as the API does."""
+        name = unquote(resource.partition("?")[0].removeprefix("group/").removesuffix("/"))
+        content: dict[str, Any] = {"groups": [_show_group(each) for each in self.groups]}
+        if method == "PUT":
+            self.groups.setdefault(name, ())
+            content = {**_show_group(name), **json.loads(body or b"{}")}
+        elif name and name not in self.groups:
+            return Answer(404, b"set outbox.groups")
+        elif name:
+            content = {"members": [asdict(member) for member in self.groups[name]], "next": None}
+        return Answer(200, json.dumps(content, default=datetime.isoformat).encode())
+
     def close(self) -> None:
         """Do nothing: the triggers stay readable."""
 
     def clear(self) -> None:
-        """Remove all triggers."""
+        """Remove all triggers. The groups stay."""
         self._triggers.clear()
 
     @overload
@@ -108,6 +130,10 @@ class Outbox(Sequence[RecordedTrigger]):
         raise AssertionError(
             f"{wanted} should be recorded {many}, not {len(found)} times; recorded was\n{recorded}"
         )
+
+
+def _show_group(name: str) -> dict[str, Any]:
+    return asdict(Group(name))
 
 
 def _fit(name: str, value: Any) -> Any:

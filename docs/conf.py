@@ -22,7 +22,9 @@ default_role = "code"  # docstrings write names in single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings say what each argument is
 napoleon_use_rtype = False  # a sentence under "Returns:" may have a colon
-nitpick_ignore_regex = [("py:.*", r"(collections|typing|requests|types)\..*")]  # no inventories: builds offline
+nitpick_ignore_regex = [
+    ("py:.*", r"(collections|datetime|typing|requests|types)\..*")
+]  # no inventories: builds offline
 
 
 def mark_examples(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -25,7 +25,7 @@ DIAGRAM = """
     client  asgi
     compatible  delivery
     buffer  transport
-    stats
+    stats  groups
     trigger
     process  options
     exceptions
@@ -36,7 +36,7 @@ FORBIDDEN = {
     "collector": set(FLOORS) - {"collector"},
 }
 # Values and rules: no thread, file, socket, clock or random of their own.
-PURE = ("exceptions", "options", "trigger", "stats", "delivery.policy", "delivery.endpoint")
+PURE = ("exceptions", "options", "trigger", "stats", "groups", "delivery.policy", "delivery.endpoint")
 # A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
 LIBRARIES = {
     "requests": ("brockman.transport.http",),

@@ -32,6 +32,8 @@ NAMES = [
     ("brockman.django.middleware", "FocusLabMiddleware"),
     ("brockman.options", "Options"),
     ("brockman.stats", "Stats"),
+    ("brockman.groups", "Group"),
+    ("brockman.groups", "Member"),
     *(("brockman.exceptions", name) for name in exceptions.__dict__ if name[0].isupper()),
 ]
 TRIGGER = "actor_id, action, obj, identities=None, attributes=None, variables=None, *, at=None, trigger_id=None"
@@ -54,6 +56,9 @@ def test_a_public_name_is_importable_from_where_it_is_promised(module, name):
         ("flush", "timeout=10.0"),
         ("close", "timeout=5.0"),
         ("stats", ""),
+        ("groups", "*, timeout=60.0"),
+        ("download_group", "name, *, timeout=60.0"),
+        ("save_group", "name, *, where=None, did=(), did_not=(), timeout=60.0"),
     ],
 )
 def test_a_method_takes_what_was_promised(client, method, parameters):
@@ -102,6 +107,7 @@ def test_a_client_shows_what_is_promised_and_nothing_else():
     promised = {
         *("record_trigger", "encode_trigger", "record_encoded", "send_trigger", "flush", "aflush", "flushing"),
         *("close", "aclose", "stats", "options"),
+        *("groups", "download_group", "save_group"),
         *("api_key", "endpoint", "get_url", "get_headers", "get_trigger_data"),  # of 0.1
     }
     assert public_names(FocusLabClient) == promised

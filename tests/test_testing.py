@@ -11,7 +11,8 @@ from decimal import Decimal
 import pytest
 
 from brockman.client import FocusLabClient
-from brockman.exceptions import InvalidTrigger
+from brockman.exceptions import InvalidTrigger, ResourceNotFound
+from brockman.groups import Member
 from brockman.testing import Outbox, capture
 from tests.support.client import KEY, law_holds, record
 
@@ -153,3 +154,20 @@ def test_the_fixture_is_there_by_itself(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess().assert_outcomes(passed=1)
+
+
+def test_groups_are_those_of_the_test() -> None:
+    """Nothing leaves the process: members are returned as they were set, an unknown group is an error."""
+    client = FocusLabClient(KEY)
+    moment = datetime.datetime(2026, 11, 23, tzinfo=datetime.timezone.utc)
+    member = Member(("7",), 1, {"email": ("ada@example.com",)}, {"plan": "pro"}, moment, None, 3)
+    with capture() as outbox:
+        outbox.groups["hot leads / ü"] = [member]
+        assert list(client.download_group("hot leads / ü")) == [member]
+        with pytest.raises(ResourceNotFound, match=r"no group 'others': set outbox.groups"):
+            next(client.download_group("others"))
+        assert client.save_group("others", where={"attributes.plan": "pro"}).where == {"attributes.plan": "pro"}
+        assert list(client.download_group("others")) == []
+        assert [group.name for group in client.groups()] == ["hot leads / ü", "others"]
+        assert len(outbox) == 0
+    client.close()

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector import openapi, responses
-from brockman.collector.api import erasure, people, refused, senders, watching
+from brockman.collector.api import erasure, groups, people, refused, senders, watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
@@ -68,12 +68,12 @@ def create_app(
             Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
             *people.routes(joiner, settings),
+            *groups.routes(store, joiner, settings),
             *refused.routes(kept, settings, Senders(store).find),
             *senders.routes(store, settings),
-            Route("/page.js", send_page_file, methods=["GET"]),
-            Route("/page.css", send_page_file, methods=["GET"]),
             *erasure.routes(store, settings, joiner.people.find_actors),
             *watching.routes(Health(store), metrics, settings),
+            *(Route(path, send_page_file, methods=["GET"]) for path in ("/page.js", "/page.css")),
         ],
         middleware=[*_middleware(store, settings, allowed_hosts, load)],
         exception_handlers={

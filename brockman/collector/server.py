@@ -73,7 +73,7 @@ def serve(
         app = create_app(store, settings, names, streams, joiner, load, metrics)
         stack.enter_context(removing(store, settings))
         observer = Observer(app, app.routes, metrics, access_log)
-        _Server(observer, connections, streams, on_ready, stop).run(sockets=[listener])
+        _Server(observer, connections, streams, store, on_ready, stop).run(sockets=[listener])
 
 
 def _add_gauges(metrics: Metrics, store: Store, streams: Streams, connections: Connections, load: Load) -> None:
@@ -120,6 +120,7 @@ class _Server(uvicorn.Server):
         app: ASGIApp,
         connections: Connections,
         streams: Streams,
+        store: Store,
         on_ready: Callable[[str], None] | None,
         stop: threading.Event | None,
     ) -> None:
@@ -141,6 +142,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._connections = connections
         self._streams = streams
+        self._store = store
         self._on_ready = on_ready
         self._stop = stop
 
@@ -159,6 +161,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._streams.close()  # they would go on until the time for requests in progress is over
         await super().shutdown(sockets)
+        self._store.close()  # ends reads, for whose threads the event loop would wait
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:  # once a second

@@ -15,13 +15,13 @@ import re
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-import urllib3.exceptions
+import urllib3
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
 from requests.utils import get_environ_proxies
@@ -36,6 +36,7 @@ from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.process.interruption import handler_frames
 from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
+from brockman.transport.body import FAILURES, read_body
 from brockman.transport.deadline import Attempt
 from brockman.transport.failure import HiddenLocals, causes_of
 from brockman.transport.idle import IdleClock, idle_clock, is_too_old
@@ -43,14 +44,12 @@ from brockman.transport.no_proxy import is_excepted
 from brockman.transport.pools import POOLS, close_idle, with_deadline
 from brockman.transport.quiet import quieten
 
-# What requests, urllib3 and http.client raise when no answer comes. Nothing wider: any other exception, such as a
-# task's time limit, must reach the caller.
-_FAILURES = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
 _DISCONNECTED = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)  # the latter two over TLS
 _SAFE_PREFIXES = ("Could not find a suitable TLS CA", "Missing dependencies for SOCKS")  # of texts of requests
 _POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes connections with a warning
 _UNSUPPORTED_MEDIA_TYPE = 415
 _PLAIN_FOR = 300.0  # seconds
+MAX_FETCHED_BYTES = 64 * 1024 * 1024
 _MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
 # Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
 _DATETIME = sys.modules.get("_datetime")
@@ -61,12 +60,12 @@ quieten()
 class _DeadlineAdapter(HTTPAdapter):
     """An adapter whose connections keep the deadline of the attempt. Never retries: `delivery` does.
 
-    Each client has its own, for one URL with the same settings: what `requests` repeats for each request is done
+    Each client has its own, for one host with the same settings: what `requests` repeats for each request is done
     once, or not at all.
     """
 
     _pool: Any
-    _target: str | None = None
+    _target = ("", "")  # the last URL, and its target
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -90,11 +89,13 @@ class _DeadlineAdapter(HTTPAdapter):
             pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
         return pool
 
-    def request_url(self, *args: Any) -> str:
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:
         """Return the target in the request line, which depends on the URL and the proxy."""
-        if self._target is None:
-            self._target = super().request_url(*args)
-        return self._target
+        url, target = self._target
+        if url != request.url:
+            target = super().request_url(request, proxies)
+            self._target = (str(request.url), target)
+        return target
 
     def close(self) -> None:
         super().close()
@@ -185,19 +186,24 @@ class HttpTransport:
         Raises:
             ConnectionFailed: When no answer came back. Its text names the cause and never the key.
         """
+        return self._attempt(lambda: self._send(body, headers or {}), timeout)
+
+    def fetch(self, method: str, resource: str, body: bytes | None = None, timeout: float | None = None) -> Answer:
+        """Make one attempt at another resource, such as `group/`. Blocks, and raises, as `send` does.
+
+        At most `MAX_FETCHED_BYTES` of the body are read. That of a success is returned as it came.
+        """
+        return self._attempt(lambda: self._fetch(method, resource, body), timeout)
+
+    def _attempt(self, exchange: Callable[[], Answer], timeout: float | None) -> Answer:
         limit = sum(self._timeouts)
         seconds = limit if timeout is None else min(limit, timeout)
         with HiddenLocals(), Attempt(seconds, self._timeouts[1], self._clock) as attempt:
             try:
                 if not self._has_own_connections:
                     self._close_idle()
-                request = self._request(body, headers or {})
-                answer = self._exchange(request)
-                if answer.status == _UNSUPPORTED_MEDIA_TYPE and "Content-Encoding" in request.headers:
-                    self._plain_until = monotonic() + _PLAIN_FOR
-                    answer = self._exchange(self._request(body, headers or {}))
-                return answer
-            except _FAILURES as error:
+                return exchange()
+            except FAILURES as error:
                 for cause in reversed(causes_of(error)):  # the innermost: urllib3 wraps it
                     if handler_frames(cause):  # a time limit may be an OSError too
                         raise cause from cause.__cause__
@@ -208,6 +214,24 @@ class HttpTransport:
                 unanswered = attempt.sending and not attempt.received
         # Raised outside the handler: requests' exceptions hold the request, and with it the key.
         raise ConnectionFailed(failure, stale=stale, unanswered=unanswered)
+
+    def _send(self, body: bytes, headers: Mapping[str, str]) -> Answer:
+        request = self._request(body, headers)
+        answer = self._exchange(request, MAX_ANSWER_BYTES)
+        if answer.status == _UNSUPPORTED_MEDIA_TYPE and "Content-Encoding" in request.headers:
+            self._plain_until = monotonic() + _PLAIN_FOR
+            answer = self._exchange(self._request(body, headers), MAX_ANSWER_BYTES)
+        return self._without_key(answer)
+
+    def _fetch(self, method: str, resource: str, body: bytes | None) -> Answer:
+        request = self._template.copy()
+        request.method, request.url, request.body = method, self.target + resource, body
+        if body is None:
+            del request.headers["Content-Type"]
+        else:
+            request.headers["Content-Length"] = str(len(body))
+        answer = self._exchange(request, MAX_FETCHED_BYTES)
+        return answer if 200 <= answer.status < 300 else self._without_key(answer)
 
     def _close_idle(self) -> None:
         """Close the connections of a session that may be of no use any more; they do not know it themselves."""
@@ -241,11 +265,11 @@ class HttpTransport:
             response.headers["Location"] = locations[0]
         return response
 
-    def _exchange(self, request: requests.PreparedRequest) -> Answer:
+    def _exchange(self, request: requests.PreparedRequest, max_bytes: int) -> Answer:
         response = self._post(request)
         try:
             is_real = isinstance(response.raw, urllib3.HTTPResponse)  # not what a library for tests replays
-            read = _read_body(response.raw) if is_real else (response.content or b"", True)
+            read = read_body(response.raw, max_bytes) if is_real else (response.content or b"", True)
         finally:
             response.close()  # returns the connection to the pool if the body was read to its end
         if response.status_code < 200:
@@ -253,9 +277,9 @@ class HttpTransport:
         headers = response.headers
         body, is_complete = read
         location = headers.get("Location")
-        answer = Answer(
+        return Answer(
             status=response.status_code,
-            body=body[:MAX_ANSWER_BYTES],
+            body=body[:max_bytes],
             content_type=headers.get("Content-Type", ""),
             retry_after=headers.get("Retry-After"),
             date=headers.get("Date"),
@@ -263,6 +287,8 @@ class HttpTransport:
             content_encoding=headers.get("Content-Encoding", ""),
             is_complete=is_complete,
         )
+
+    def _without_key(self, answer: Answer) -> Answer:
         if answer.text is None:
             return answer
         shown = self._api_key.hide_in(answer.text).encode("utf-8", "replace")
@@ -335,26 +361,6 @@ def _new_session(url: str) -> requests.Session:
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
     session.trust_env = False
     return session
-
-
-def _read_body(raw: Any) -> tuple[bytes, bool]:
-    """Return the body of an answer, or a little more than `MAX_ANSWER_BYTES` of it, and whether that is all.
-
-    A read returns what has arrived; only the next one tells the end from a broken connection. A body that breaks
-    off is returned as far as it came, and as not complete: the status may say what became of the triggers.
-    """
-    body = b""
-    # `read` loses what came before an error; `read1` believes every size of a chunk.
-    read = raw.read if getattr(raw, "chunked", False) else getattr(raw, "read1", raw.read)
-    try:
-        while len(body) <= MAX_ANSWER_BYTES:
-            chunk: bytes = read(MAX_ANSWER_BYTES + 1 - len(body), decode_content=False)
-            if not chunk:
-                return body, not getattr(raw, "length_remaining", None)  # before 2.0 urllib3 does not raise
-            body += chunk
-    except _FAILURES:
-        return body, False
-    return body, True
 
 
 def _describe(error: Exception) -> str:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import pruning, senders, statements
+from brockman.collector.store.conditions import JsonConditions
 from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.statements import Value
 from brockman.collector.store.values import Added, Counts, Overview, Page, Query, Sender
@@ -57,6 +58,7 @@ class Store(ABC):
     """
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
+    conditions: ClassVar[JsonConditions]
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
     scan_step: ClassVar[int] = 0  # arrival numbers whose triggers are read with one statement
     is_among: ClassVar[str] = (

@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Statement, Store, T, Transaction
+from brockman.collector.store.conditions import PostgresqlConditions
 from brockman.collector.store.connections import Connections
 from brockman.collector.store.location import is_ambiguous, without_password
 from brockman.collector.store.notices import Notices
@@ -52,6 +53,7 @@ class PostgresqlStore(Store):
     """The triggers in a database."""
 
     filters = schema.FILTERS
+    conditions = PostgresqlConditions(schema.LIKE)
     tally_row = schema.TALLY_ROW
     scan_step = 1000 * schema.BLOCK
     is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN
@@ -294,6 +296,8 @@ class PostgresqlStore(Store):
 
     def _connect_reader(self) -> Connection:
         connection = self._connect()
+        # The statements about groups sort much, and to compile one takes longer than to run it.
+        _run(connection, "SET work_mem = '32MB'; SET jit = off")
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ  # count and page see the same
         return connection

@@ -192,7 +192,18 @@ _SENDERS = (
     ) WITH (fillfactor = 50)           -- updates stay within the page
     """,
 )
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _SENDERS, _CARE)
+_GROUPS = (
+    """
+    CREATE TABLE groups (
+        name text COLLATE "C" PRIMARY KEY,
+        definition text NOT NULL,      -- JSON
+        created_at bigint NOT NULL,   -- microseconds since 1970, UTC
+        updated_at bigint NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_M001_INITIAL, _REFUSED, _PEOPLE, _SENDERS, _CARE, _GROUPS)
 
 INSERT_IDS = """
     WITH drawn AS MATERIALIZED (SELECT draw_block() AS block)

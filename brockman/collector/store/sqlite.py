@@ -20,6 +20,7 @@ from typing import Any
 
 from brockman.collector.errors import InvalidSetting, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
+from brockman.collector.store.conditions import SqliteConditions
 from brockman.collector.store.pruning import Removed
 from brockman.collector.store.sqlite_schema import EVENTS_OF_ACTOR, TIMELINE, UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL, SELECT_JOINED, Value
@@ -52,6 +53,7 @@ _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 class SqliteStore(Store):
     """A file of triggers. SQLite adds two, `-wal` and `-shm`."""
 
+    conditions = SqliteConditions(Store.like)
     scan_step = 100_000
     lock_joined = SELECT_JOINED
     has_chains = True

@@ -175,7 +175,26 @@ _SENDERS = (
     """,
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (M001_INITIAL, M002_REMOVAL, _REFUSED, _PEOPLE, _SENDERS, _CARE)
+_GROUPS = (
+    """
+    CREATE TABLE groups (
+        name TEXT PRIMARY KEY NOT NULL,
+        definition TEXT NOT NULL,      -- JSON
+        created_at INTEGER NOT NULL,   -- microseconds since 1970, UTC
+        updated_at INTEGER NOT NULL
+    )
+    """,
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    M001_INITIAL,
+    M002_REMOVAL,
+    _REFUSED,
+    _PEOPLE,
+    _SENDERS,
+    _CARE,
+    _GROUPS,
+)
 
 # The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
 _CHAINS = """
