@@ -155,6 +155,28 @@ def test_the_bound_is_a_setting(start: Callable[..., Running]) -> None:
     assert "2 actor ids carry this identity" in answer.json()["error"]
 
 
+def test_joining_goes_on_when_the_store_is_back(
+    start: Callable[..., Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Requests for people get a 503 meanwhile; the log has a line at the begin, and one at the end."""
+    collector = start()
+    collector.post(trigger(actor_id="ada"))
+    assert person(collector, actor_id="ada")["total"] == 1
+    moved = collector.database.with_name("moved")
+    collector.database.rename(moved)
+    assert collector.get("person/", actor_id="ada").status_code == 503
+    assert collector.get("people/").status_code == 503
+    moved.rename(collector.database)
+    collector.post(trigger(actor_id="ada"))
+    assert eventually(lambda: collector.get("person/", actor_id="ada").json().get("total") == 2)
+    assert eventually(lambda: "joined to people again" in caplog.text)
+    lines = [record.getMessage() for record in caplog.records if "joined to people" in record.getMessage()]
+    assert [line.split(":")[1].strip() for line in lines] == [
+        "triggers are not joined to people",
+        "triggers are joined to people again",
+    ]
+
+
 def test_a_kill_joins_each_trigger_once(location: str, tmp_path: Path) -> None:
     """Two collectors on one store join at the same time, and one of them is killed at any time."""
     rand, ports = random.Random(3), [free_port(), free_port()]
