@@ -17,15 +17,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import responses
-from brockman.collector.api import people, refused, senders
+from brockman.collector import page, responses
+from brockman.collector.api import overview, people, refused, senders
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
+from brockman.collector.isolation import Isolation
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
-from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.request_body import check_headers, read_body
@@ -35,8 +35,6 @@ from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
 from brockman.collector.store.senders import Senders
-
-_OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
 
 def create_app(
@@ -50,7 +48,7 @@ def create_app(
     origins = Origins(settings.allowed_origins)
     kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
     api = _Api(store, settings, origins, streams, kept)
-    middleware = []
+    middleware = [Middleware(Isolation)]
     if allowed_hosts is not None:
         middleware.append(Middleware(HostCheck, allowed_hosts=allowed_hosts))
     if settings.is_rehearsal:
@@ -64,13 +62,12 @@ def create_app(
             Route("/api/v1/trigger/", api.record, methods=["POST", "OPTIONS"], middleware=[origins.middleware()]),
             Route("/focuslab.js", send_script, methods=["GET"]),
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
-            Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            *overview.routes(store, settings),
             *people.routes(joiner, settings),
             *refused.routes(kept, settings, Senders(store).find),
             *senders.routes(store, settings),
-            Route("/page.js", send_page_file, methods=["GET"]),
-            Route("/page.css", send_page_file, methods=["GET"]),
+            *page.routes(),
         ],
         middleware=middleware,
         exception_handlers={
@@ -98,9 +95,9 @@ class _Api:
 
     async def root(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return await send_page_file(request)
+            return await page.send_page(request)
         paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
-        return json_response({"service": "brockman collector", **paths})
+        return json_response({"service": "brockman collector", **paths}, headers={"Vary": "Accept"})
 
     async def list(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
@@ -119,13 +116,6 @@ class _Api:
     async def stats(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
         return json_response(asdict(await run_in_threadpool(self._store.counts)))
-
-    async def overview(self, request: Request) -> Response:
-        check_key(request, self._settings.api_key)
-        since = (time.time_ns() // 1000) - _OVERVIEW_MICROS
-        overview = await run_in_threadpool(self._store.overview, since)
-        counts = await run_in_threadpool(self._store.counts)
-        return json_response({"counts": asdict(counts), **asdict(overview)})
 
     async def stream(self, request: Request) -> Response:
         check_key(request, self._settings.api_key)
