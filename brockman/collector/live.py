@@ -62,9 +62,8 @@ class Streams:
     async def open(self, request: Request) -> Response:
         """Return a response that goes on until the client leaves or the collector stops."""
         parameters = [(name, text) for name, text in request.query_params.multi_items() if name != "after"]
-        query = replace(
-            parse_query(parameters), count=False, limit=_AT_ONCE, max_bytes=_MAX_EVENT_CHARS, newest_first=False
-        )
+        query = replace(parse_query(parameters), count=False, newest_first=False)
+        query = replace(query, limit=_AT_ONCE, max_bytes=_MAX_EVENT_CHARS)
         cursor = request.headers.get("last-event-id") or request.query_params.get("after")
         if cursor is not None:
             query = replace(query, after=parse_query([("after", cursor)]).after)

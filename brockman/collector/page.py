@@ -11,10 +11,8 @@ from starlette.routing import Route
 
 _STATIC = files("brockman.collector").joinpath("static")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
-_NAMES = [
-    "page.html",
-    *sorted(f"page/{file.name}" for file in _STATIC.joinpath("page").iterdir() if file.is_file()),
-]
+_LOADED = [file.name for file in _STATIC.joinpath("page").iterdir() if file.name.endswith((".css", ".js"))]
+_NAMES = ["page.html", *(f"page/{name}" for name in sorted(_LOADED))]
 _FILES = {
     f"/{name}": (content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
     for name, content in ((name, _STATIC.joinpath(name).read_bytes()) for name in _NAMES)

@@ -283,9 +283,7 @@ def test_what_is_refused_is_said_in_the_console(page: Page, site: Site, collecto
     assert "action" in said[0]
 
 
-def test_a_page_with_a_strict_policy_names_the_collector_twice(
-    page: Page, site: Site, collector: Running
-) -> None:
+def test_a_page_with_a_strict_policy_names_the_collector_twice(page: Page, site: Site, collector: Running) -> None:
     """The script has no style, no code as text, and asks one host."""
     origin = collector.endpoint.removesuffix("/api/v1/")
     site.headers["Content-Security-Policy"] = (

@@ -98,9 +98,7 @@ def test_more_than_a_person_can_read_is_left_out(collector: Running) -> None:
     assert (data["triggers"], data["gap"]) == (sent[-200:], True)
 
 
-def test_an_event_is_no_larger_than_a_page_can_take(
-    collector: Running, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_event_is_no_larger_than_a_page_can_take(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trigger that is too big is left out, and said to be; so are the older ones of a large number of bytes."""
     monkeypatch.setattr("brockman.collector.live._MAX_TRIGGER_CHARS", 3_000)
     monkeypatch.setattr("brockman.collector.live._MAX_EVENT_CHARS", 10_000)

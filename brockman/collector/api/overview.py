@@ -18,8 +18,8 @@ from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 
 _SPAN = 3600 * 1_000_000  # microseconds: the last hour
-_MIN_AGE = 1.0  # seconds for which an answer is given again
-_SHARE = 10  # at most this part of the time is spent on new ones
+_MIN_AGE, _MAX_AGE = 1.0, 4.0  # seconds for which an answer is given again
+_SHARE = 10  # in between: the time it took to compute, times this
 
 
 def routes(store: Store, settings: Settings) -> list[Route]:
@@ -47,7 +47,7 @@ class _Numbers:
             if started >= self._good_until:
                 self._known = await run_in_threadpool(self._compute)
                 ended = time.monotonic()
-                self._good_until = ended + max(_MIN_AGE, _SHARE * (ended - started))
+                self._good_until = ended + min(_MAX_AGE, max(_MIN_AGE, _SHARE * (ended - started)))
             return self._known
 
     def _compute(self) -> dict[str, Any]:
