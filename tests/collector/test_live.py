@@ -173,7 +173,7 @@ def test_a_stream_ends_without_an_error_when_the_store_cannot_be_read(
     with stream(collector) as opened:
         next(opened)
         collector.database.rename(collector.database.with_name("moved"))
-        assert list(opened) == []
+        assert [event for event in opened if "event" in event] == []  # a comment may have come before
     answer = collector.session.get(collector.endpoint + "stream/", timeout=20)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
