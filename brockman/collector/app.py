@@ -18,18 +18,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import openapi, responses
-from brockman.collector.api import erasure, groups, people, refused, senders, watching
+from brockman.collector import openapi, page, responses
+from brockman.collector.api import erasure, groups, overview, people, refused, senders, watching
 from brockman.collector.auth import HostCheck, check_key
 from brockman.collector.browsers import Origins, send_script
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.health import Health
 from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
+from brockman.collector.isolation import Isolation
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.load import Bounds, Load
 from brockman.collector.metrics import Metrics
-from brockman.collector.page import send_page_file
 from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.request_body import check_headers, inflated_size, read_body, shutting_down
@@ -39,8 +39,6 @@ from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
 from brockman.collector.store.senders import Senders
-
-_OVERVIEW_MICROS = 3600 * 1_000_000  # the last hour
 
 
 def create_app(
@@ -65,15 +63,15 @@ def create_app(
             Route("/api/v1/trigger/", api.record, methods=["POST", "OPTIONS"], middleware=[origins.middleware()]),
             Route("/focuslab.js", send_script, methods=["GET"]),
             Route("/api/v1/stats/", api.stats, methods=["GET"]),
-            Route("/api/v1/overview/", api.overview, methods=["GET"]),
             Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            *overview.routes(store, settings),
             *people.routes(joiner, settings),
             *groups.routes(store, joiner, settings),
             *refused.routes(kept, settings, Senders(store).find),
             *senders.routes(store, settings),
             *erasure.routes(store, settings, joiner.people.find_actors),
             *watching.routes(Health(store), metrics, settings),
-            *(Route(path, send_page_file, methods=["GET"]) for path in ("/page.js", "/page.css")),
+            *page.routes(),
         ],
         middleware=[*_middleware(store, settings, allowed_hosts, load)],
         exception_handlers={
@@ -91,6 +89,7 @@ def _middleware(
     store: Store, settings: Settings, allowed_hosts: Collection[str] | None, load: Load
 ) -> Iterator[Middleware]:
     """Yield what each request passes, the outermost first."""
+    yield Middleware(Isolation)
     if allowed_hosts is not None:
         yield Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH)
     yield Middleware(Bounds, load=load)
@@ -123,9 +122,9 @@ class _Api:
 
     async def root(self, request: Request) -> Response:
         if "text/html" in request.headers.get("accept", ""):
-            return await send_page_file(request)
+            return await page.send_page(request)
         paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
-        return json_response({"service": "brockman collector", **paths})
+        return json_response({"service": "brockman collector", **paths}, headers={"Vary": "Accept"})
 
     async def list(self, request: Request) -> Response:
         check_key(request, self._settings)
@@ -154,13 +153,6 @@ class _Api:
     async def stats(self, request: Request) -> Response:
         check_key(request, self._settings)
         return json_response(asdict(await run_in_threadpool(self._store.counts)))
-
-    async def overview(self, request: Request) -> Response:
-        check_key(request, self._settings)
-        since = (time.time_ns() // 1000) - _OVERVIEW_MICROS
-        overview = await run_in_threadpool(self._store.overview, since)
-        counts = await run_in_threadpool(self._store.counts)
-        return json_response({"counts": asdict(counts), **asdict(overview)})
 
     async def stream(self, request: Request) -> Response:
         check_key(request, self._settings)

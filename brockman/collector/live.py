@@ -2,7 +2,7 @@
 
 Each event has the triggers that were stored since the one before, and the cursor behind them as its id: a reader
 that comes back with it in `Last-Event-ID` misses nothing. When more arrive than a person can read, an event has
-the newest, and says that others were left out.
+the newest, and says that others were left out; so is a trigger that is too big.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ T = TypeVar("T")
 MAX_STREAMS = 100
 _READ_AT_ONCE = 2
 _AT_ONCE = 200  # triggers in an event
+_MAX_TRIGGER_CHARS = 256 * 1024  # of one that an event has
+_MAX_EVENT_CHARS = 1024 * 1024  # and one more trigger
 _PAUSE = 0.2  # seconds between two events of a stream
 _HEARTBEAT = 15.0  # seconds without an event after which a comment is sent, so that no proxy ends the connection
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -60,7 +62,8 @@ class Streams:
     async def open(self, request: Request) -> Response:
         """Return a response that goes on until the client leaves or the collector stops."""
         parameters = [(name, text) for name, text in request.query_params.multi_items() if name != "after"]
-        query = replace(parse_query(parameters), count=False, limit=_AT_ONCE, newest_first=False)
+        query = replace(parse_query(parameters), count=False, newest_first=False)
+        query = replace(query, limit=_AT_ONCE, max_bytes=_MAX_EVENT_CHARS)
         cursor = request.headers.get("last-event-id") or request.query_params.get("after")
         if cursor is not None:
             query = replace(query, after=parse_query([("after", cursor)]).after)
@@ -106,7 +109,7 @@ class Streams:
             except StoreUnavailable:
                 return
             query = replace(query, after=page.newest)
-            if page.bodies:
+            if page.arrivals:
                 yield _event(page, has_gap)
                 await asyncio.sleep(_PAUSE)
             try:
@@ -120,12 +123,13 @@ class Streams:
         return await run_sync(call, query, limiter=self._limiter)
 
     def _read(self, query: Query) -> tuple[Page, bool]:
-        """Return what is new, the oldest first, and whether only the newest of it is."""
+        """Return what is new, the oldest first, and whether some of it is left out."""
         page = self._store.page(query)
-        if page.next is None:
-            return page, False
-        newest = self._store.page(replace(query, newest_first=True, after=None))
-        return replace(newest, bodies=newest.bodies[::-1]), True
+        if has_gap := page.next is not None:
+            newest = self._store.page(replace(query, newest_first=True, after=None))
+            page = replace(newest, bodies=newest.bodies[::-1])
+        bodies = [body for body in page.bodies if len(body) <= _MAX_TRIGGER_CHARS]
+        return replace(page, bodies=bodies), has_gap or len(bodies) < len(page.bodies)
 
 
 def _event(page: Page, has_gap: bool) -> str:

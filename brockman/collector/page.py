@@ -1,31 +1,55 @@
-"""The live page: HTML, style and script, all from this collector."""
+"""The page: HTML, style and scripts, all from this collector."""
 
 from __future__ import annotations
 
+import hashlib
 from importlib.resources import files
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 _STATIC = files("brockman.collector").joinpath("static")
+_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
+_LOADED = [file.name for file in _STATIC.joinpath("page").iterdir() if file.name.endswith((".css", ".js"))]
+_NAMES = ["page.html", *(f"page/{name}" for name in sorted(_LOADED))]
 _FILES = {
-    "/": (_STATIC.joinpath("page.html").read_bytes(), "text/html"),
-    "/page.css": (_STATIC.joinpath("page.css").read_bytes(), "text/css"),
-    "/page.js": (_STATIC.joinpath("page.js").read_bytes(), "text/javascript"),
+    f"/{name}": (content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:16]}"')
+    for name, content in ((name, _STATIC.joinpath(name).read_bytes()) for name in _NAMES)
 }
 _HEADERS = {
-    # Nothing from another host, and no script in the page itself: a trigger that holds markup stays text.
+    # Nothing from another host, no script in the page itself, and no text that becomes markup.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
     ),
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
+    "Cache-Control": "no-cache",  # a newer collector has newer files
+    "Vary": "Accept",
 }
 
 
-async def send_page_file(request: Request) -> Response:
-    """Return the file of a path in `_FILES`."""
-    content, media_type = _FILES[request.scope["path"]]
-    return Response(content, headers=_HEADERS, media_type=media_type)
+def routes() -> list[Route]:
+    """Return a route for each file that the page loads."""
+    return [Route(path, send_file, methods=["GET"]) for path in _FILES if path != "/page.html"]
+
+
+async def send_page(request: Request) -> Response:
+    """Return the page."""
+    return _send(request, "/page.html")
+
+
+async def send_file(request: Request) -> Response:
+    """Return the file that the path names."""
+    return _send(request, request.scope["path"])
+
+
+def _send(request: Request, path: str) -> Response:
+    """Return a file, or 304 when the browser has it."""
+    content, media_type, tag = _FILES[path]
+    headers = {**_HEADERS, "ETag": tag}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers, media_type=media_type)

@@ -73,4 +73,5 @@ async def on_store_unavailable(request: Request, error: Exception) -> Response:
 
 async def on_internal_error(request: Request, error: Exception) -> Response:
     """Respond 500. The traceback goes to the log."""
-    return error_response(request, HTTPException(500, "internal error; see the collector's log"))
+    headers = {"X-Content-Type-Options": "nosniff"}  # no middleware sees this answer
+    return error_response(request, HTTPException(500, "internal error; see the collector's log", headers))

@@ -269,6 +269,45 @@ def test_a_collector_that_comes_back_gets_everything_once(page: Page, site: Site
     assert not failures
 
 
+def test_what_is_refused_is_said_in_the_console(page: Page, site: Site, collector: Running) -> None:
+    """With the reason, also when the rest of the request was stored."""
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text) if message.type == "warning" else None)
+    page.goto(site.origin + "/quiet")
+    page.evaluate("FocusLab.recordTrigger({action: 'a', object: 'o'})")
+    page.evaluate("FocusLab.recordTrigger({action: '', object: 'o'})")
+    arrived(collector, 1)
+
+    assert eventually(lambda: page.title() and said, 10)
+    assert said[0].startswith("FocusLab: refused, 207")
+    assert "action" in said[0]
+
+
+def test_a_page_with_a_strict_policy_names_the_collector_twice(page: Page, site: Site, collector: Running) -> None:
+    """The script has no style, no code as text, and asks one host."""
+    origin = collector.endpoint.removesuffix("/api/v1/")
+    site.headers["Content-Security-Policy"] = (
+        f"default-src 'none'; script-src {origin}; connect-src {origin}; require-trusted-types-for 'script'"
+    )
+    page.goto(site.origin + "/")
+    assert [one["object"] for one in arrived(collector, 1)] == ["page"]
+
+
+def test_an_endpoint_is_relative_to_the_page(page: Page, site: Site, collector: Running) -> None:
+    """Where a proxy of the site passes triggers on."""
+    sent: list[str] = []
+
+    def pass_on(route: Any) -> None:
+        sent.append(route.request.url)
+        route.fulfill(status=201, body="{}")
+
+    page.route("**/events/**", pass_on)
+    site.pages["/shop/"] = site.pages["/"].replace("data-key", 'data-endpoint="../events/" data-key')
+    page.goto(site.origin + "/shop/")
+    assert eventually(lambda: page.title() and sent, 10)
+    assert sent == [f"{site.origin}/events/?key=for-pages"]
+
+
 def test_the_cookie_of_the_old_tracker_is_kept(page: Page, site: Site, collector: Running) -> None:
     """It has no version bits."""
     old = "8c1e5a2f-97b4-04d1-35aa-bb0012345678"

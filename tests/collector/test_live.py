@@ -98,6 +98,25 @@ def test_more_than_a_person_can_read_is_left_out(collector: Running) -> None:
     assert (data["triggers"], data["gap"]) == (sent[-200:], True)
 
 
+def test_an_event_is_no_larger_than_a_page_can_take(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trigger that is too big is left out, and said to be; so are the older ones of a large number of bytes."""
+    monkeypatch.setattr("brockman.collector.live._MAX_TRIGGER_CHARS", 3_000)
+    monkeypatch.setattr("brockman.collector.live._MAX_EVENT_CHARS", 10_000)
+    with stream(collector) as opened:
+        next(opened)
+        small, huge = trigger(), trigger(variables={"text": "x" * 4_000})
+        collector.post([huge, small])
+        event = next(opened)
+        assert json.loads(event["data"]) == {"triggers": [small], "gap": True}
+        many = [trigger(variables={"text": "x" * 1_000}) for _ in range(40)]
+        collector.post(many)
+        event = next(opened)
+    data = json.loads(event["data"])
+    assert len(event["data"]) < 14_000
+    assert data["triggers"] == many[-len(data["triggers"]) :]
+    assert data["gap"] is True
+
+
 def test_streams_end_when_the_collector_stops(collector: Running) -> None:
     """At once, and without an error."""
     with stream(collector) as opened:
@@ -154,7 +173,7 @@ def test_a_stream_ends_without_an_error_when_the_store_cannot_be_read(
     with stream(collector) as opened:
         next(opened)
         collector.database.rename(collector.database.with_name("moved"))
-        assert list(opened) == []
+        assert [event for event in opened if "event" in event] == []  # a comment may have come before
     answer = collector.session.get(collector.endpoint + "stream/", timeout=20)
 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
@@ -186,6 +205,23 @@ def test_the_overview_has_the_rate_and_what_is_frequent(collector: Running) -> N
     assert sum(count for _, count in found["minutes"]) == 12
     assert all(minute % 60 == 0 for minute, _ in found["minutes"])
     assert found["is_partial"] is False
+
+
+def test_the_overview_is_computed_once_for_all_pages(collector: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a second, whoever asks."""
+    monkeypatch.setattr("brockman.collector.api.overview._MIN_AGE", 3600.0)
+    collector.post(trigger())
+    answers = {collector.session.get(collector.endpoint + "overview/", timeout=20).text}
+    collector.post(trigger())
+    answers.add(collector.session.get(collector.endpoint + "overview/", timeout=20).text)
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("path", ["trigger/", "stats/", "overview/", "nothing/", "trigger/?x=y"])
+def test_no_other_site_can_include_an_answer(path: str, collector: Running) -> None:
+    answer = collector.session.get(collector.endpoint + path, timeout=20)
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("path", ["stream/", "overview/"])

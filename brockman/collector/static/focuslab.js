@@ -1,8 +1,7 @@
-/* Records triggers: <script async src=".../focuslab.js" data-key="..."></script>
-   data-auto="off": no page view; data-endpoint: another URL. */
+/* Records triggers: <script async src=".../focuslab.js" data-key="..."></script> */
 (() => {
-  const script = document.currentScript, { key, auto, endpoint = "api/v1/trigger/" } = script.dataset;
-  const url = new URL(endpoint, script.src);
+  const script = document.currentScript, { key, auto, endpoint } = script.dataset;
+  const url = new URL(endpoint || new URL("api/v1/trigger/", script.src), script.baseURI);
   let queue = [], timer = 0, busy = false, wait = 1000, actor = "";
   if (key) url.searchParams.set("key", key);
 
@@ -53,9 +52,10 @@
     if (!list.length) return;
     busy = true;
     try {
-      const { status } = await fetch(url, { method: "POST", body: body(list), keepalive: list[0].size < 60000 });
+      const answer = await fetch(url, { method: "POST", body: body(list), keepalive: list[0].size < 60000 });
+      const { status } = answer;
       if (status >= 500 || status === 429) throw status;
-      if (status >= 400) console.warn("FocusLab: refused,", status);
+      if (status > 206) console.warn("FocusLab: refused,", status, await answer.text());
       queue = queue.filter((one) => !list.includes(one));
       wait = 1000;
     } catch {
@@ -75,7 +75,7 @@
   const api = { getActorId, recordTrigger, resetTracking: () => setCookie(actor = "", 0), getRelease: () => "v2.0" };
   window.FocusLab = Object.assign(async (name, options) => api[name](options), api);
   if (auto !== "off") {
-    const { origin, pathname } = location, { title, referrer } = document;
-    recordTrigger({ action: "viewed", object: "page", variables: { url: origin + pathname, title, referrer } });
+    const { title, referrer } = document, url = location.origin + location.pathname;
+    recordTrigger({ action: "viewed", object: "page", variables: { url, title, referrer } });
   }
 })();

@@ -206,8 +206,9 @@ class Store(ABC):
         return len(removed)
 
     def page(self, query: Query) -> Page:
-        """Return the page of triggers for a query; it ends after the trigger that exceeds `max_page_bytes`."""
+        """Return the page of triggers for a query; it ends after the trigger that exceeds the limit of bytes."""
         query = self._translate(query)
+        max_bytes = self.max_page_bytes if query.max_bytes is None else query.max_bytes
         page = Page([], [], total=None, newest=0, next=None)
         size = 0
         with self.reading() as snapshot:
@@ -217,7 +218,7 @@ class Store(ABC):
             ((newest,),) = snapshot.execute(statements.NEWEST, [snapshot.horizon])
             page = replace(page, newest=int(newest))
             for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
-                if len(page.bodies) == query.limit or size > self.max_page_bytes:
+                if len(page.bodies) == query.limit or size > max_bytes:
                     return replace(page, next=page.arrivals[-1])
                 page.bodies.append(body)
                 page.arrivals.append(arrival)

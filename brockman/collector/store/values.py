@@ -19,6 +19,7 @@ class Query:
     search: str | None = None  # somewhere in the trigger's JSON, as text; A to Z match a to z
     limit: int = 100
     after: int | None = None  # arrival number of the last trigger of the page before; None: the first page
+    max_bytes: int | None = None  # the page ends after the trigger that exceeds it; None: as the store has it
     newest_first: bool = False
     count: bool = True  # how many match, on all pages; without an index it reads through all triggers
 

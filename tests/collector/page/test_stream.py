@@ -1,76 +1,25 @@
-"""The live page, in Chromium: what a person sees while triggers arrive."""
+"""The stream, in Chromium: what a person sees while triggers arrive."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 
 from brockman.client import FocusLabClient
+from tests.collector.page.opened import MARKUP, column, is_live, is_untouched, wait_for, wait_for_text
 from tests.collector.running import Running, trigger
-from tests.support.browser import chromium
 from tests.support.client import KEY
 from tests.support.waiting import eventually
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-MARKUP = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\">"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def collector(start: Callable[..., Running]) -> Running:
-    return start(api_key=None)
-
-
-@pytest.fixture
-def problems() -> list[str]:
-    """Messages of the console: errors of the script, and violations of the content security policy."""
-    return []
-
-
-@pytest.fixture
-def open_page(browser: Browser, problems: list[str]) -> Iterator[Callable[..., Page]]:
-    """Open the page of a collector; at the end nothing was asked of another host, and nothing was wrong."""
-    contexts = []
-    hosts = set()
-
-    def open_page(collector: Running, path: str = "/", **options: Any) -> Page:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: hosts.add(request.url.split("/")[2]))
-        page.goto(collector.endpoint.replace("/api/v1/", path))
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert len(hosts) == 1
-    assert problems == []
-
-
-def wait_for(page: Page, expression: str) -> None:
-    """Wait until an expression of the page is true. Playwright's own needs a policy that allows `eval`."""
-    assert eventually(lambda: page.evaluate(expression), 20), expression
-
-
-def is_live(page: Page) -> None:
-    wait_for(page, "document.getElementById('state').dataset.state === 'live'")
+    from playwright.sync_api import Page
 
 
 def objects(page: Page) -> list[str]:
     """Return the objects of the rows, the newest first."""
-    return [row.text_content() or "" for row in page.locator("#rows tr td:nth-child(4)").all()]
+    return column(page, "rows", 4)
 
 
 def test_what_is_recorded_appears_without_a_reload(collector: Running, open_page: Callable[..., Page]) -> None:
@@ -84,7 +33,7 @@ def test_what_is_recorded_appears_without_a_reload(collector: Running, open_page
     page.wait_for_selector("td[title='after 2']")
 
     assert objects(page) == [f"{when} {number}" for when in ("after", "before") for number in (2, 1, 0)]
-    assert eventually(lambda: page.text_content("#stored") == "6", 10)
+    assert eventually(lambda: page.text_content("#stored") == "6", 20)
     assert page.text_content("#objects li") is not None
 
 
@@ -123,7 +72,7 @@ def test_a_page_that_is_paused_shows_what_came_when_it_goes_on(
     assert objects(page) == ["two", "one"]
 
 
-@pytest.mark.parametrize("text", ["ADA", "paid", "invoice 7", "99.5", 'he said "no"', "50%_!", "ada@example.com"])
+@pytest.mark.parametrize("text", ["ADA", "99.5", 'he said "no" 50%_!'])
 def test_the_search_finds_actors_actions_objects_and_values(
     text: str, collector: Running, open_page: Callable[..., Page]
 ) -> None:
@@ -151,12 +100,11 @@ def test_markup_in_every_field_is_text(collector: Running, open_page: Callable[.
     values = {MARKUP: MARKUP, "list": [MARKUP]}
     wild = trigger(actor_id=MARKUP, action=MARKUP, object=MARKUP, variables=values, captured_identities=values)
     collector.post(wild)
-    page = open_page(collector, f"/#{wild['id']}")
+    page = open_page(collector, f"/#trigger={wild['id']}")
     page.wait_for_selector("#detail:not([hidden])")
     page.wait_for_selector("#actions li")
 
-    assert page.title() == "Triggers"
-    assert page.locator("img").count() == 0
+    assert is_untouched(page)
     assert objects(page) == [MARKUP]
     assert MARKUP in (page.text_content("#fields") or "")
 
@@ -180,13 +128,16 @@ def test_a_trigger_has_a_link_and_is_opened_by_keyboard(
     page = open_page(collector)
     page.wait_for_selector("#rows tr:nth-child(2)")
     page.focus("#rows tr:first-child a")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     page.wait_for_selector("#detail:not([hidden])")
-    assert page.url.endswith(f"#{two['id']}")
+    assert page.get_attribute("#rows tr:first-child a", "aria-current") == "true"
+    assert page.url.endswith(f"#trigger={two['id']}")
     assert '"price": 9.5' in (page.text_content("#json") or "")
     page.keyboard.press("Escape")
     page.wait_for_selector("#detail", state="hidden")
-    assert page.evaluate("document.activeElement.getAttribute('href')") == f"#{two['id']}"
+    assert page.evaluate("document.activeElement.getAttribute('href')") == f"#trigger={two['id']}"
     page.keyboard.press("/")
     assert page.evaluate("document.activeElement.id") == "search"
 
@@ -221,38 +172,83 @@ def test_a_page_asks_for_the_key(
     problems.clear()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_a_phone_and_the_night(
-    width: int, scheme: str, collector: Running, open_page: Callable[..., Page]
+def test_what_was_trimmed_is_found_again(
+    collector: Running, open_page: Callable[..., Page], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is wider than the screen; text and paper have their contrast (WCAG 2.1, 1.4.3)."""
-    collector.post(trigger(object="o" * 500, actor_id="a" * 500, variables={"v" * 300: "w" * 500}))
-    page = open_page(collector, viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page.click("#rows tr td:nth-child(3)")
-    page.wait_for_selector("#detail:not([hidden])")
+    """A page that is open for long keeps 500 rows, and shows all older ones on demand, without a gap."""
+    collector.post([trigger(object=f"page {number}") for number in range(150)])
+    page = open_page(collector)
+    is_live(page)
+    for first in range(150, 750, 150):
+        collector.post([trigger(object=f"page {number}") for number in range(first, first + 150)])
+        page.wait_for_selector(f"td[title='page {first + 149}']")
+    wait_for(page, "document.getElementById('rows').rows.length === 500")
+    while page.is_visible("#more"):
+        before = len(objects(page))
+        page.click("#more")
+        wait_for(page, f"document.getElementById('rows').rows.length > {before}")
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(CONTRAST) >= 4.5
+    assert objects(page) == [f"page {number}" for number in reversed(range(750))]
 
 
-# The least contrast of any text to the colour behind it.
-CONTRAST = """() => {
-  const light = (color) => {
-    const part = (one) => one <= 0.03928 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4;
-    const [r, g, b] = color.match(/[\\d.]+/g).map((text) => part(text / 255));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const paper = (element) => {
-    for (; element; element = element.parentElement) {
-      const color = getComputedStyle(element).backgroundColor;
-      if (!/, 0\\)$/.test(color)) return color;
-    }
-  };
-  const texts = [...document.querySelectorAll("body *")].filter((element) => element.checkVisibility() &&
-    [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  return Math.min(...texts.map((element) => {
-    const [a, b] = [light(getComputedStyle(element).color), light(paper(element))].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-  }));
-}"""
+def test_a_gap_in_what_is_shown_is_said_and_filled(collector: Running, open_page: Callable[..., Page]) -> None:
+    page = open_page(collector)
+    is_live(page)
+    collector.post([trigger(object=f"page {number}") for number in range(450)])
+    page.click("tr.gap button")
+    wait_for(page, "document.getElementById('rows').rows.length === 100")
+    page.click("#more")
+    wait_for(page, "document.getElementById('rows').rows.length === 200")
+
+    assert objects(page) == [f"page {number}" for number in reversed(range(250, 450))]
+
+
+def test_an_empty_store_says_how_to_record(collector: Running, open_page: Callable[..., Page]) -> None:
+    """The code is for this collector, and works as it stands."""
+    page = open_page(collector)
+    code = page.text_content("#first-python") or ""
+    wait_for(page, "document.querySelector('#first-steps').checkVisibility()")
+    assert eventually(lambda: page.text_content("#first-python") != "", 10)
+    code = page.text_content("#first-python") or ""
+    exec(compile(code, "first steps", "exec"), {})
+    page.wait_for_selector("#rows td[title='page']")
+    assert page.is_hidden("#first-steps")
+
+
+def test_the_rate_is_read_minute_by_minute(collector: Running, open_page: Callable[..., Page]) -> None:
+    """By keyboard, and with the pointer."""
+    collector.post([trigger() for _ in range(12)])
+    page = open_page(collector)
+    wait_for(page, "document.querySelector('#chart').getAttribute('aria-label')?.startsWith('12 triggers')")
+    page.focus("#chart")
+    read = set()
+    for _ in range(3):
+        read.add((page.text_content("#minute") or "").partition(": ")[2])
+        page.keyboard.press("ArrowLeft")
+    assert read == {"12 triggers", "0 triggers"}
+
+
+def test_a_search_that_takes_too_long_says_so(
+    collector: Running, open_page: Callable[..., Page], problems: list[str]
+) -> None:
+    """In the words of the collector."""
+    page = open_page(collector)
+    is_live(page)
+    text = "reading took longer than 10 s; ask for less"
+    page.route("**/trigger/?*", lambda route: route.fulfill(status=503, json={"error": text}))
+    page.fill("#search", "needle")
+    wait_for_text(page, "#notice", "Reading took longer than 10 s; ask for less.")
+    problems.clear()
+
+
+def test_a_page_that_comes_back_goes_on(collector: Running, open_page: Callable[..., Page]) -> None:
+    """From another page, by the browser's back button."""
+    page = open_page(collector)
+    is_live(page)
+    page.goto("about:blank")
+    collector.post(trigger(object="meanwhile"))
+    page.go_back()
+    page.wait_for_selector("td[title='meanwhile']")
+    collector.post(trigger(object="later"))
+    page.wait_for_selector("td[title='later']")
+    assert objects(page) == ["later", "meanwhile"]
