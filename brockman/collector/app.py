@@ -1,40 +1,25 @@
-"""The ASGI application: routes and handlers."""
+"""The ASGI application: its routes, and what each request passes before them."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from collections.abc import Collection, Iterator
-from dataclasses import asdict
-from functools import partial
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
-from brockman.collector import openapi, page, responses
-from brockman.collector.api import erasure, groups, overview, people, refused, senders, watching
-from brockman.collector.auth import HostCheck, check_key
-from brockman.collector.browsers import Origins, send_script
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector import live, openapi, page, responses
+from brockman.collector.api import erasure, groups, overview, people, refused, senders, triggers, watching
+from brockman.collector.auth import HostCheck
+from brockman.collector.browsers import send_script
 from brockman.collector.health import Health
-from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
 from brockman.collector.isolation import Isolation
 from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.load import Bounds, Load
 from brockman.collector.metrics import Metrics
-from brockman.collector.query import parse_query
 from brockman.collector.rehearsal import Rehearsal
-from brockman.collector.request_body import check_headers, inflated_size, read_body, shutting_down
-from brockman.collector.responses import json_response
-from brockman.collector.sender_headers import read_sender
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
@@ -45,26 +30,19 @@ def create_app(
     store: Store,
     settings: Settings,
     allowed_hosts: Collection[str] | None,
+    *,
+    kept: Refused,
     streams: Streams,
     joiner: Joiner,
     load: Load,
     metrics: Metrics,
 ) -> Starlette:
     """Return the application. It does not close the store; `allowed_hosts` None accepts every `Host`."""
-    origins = Origins(settings.allowed_origins)
-    kept = Refused(store, settings.max_refused, settings.max_refused_bytes)
-    store.parts = (*store.parts, kept)
-    api = _Api(store, settings, origins, streams, kept, load, metrics)
     app = Starlette(
         routes=[
-            Route("/", api.root, methods=["GET"]),
-            Route("/api/v1/trigger/", api.list, methods=["GET"]),
-            # Another origin may post, and read nothing.
-            Route("/api/v1/trigger/", api.record, methods=["POST", "OPTIONS"], middleware=[origins.middleware()]),
-            Route("/focuslab.js", send_script, methods=["GET"]),
-            Route("/api/v1/stats/", api.stats, methods=["GET"]),
-            Route("/api/v1/stream/", api.stream, methods=["GET"]),
+            *triggers.routes(store, kept, settings, load, metrics),
             *overview.routes(store, settings),
+            *live.routes(streams, settings),
             *people.routes(joiner, settings),
             *groups.routes(store, joiner, settings),
             *refused.routes(kept, settings, Senders(store).find),
@@ -72,13 +50,10 @@ def create_app(
             *erasure.routes(store, settings, joiner.people.find_actors),
             *watching.routes(Health(store), metrics, settings),
             *page.routes(),
+            Route("/focuslab.js", send_script, methods=["GET"]),
         ],
         middleware=[*_middleware(store, settings, allowed_hosts, load)],
-        exception_handlers={
-            StoreUnavailable: responses.on_store_unavailable,
-            HTTPException: responses.on_http_exception,
-            Exception: responses.on_internal_error,
-        },
+        exception_handlers=responses.HANDLERS,
     )
     app.router.routes.append(openapi.route(app.router.routes))
     app.router.redirect_slashes = False  # clients do not follow redirects, to send their key to no other host
@@ -96,100 +71,3 @@ def _middleware(
     if settings.is_rehearsal:
         stored = lambda: store.stored  # noqa: E731
         yield Middleware(Rehearsal, settings=settings, stored=stored, rand=random.random)
-
-
-class _Api:
-    """The handlers. Parsing and disk access run in a worker thread."""
-
-    def __init__(
-        self,
-        store: Store,
-        settings: Settings,
-        origins: Origins,
-        streams: Streams,
-        kept: Refused,
-        load: Load,
-        metrics: Metrics,
-    ) -> None:
-        self._store = store
-        self._metrics = metrics
-        self._load = load
-        self._streams = streams
-        self._refused = kept
-        self._senders = Senders(store)
-        self._settings = settings
-        self._origins = origins
-
-    async def root(self, request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
-            return await page.send_page(request)
-        paths = {"triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
-        return json_response({"service": "brockman collector", **paths}, headers={"Vary": "Accept"})
-
-    async def list(self, request: Request) -> Response:
-        check_key(request, self._settings)
-        return await run_in_threadpool(self._list, request)
-
-    async def record(self, request: Request) -> Response:
-        if request.method == "OPTIONS":  # no preflight: the middleware answers those
-            raise HTTPException(405)
-        is_page = self._origins.check(request)
-        check_key(request, self._settings, is_write=True)
-        max_bytes = self._settings.max_body_bytes
-        is_gzip = check_headers(request, max_bytes, is_page=is_page)
-        with self._load.body() as hold:
-            body = await read_body(request, max_bytes, self._settings.body_timeout, hold)
-            size = inflated_size(body, max_bytes) if is_gzip else len(body)
-            hold(size - len(body) if is_gzip else 0)
-            try:
-                await self._load.work.enter(size)
-                try:
-                    return await run_in_threadpool(self._ingest, body, is_gzip, request.headers)
-                finally:
-                    self._load.work.leave(size)
-            except asyncio.CancelledError:  # it may be stored all the same: sent again, it is a repetition
-                raise shutting_down() from None
-
-    async def stats(self, request: Request) -> Response:
-        check_key(request, self._settings)
-        return json_response(asdict(await run_in_threadpool(self._store.counts)))
-
-    async def stream(self, request: Request) -> Response:
-        check_key(request, self._settings)
-        return await self._streams.open(request)
-
-    def _ingest(self, body: bytes, is_gzip: bool, headers: Headers) -> Response:
-        """Store the triggers of one request; respond after the commit."""
-        received_at, max_bytes = time.time_ns() // 1000, self._settings.max_body_bytes
-        sender = read_sender(headers, received_at)
-        sender_id = None if sender is None else sender.id
-        try:
-            parsed = parse_body(body, received_at, is_gzip=is_gzip, max_bytes=max_bytes)
-        except RefusedBody as error:
-            self._metrics.count_triggers(stored=0, repeated=0, refused=len(error.refused))
-            self._refused.keep(error.refused, sender_id)
-            if sender is not None and len(error.refused) == 1:
-                self._senders.note_refused(sender)
-            raise
-        ids = [row[0] for row in parsed.rows]
-        update = partial(self._refused.update, refusals=parsed.refused, ids=ids, sender_id=sender_id)
-        added = self._store.add(parsed.rows, rejected=len(parsed.errors), sender=sender, also=[update])
-        repeated = len(added.repeated)
-        self._metrics.count_triggers(
-            stored=len(parsed.rows) - repeated, repeated=repeated, refused=len(parsed.errors)
-        )
-        if not parsed.is_array:
-            return json_response({"id": parsed.rows[0][0], "repeated": bool(repeated)}, 201)
-        accepted = {"accepted": len(parsed.rows), "repeated": repeated}
-        if not parsed.errors:
-            return json_response(accepted, 201)
-        return json_response({**accepted, "rejected": rejected_entries(parsed.errors)}, 207)
-
-    def _list(self, request: Request) -> Response:
-        page = self._store.page(parse_query(request.query_params.multi_items()))
-        # The bodies are JSON already. `next` is a string: an opaque cursor.
-        after = "null" if page.next is None else f'"{page.next}"'
-        total = "null" if page.total is None else page.total
-        ends = f'"total":{total},"next":{after},"newest":"{page.newest}"'
-        content = f'{{"triggers":[{",".join(page.bodies)}],{ends}}}'
-        return Response(content, media_type="application/json")

@@ -18,10 +18,13 @@ from anyio.to_thread import run_sync
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from brockman.collector.auth import check_key
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.query import parse_query
+from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.values import Page, Query
 
@@ -34,6 +37,14 @@ _MAX_EVENT_CHARS = 1024 * 1024  # and one more trigger
 _PAUSE = 0.2  # seconds between two events of a stream
 _HEARTBEAT = 15.0  # seconds without an event after which a comment is sent, so that no proxy ends the connection
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+
+
+def routes(streams: Streams, settings: Settings) -> list[Route]:
+    async def stream(request: Request) -> Response:
+        check_key(request, settings)
+        return await streams.open(request)
+
+    return [Route("/api/v1/stream/", stream, methods=["GET"])]
 
 
 class _Stream(StreamingResponse):

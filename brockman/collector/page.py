@@ -9,6 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from brockman.collector.responses import json_response
+
 _STATIC = files("brockman.collector").joinpath("static")
 _TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 _LOADED = [file.name for file in _STATIC.joinpath("page").iterdir() if file.name.endswith((".css", ".js"))]
@@ -32,17 +34,23 @@ _HEADERS = {
 
 
 def routes() -> list[Route]:
-    """Return a route for each file that the page loads."""
-    return [Route(path, send_file, methods=["GET"]) for path in _FILES if path != "/page.html"]
+    """Return the route of the page, and one for each file that it loads."""
+    loaded = [path for path in _FILES if path != "/page.html"]
+    return [
+        Route("/", _send_root, methods=["GET"]),
+        *(Route(path, _send_file, methods=["GET"]) for path in loaded),
+    ]
 
 
-async def send_page(request: Request) -> Response:
-    """Return the page."""
-    return _send(request, "/page.html")
+async def _send_root(request: Request) -> Response:
+    """Return the page, or to programs where the API is."""
+    if "text/html" in request.headers.get("accept", ""):
+        return _send(request, "/page.html")
+    content = {"service": "brockman collector", "triggers": "/api/v1/trigger/", "stats": "/api/v1/stats/"}
+    return json_response(content, headers={"Vary": "Accept"})
 
 
-async def send_file(request: Request) -> Response:
-    """Return the file that the path names."""
+async def _send_file(request: Request) -> Response:
     return _send(request, request.scope["path"])
 
 

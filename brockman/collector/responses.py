@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -75,3 +76,10 @@ async def on_internal_error(request: Request, error: Exception) -> Response:
     """Respond 500. The traceback goes to the log."""
     headers = {"X-Content-Type-Options": "nosniff"}  # no middleware sees this answer
     return error_response(request, HTTPException(500, "internal error; see the collector's log", headers))
+
+
+HANDLERS: Mapping[Any, Callable[[Request, Exception], Awaitable[Response]]] = {
+    StoreUnavailable: on_store_unavailable,
+    HTTPException: on_http_exception,
+    Exception: on_internal_error,
+}

@@ -31,6 +31,8 @@ from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
+from brockman.collector.store.refused import Refused
+from brockman.collector.store.senders import Senders
 
 _BACKLOG = 2048  # connections that the kernel accepts and keeps
 _SHUTDOWN_TIMEOUT = 2  # seconds for requests in progress
@@ -65,23 +67,33 @@ def serve(
             access_log = stack.enter_context(closing(AccessLog(settings.access_log)))
         store = stack.enter_context(closing(open_store(settings.database)))
         people = People(store, settings.max_actors_per_identity)
-        store.parts = (people,)
+        refused = Refused(store, settings.max_refused, settings.max_refused_bytes)
+        store.parts = (people, refused)
         joiner = stack.enter_context(closing(Joiner(store, people)))
         streams, connections, metrics = Streams(store), Connections(settings), Metrics()
         load = Load(settings.max_pending_bytes, connections.unread_bytes)
-        _add_gauges(metrics, store, streams, connections, load)
-        app = create_app(store, settings, names, streams, joiner, load, metrics)
+        _add_gauges(metrics, store, people, streams, connections, load)
+        app = create_app(
+            store, settings, names, kept=refused, streams=streams, joiner=joiner, load=load, metrics=metrics
+        )
         stack.enter_context(removing(store, settings))
         observer = Observer(app, app.routes, metrics, access_log)
         _Server(observer, connections, streams, store, on_ready, stop).run(sockets=[listener])
 
 
-def _add_gauges(metrics: Metrics, store: Store, streams: Streams, connections: Connections, load: Load) -> None:
+def _add_gauges(
+    metrics: Metrics, store: Store, people: People, streams: Streams, connections: Connections, load: Load
+) -> None:
     metrics.add_gauge("brockman_connections", "Open connections.", lambda: len(connections))
     metrics.add_gauge("brockman_streams", "Open streams of the live page.", lambda: len(streams))
     metrics.add_gauge("brockman_pending_bytes", "Bytes of bodies not stored yet.", lambda: load.body_bytes)
     metrics.add_gauge("brockman_unread_bytes", "Bytes that clients have not read yet.", connections.unread_bytes)
     metrics.add_gauge("brockman_store_triggers", "Triggers in the store.", lambda: store.counts().triggers)
+    metrics.add_gauge("brockman_store_bytes", "Bytes of data in the store.", store.used_bytes)
+    metrics.add_gauge("brockman_unjoined_triggers", "Triggers not joined to people yet.", people.pending)
+    metrics.add_gauge(
+        "brockman_missing_triggers", "Delivered, senders say, and not arrived.", Senders(store).missing
+    )
 
 
 def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, Any]:

@@ -13,13 +13,15 @@ import pytest
 from starlette.routing import Route
 
 from brockman.collector.app import create_app
+from brockman.collector.joiner import Joiner
 from brockman.collector.live import Streams
 from brockman.collector.load import Load
 from brockman.collector.metrics import Metrics
 from brockman.collector.openapi import plain_path
-from brockman.collector.page import send_page_file
 from brockman.collector.settings import Settings
 from brockman.collector.store import open_store
+from brockman.collector.store.people import People
+from brockman.collector.store.refused import Refused
 from tests.collector.running import Running
 from tests.support.client import KEY
 from tests.support.programs import ran
@@ -39,10 +41,20 @@ def routes(tmp_path: Path) -> Iterator[Route]:
     settings = Settings(database=tmp_path / "t.sqlite3")
     with closing(open_store(settings.database)) as store:
         load = Load(settings.max_pending_bytes, lambda: 0)
-        app = create_app(store, settings, None, Streams(store), load, Metrics())
+        with closing(Joiner(store, People(store))) as joiner:
+            app = create_app(
+                store,
+                settings,
+                None,
+                kept=Refused(store),
+                streams=Streams(store),
+                joiner=joiner,
+                load=load,
+                metrics=Metrics(),
+            )
     for route in app.routes:
         assert isinstance(route, Route)
-        if route.endpoint is not send_page_file:
+        if not route.path.startswith("/page/"):
             yield route
 
 

@@ -1,4 +1,4 @@
-"""GET overview/: the newest triggers in numbers."""
+"""stats/: the counts of the store; overview/: the newest triggers in numbers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ def routes(store: Store, settings: Settings) -> list[Route]:
         check_key(request, settings)
         return json_response(await numbers.get())
 
-    return [Route("/api/v1/overview/", overview, methods=["GET"])]
+    async def stats(request: Request) -> Response:
+        check_key(request, settings)
+        return json_response(asdict(await run_in_threadpool(store.counts)))
+
+    return [
+        Route("/api/v1/overview/", overview, methods=["GET"]),
+        Route("/api/v1/stats/", stats, methods=["GET"]),
+    ]
 
 
 class _Numbers:

@@ -116,6 +116,12 @@ class Senders:
                 _heard(dict(zip(_NAMES, row, strict=True))) for row in snapshot.execute(_SELECT, [*after, limit])
             ]
 
+    def missing(self) -> int:
+        """Return how many triggers are missing, of all senders."""
+        with self._store.reading() as snapshot:
+            ((missing,),) = snapshot.execute("SELECT coalesce(sum(missing), 0) FROM senders", [])
+        return int(missing)
+
     def forget(self, now: int) -> None:
         """Remove those that were not heard of for long, and those that are too many."""
         self._store.write(lambda transaction: transaction.execute(_FORGET, [now - KEEP_MICROS, MAX_SENDERS]))
