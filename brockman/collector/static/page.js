@@ -196,7 +196,7 @@ function close() {
 async function load(older) {
   const query = state.search;
   const parameters = { order: "newest", limit: 100, search: query, total: "no", after: older ? state.older : null };
-  const { triggers, next, newest } = await (await get("trigger/", parameters)).json();
+  const { triggers, next, newest, searched_to } = await (await get("trigger/", parameters)).json();
   if (query !== state.search) return;
   const rows = triggers.map((trigger) => makeRow(trigger, false));
   if (older) $("rows").append(...rows);
@@ -204,7 +204,8 @@ async function load(older) {
   state.older = next;
   if (!older) state.cursor = newest;
   $("more").hidden = next === null;
-  if (!older) notice(triggers.length ? "" : query ? "Nothing matches." : "Nothing has arrived yet. Record a trigger, and it appears here.");
+  if (searched_to) notice(`Searched back to ${day.format(new Date(searched_to))}. "Show older ones" searches on.`);
+  else if (!older || query) notice(older || triggers.length ? "" : query ? "Nothing matches." : "Nothing has arrived yet. Record a trigger, and it appears here.");
 }
 
 async function restart() {

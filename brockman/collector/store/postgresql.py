@@ -52,6 +52,8 @@ class PostgresqlStore(Store):
     """The triggers in a database."""
 
     filters = schema.FILTERS
+    indexed = ("id", "actor_id")
+    window = 16 * schema.BLOCK
     tally_row = schema.TALLY_ROW
     scan_step = 1000 * schema.BLOCK
     is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN
