@@ -25,18 +25,18 @@ OBJECTS = ["pricing", "home", "cart", "invoice", *(f"product {number}" for numbe
 PLANS = ["free", "free", "free", "team", "pro"]
 COUNTRIES = ["de", "fr", "us", "gb", "in", "br", "jp", "pl"]
 RARE = "needle-4711"  # in three titles of a population, each in another third
-_AT_ONCE = 5000  # triggers in a transaction; their time of receipt differs by at most this many
 
 
 class Population:
     """A number of triggers of a number of people; the same ones each time, but for their times and ids."""
 
-    def __init__(self, triggers: int, people: int, seed: int = 7) -> None:
+    def __init__(self, triggers: int, people: int, *, random_ids: bool = False, seed: int = 7) -> None:
         self.triggers, self.people = triggers, people
         self._random = random.Random(seed)
         self._end = time.time_ns() // 1000
         self._step = DAYS * 86_400_000_000 / triggers
         self._ids = random.Random(f"{seed} {self._end}")
+        self._random_ids = random_ids
         self._rare = {triggers // 6, triggers // 2, triggers * 5 // 6}
         order = list(range(people))
         self._random.shuffle(order)
@@ -57,10 +57,10 @@ class Population:
     def email(person: int) -> str:
         return f"person-{person}@example.com"
 
-    def rows(self) -> Iterator[list[Row]]:
+    def rows(self, at_once: int = 5000) -> Iterator[list[Row]]:
         """Yield them in the order of their arrival, some at a time."""
-        for first in range(0, self.triggers, _AT_ONCE):
-            numbers = range(first, min(first + _AT_ONCE, self.triggers))
+        for first in range(0, self.triggers, at_once):
+            numbers = range(first, min(first + at_once, self.triggers))
             yield [self._row(number) for number in numbers]
 
     def _row(self, number: int) -> Row:
@@ -86,7 +86,9 @@ class Population:
         return make_row(trigger, at, str)
 
     def _id(self, micros: int) -> str:
-        """Return an id of version 7, as brockman makes them: the time, and random bits."""
+        """Return an id of version 7, as brockman makes them: the time, and random bits; or one of version 4."""
+        if self._random_ids:
+            return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
         bits = f"{self._ids.getrandbits(72):018x}"
         time = f"{micros // 1000:012x}"
         return f"{time[:8]}-{time[8:]}-7{bits[:3]}-8{bits[3:6]}-{bits[6:]}"
