@@ -26,7 +26,7 @@ import requests
 
 from brockman.collector.store import open_store
 from tests.benchmarks.population import RARE, Population, fill
-from tests.benchmarks.processes import Collectors, MemoryWatch, memory_of, running_collectors
+from tests.benchmarks.processes import Collectors, MemoryWatch, Meter, memory_of, running_collectors
 from tests.support.browser import chromium
 from tests.support.postgresql import Postgresql, postgresql_server
 
@@ -159,13 +159,14 @@ def measure_page(session: Session, browser: Browser) -> None:
         session.line(f"page: search {text!r}", times, "with the pause of 200 ms after a key")
 
 
-def wait_until_joined(session: Session) -> str:
-    """Wait until all triggers are joined to people; return how long it took."""
-    started = time.perf_counter()
-    while pending := session.get("people/", limit="1")["pending"]:
-        print(f"    {pending} wait to be joined", end="\r", flush=True)
-        time.sleep(0.5)
-    return f"{time.perf_counter() - started:.0f} s"
+def wait_until_joined(session: Session, actor_id: str) -> None:
+    """Wait until all triggers are joined to people: a request for a person waits too, for a second."""
+    path = session.collectors.url() + "person/"
+    while True:
+        found = session.session.get(path, params={"actor_id": actor_id, "limit": "1"}, timeout=60)
+        if found.status_code == 200 and not found.json()["pending"]:
+            return
+        time.sleep(0.2)
 
 
 def sizes_of(place: Path | Postgresql, location: str) -> dict[str, int]:
@@ -212,7 +213,11 @@ def run(name: str, place: Path | Postgresql, location: str, population: Populati
         print(f"  memory at the start: {memory_of(process) / 1e6:.0f} MB")
         session = Session(collectors, runs)
         with MemoryWatch(process) as memory:
-            print(f"  joined to people in {wait_until_joined(session)}")
+            meter = Meter(place if isinstance(place, Postgresql) else None, collectors.processes)
+            wait_until_joined(session, population.actor_ids(population.frequent)[0])
+            wall, python, engine = (seconds / population.triggers for seconds in meter.stop())
+            print(f"  joined to people: {1 / wall:.0f} a second; each {python * 1e6:.1f} us of CPU,", end=" ")
+            print(f"{engine * 1e6:.1f} us in PostgreSQL", flush=True)
             each = {table: size / population.triggers for table, size in sizes_of(place, location).items()}
             parts = ", ".join(f"{table} {size:.0f}" for table, size in each.items() if size >= 1)
             print(f"  bytes on disk of each trigger: {sum(each.values()):.0f} ({parts})")
