@@ -221,6 +221,9 @@ def run(name: str, place: Path | Postgresql, location: str, population: Populati
             each = {table: size / population.triggers for table, size in sizes_of(place, location).items()}
             parts = ", ".join(f"{table} {size:.0f}" for table, size in each.items() if size >= 1)
             print(f"  bytes on disk of each trigger: {sum(each.values()):.0f} ({parts})")
+            if isinstance(place, Postgresql):
+                written = int(place.execute("SELECT pg_current_wal_lsn() - '0/0'", location))
+                print(f"  bytes in the write-ahead log of each: {written / population.triggers:.0f}")
             print(f"  {'':38}{'median':>12}{'maximum':>12}   of {runs} runs")
             measure_api(session, population)
             measure_page(session, browser)
