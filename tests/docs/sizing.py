@@ -17,16 +17,10 @@ BUSY = 0.5  # of a core at the peak
 DAYS = 90
 MOST_OF_SQLITE, MOST_OF_POSTGRESQL = 100e9, 10e12  # bytes on one disk
 COLUMNS = (
-    "a day",
-    "a second, peak",
-    "store",
-    "collectors",
-    "cores of PG",
-    "disk a day",
-    "disk of 90 days",
-    "days",
+    *("a day", "a second, peak", "store", "collectors", "cores of PG"),
+    *("disk a day", "disk of 90 days", "days", "joined"),
 )
-WIDTHS = (13, 14, 10, 10, 11, 10, 15, 6)
+WIDTHS = (13, 14, 10, 10, 11, 10, 15, 6, 6)
 
 
 @dataclass(frozen=True)
@@ -66,6 +60,7 @@ def size(per_day: int, sqlite: Constants, postgresql: Constants) -> tuple[str, .
         show_bytes(a_day),
         show_bytes(a_day * DAYS),
         str(min(DAYS, int(most / a_day))),
+        f"{min(100, int(100 * engine.joined / second))} %",
     )
 
 

@@ -19,7 +19,7 @@ def test_the_words_name_the_assumptions_of_the_table() -> None:
 
 
 def test_what_a_constant_does() -> None:
-    """Twice the bytes need twice the disk, twice the CPU more collectors, and nothing is kept that has no room."""
+    """Twice the bytes need twice the disk, and twice the CPU more collectors."""
     sqlite, usual = read_constants(PAGE.read_text(encoding="utf-8"))
     twice = Constants(*(2 * value for value in vars(usual).values()))
     assert size(1000, sqlite, usual)[2:5] == ("SQLite", "1", "-")
