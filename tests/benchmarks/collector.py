@@ -29,6 +29,7 @@ import requests
 from brockman.collector.ingest import read_triggers
 from brockman.collector.store import open_store
 from brockman.collector.validation import Row
+from brockman.process.identity import Identity
 from tests.benchmarks.population import Population, dump
 from tests.benchmarks.processes import Collectors, Cost, Meter, running_collectors
 from tests.support.postgresql import Postgresql, postgresql_server
@@ -104,9 +105,10 @@ def run_http(
     with running_collectors(location, collectors) as running, open_page(running) if page else nullcontext():
 
         def post(number: int) -> None:
+            sender = Identity().text
             with socket.create_connection(("127.0.0.1", running.ports[number % collectors])) as connection:
                 for body in bodies[number::connections]:
-                    exchange(connection, body)
+                    exchange(connection, body, sender)
 
         threads = [threading.Thread(target=post, args=(number,)) for number in range(connections)]
         meter = Meter(server, running.processes)
@@ -117,9 +119,11 @@ def run_http(
         return meter.stop()
 
 
-def exchange(connection: socket.socket, body: bytes) -> None:
+def exchange(connection: socket.socket, body: bytes, sender: str) -> None:
+    """Post a body with the headers of a client, and wait for the answer."""
     head = (
-        "POST /api/v1/trigger/ HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"POST /api/v1/trigger/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-FL-Sender: {sender}\r\n"
+        "X-FL-Counts: recorded=500; recovered=0; delivered=0; rejected=0; waiting=500\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     connection.sendall(head.encode() + body)

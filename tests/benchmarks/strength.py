@@ -1,8 +1,9 @@
 """The collector in trouble: `python -m tests.benchmarks.strength`.
 
 Kills one of two collectors on one PostgreSQL at random, again and again, while clients send to both, and compares
-what was acknowledged with what is stored. Then opens connections that never end their headers, and takes the time
-of the requests of another client. Exits with 1 when something was lost or stored twice, or one took over a second.
+what was acknowledged with what is stored and joined to its person. Then opens connections that never end their
+headers, and takes the time of the requests of another client. Exits with 1 when something was lost or stored twice,
+or a request took over a second.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 
 import requests
 
+from brockman.collector.store import open_store
+from brockman.collector.store.people import People
 from tests.benchmarks.processes import running_collectors
 from tests.collector.killing import Senders
 from tests.collector.running import trigger
@@ -44,12 +47,18 @@ def kill_collectors(kills: int) -> bool:
                     assert collector.process is not None
                     collector.process.kill()
         stored = Counter(read_ids(url))
+        with closing(open_store(url)) as store:
+            people = People(store)
+            while people.join_some():
+                pass
+            joined = sum(person.triggers for person in people.page(limit=10).people)
     lost = set(senders.acknowledged) - set(stored)
     unknown = set(stored) - set(senders.acknowledged)
     double = sum(times > 1 for times in stored.values())
     print(f"{kills} kills: {len(senders.acknowledged)} acknowledged, {len(stored)} stored,", end=" ")
-    print(f"{len(lost)} lost, {double} stored twice, {len(unknown)} not acknowledged", flush=True)
-    return not lost and not double
+    print(f"{len(lost)} lost, {double} stored twice, {len(unknown)} not acknowledged,", end=" ")
+    print(f"{joined} joined to their person", flush=True)
+    return not lost and not double and joined == len(stored)
 
 
 def hold_connections(number: int, runs: int) -> bool:
