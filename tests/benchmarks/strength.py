@@ -2,8 +2,8 @@
 
 Kills one of two collectors on one PostgreSQL at random, again and again, while clients send to both, and compares
 what was acknowledged with what is stored and joined to its person. Then opens connections that never end their
-headers, and takes the time of the requests of another client. Exits with 1 when something was lost or stored twice,
-or a request took over a second.
+headers, and takes the time of the requests of another client. Exits with 1 when something was lost or is stored
+twice, or a request took over a second.
 """
 
 from __future__ import annotations
