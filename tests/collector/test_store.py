@@ -16,6 +16,8 @@ from brockman.collector import strict_json
 from brockman.collector.errors import StoreUnavailable
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
+from brockman.collector.store.postgresql_schema import BLOCK
+from brockman.collector.store.sqlite import SqliteStore
 from brockman.collector.store.values import Added, Counts, Query
 from brockman.collector.validation import Row
 from tests.collector.running import make_row
@@ -180,6 +182,41 @@ def test_a_search_finds_text_as_it_is(store: Store, text: str) -> None:
     assert (
         bodies(store, search=text.lower()) == bodies(store, search=text.upper().replace("É", "é")) == page.bodies
     )
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+@pytest.mark.parametrize("sought", [{"search": "found"}, {"object": "found"}])
+def test_a_long_search_goes_on_in_the_next_page(store: Store, newest_first: bool, sought: dict[str, str]) -> None:
+    """Its pages are short and say how far they came; together they have each match once, in order."""
+    store.window, store.budget = 1 if isinstance(store, SqliteStore) else BLOCK, 0.0  # a trigger
+    for number in range(48):
+        obj = "found" if number % 20 == 0 else "other"
+        store.add([make_row(f"{obj} {number}", object=obj, received_at=micros(2026, 1 + number // 24, 1))])
+
+    found, moments, after = [], [], None
+    for _ in range(50):
+        query = Query(**sought, newest_first=newest_first, after=after, count=False)  # type: ignore[arg-type]
+        page = store.page(query)
+        found += page.bodies
+        after = page.next
+        if after is None:
+            break
+        assert page.searched_to is not None
+        moments.append(page.searched_to)
+
+    expected = ['"found 0"', '"found 20"', '"found 40"']
+    assert found == (expected[::-1] if newest_first else expected)
+    assert len(set(moments)) > 1
+    assert page.searched_to is None
+
+
+def test_a_search_that_ends_in_time_is_one_page(store: Store) -> None:
+    store.window, store.budget = 1 if isinstance(store, SqliteStore) else BLOCK, math.inf
+    store.add([make_row(f"other {number}") for number in range(50)])
+
+    page = store.page(Query(search="found", newest_first=True))
+
+    assert (page.bodies, page.next, page.searched_to) == ([], None, None)
 
 
 def test_a_search_folds_the_letters_of_ascii_alone(store: Store) -> None:

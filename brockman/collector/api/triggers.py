@@ -26,6 +26,7 @@ from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
 from brockman.collector.store.senders import Senders
+from brockman.collector.timestamps import format_timestamp
 
 _PATH = "/api/v1/trigger/"
 
@@ -57,7 +58,8 @@ def _read(store: Store, request: Request) -> Response:
     # The bodies are JSON already. `next` is a string: an opaque cursor.
     after = "null" if page.next is None else f'"{page.next}"'
     total = "null" if page.total is None else page.total
-    ends = f'"total":{total},"next":{after},"newest":"{page.newest}"'
+    searched_to = "null" if page.searched_to is None else f'"{format_timestamp(page.searched_to)}"'
+    ends = f'"total":{total},"next":{after},"newest":"{page.newest}","searched_to":{searched_to}'
     content = f'{{"triggers":[{",".join(page.bodies)}],{ends}}}'
     return Response(content, media_type="application/json")
 

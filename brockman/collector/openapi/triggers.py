@@ -53,7 +53,13 @@ _FILTERS = [
     parameter("until", TIME, "Recorded before this time."),
     parameter("search", {"type": "string", "maxLength": 1000}, "Text somewhere in the trigger."),
 ]
-_PAGE = an_object(triggers=list_of(ref("Trigger")), total=optional(COUNT), next=CURSOR, newest=TEXT)
+_PAGE = an_object(
+    triggers=list_of(ref("Trigger")),
+    total=optional(COUNT),
+    next=CURSOR,
+    newest=TEXT,
+    searched_to=optional(TIME),
+)
 _STORED = {
     "oneOf": [
         an_object(id={"type": "string", "format": "uuid"}, repeated={"type": "boolean"}),

@@ -19,6 +19,7 @@ from brockman.collector.store.conditions import JsonConditions
 from brockman.collector.store.pruning import Part, Removed
 from brockman.collector.store.statements import Value
 from brockman.collector.store.values import Added, Counts, Overview, Page, Query, Sender
+from brockman.collector.store.windows import Window, make_windows
 from brockman.collector.validation import Row
 
 Statement = tuple[str, Sequence[Value]]
@@ -28,6 +29,7 @@ Execute = Callable[[str, Sequence[Value]], Any]
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT = 10.0  # seconds
 _FORGET_EVERY = 1000  # requests
+_FILTERS = ("actor_id", "action", "object", "id", "search")
 _COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
 
 
@@ -59,6 +61,7 @@ class Store(ABC):
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     conditions: ClassVar[JsonConditions]
+    indexed: ClassVar[tuple[str, ...]] = ()  # fields of a query whose triggers are found without a scan
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
     scan_step: ClassVar[int] = 0  # arrival numbers whose triggers are read with one statement
     is_among: ClassVar[str] = (
@@ -69,6 +72,9 @@ class Store(ABC):
     events_of_actor: ClassVar[str] = ""  # selects the arrival numbers for an actor's digest
     has_chains: ClassVar[bool] = False  # events have the one before of the same actor
     timeline: ClassVar[dict[bool, str]] = {}  # selects the triggers of a person, by whether the newest come first
+
+    window = 0  # arrival numbers that a scan reads first; the time decides how many are next
+    budget = 0.5  # seconds for the page of a scan
 
     def __init__(self, max_page_bytes: int, read_timeout: float) -> None:
         self.stored = 0  # new triggers that this object has stored
@@ -206,23 +212,32 @@ class Store(ABC):
         return len(removed)
 
     def page(self, query: Query) -> Page:
-        """Return the page of triggers for a query; it ends after the trigger that exceeds the limit of bytes."""
+        """Return the page of triggers for a query.
+
+        It ends after the trigger that exceeds the limit of bytes, and when a scan has used its budget.
+        """
         query = self._translate(query)
-        max_bytes = self.max_page_bytes if query.max_bytes is None else query.max_bytes
         page = Page([], [], total=None, newest=0, next=None)
-        size = 0
         with self.reading() as snapshot:
             if query.count:
                 ((total,),) = snapshot.execute(*statements.count(query, self.filters))
                 page = replace(page, total=int(total))
             ((newest,),) = snapshot.execute(statements.NEWEST, [snapshot.horizon])
             page = replace(page, newest=int(newest))
-            for arrival, body in snapshot.execute(*statements.select(query, self.filters, snapshot.horizon)):
-                if len(page.bodies) == query.limit or size > max_bytes:
+            first, last = statements.bounds(query, min(snapshot.horizon, page.newest))
+            size, budget = last + 1, 0.0
+            if self._is_scan(query):
+                size, budget = self.window, self.budget
+                ((oldest,),) = snapshot.execute(statements.OLDEST, [])
+                first = max(first, int(oldest))
+            for window in make_windows(first, last, size, budget, newest_first=query.newest_first):
+                if self._read_into(page, query, window, snapshot):
                     return replace(page, next=page.arrivals[-1])
-                page.bodies.append(body)
-                page.arrivals.append(arrival)
-                size += len(body)
+            page = replace(page, next=window.next)
+            if page.next is not None:
+                received = statements.received(newest_first=query.newest_first)
+                for (moment,) in snapshot.execute(received, [page.next]):
+                    page = replace(page, searched_to=int(moment))
         return page
 
     def overview(self, since: int) -> Overview:
@@ -292,6 +307,23 @@ class Store(ABC):
             part.on_removed(transaction, removed)
         statement = f"{statements.COUNT_REMOVED} {self.tally_row}"
         transaction.execute(statement, [len(removed), len(removed)])
+
+    def _is_scan(self, query: Query) -> bool:
+        """Return whether no index finds the triggers of a query."""
+        given = [name for name in _FILTERS if getattr(query, name) is not None]
+        return bool(given) and not any(name in self.indexed for name in given)
+
+    def _read_into(self, page: Page, query: Query, window: Window, snapshot: Snapshot) -> bool:
+        """Add the triggers of a window to a page; return whether it is full, and there are more."""
+        size = sum(map(len, page.bodies))
+        max_bytes = self.max_page_bytes if query.max_bytes is None else query.max_bytes
+        for arrival, body in snapshot.execute(*statements.select(query, self.filters, window.first, window.last)):
+            if len(page.bodies) == query.limit or size > max_bytes:
+                return True
+            page.bodies.append(body)
+            page.arrivals.append(arrival)
+            size += len(body)
+        return False
 
     def _translate(self, query: Query) -> Query:
         actor_id, action, obj = query.actor_id, query.action, query.object

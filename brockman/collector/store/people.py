@@ -96,11 +96,11 @@ class People(Part):
             values = [None if "\0" in text else contains(text), json_pattern(search)]
         begin = after or (LAST_ARRIVAL, LAST_ARRIVAL)
         with self._store.reading() as snapshot:
-            ((total,),) = snapshot.execute(statements.count_people(condition), values)
-            rows = list(snapshot.execute(statements.list_people(condition), [*values, *begin, limit + 1]))
+            found = list(snapshot.execute(statements.list_people(condition), [*values, *begin, limit + 1]))
+            rows = [row for _, *row in found if row[0] is not None]
             people = self._complete(snapshot, rows[:limit], _SHOWN)
         end = (people[-1].last_seen, people[-1].number) if len(rows) > limit else None
-        return PeoplePage(people, int(total), end)
+        return PeoplePage(people, int(found[0][0]), end)
 
     def read(self, snapshot: Snapshot, numbers: Collection[int]) -> list[Person]:
         """Return people by their numbers, in this order, as in a list."""

@@ -40,15 +40,18 @@ def matching(like: str) -> str:
     """
 
 
-def count_people(condition: str) -> str:
-    return f"SELECT count(DISTINCT person) FROM actors WHERE {condition}"
-
-
 def list_people(condition: str) -> str:
-    """Return a statement with three more placeholders: last_seen and number to begin after, and the limit."""
+    """Return a statement with three more placeholders: last_seen and number to begin after, and the limit.
+
+    Each row begins with how many people there are in all; without people there is one row, of that and nulls.
+    """
     return f"""
-        SELECT * FROM ({_PEOPLE} FROM actors WHERE {condition} GROUP BY person) AS people
-        WHERE (last_seen, person) < (?, ?) ORDER BY last_seen DESC, person DESC LIMIT ?
+        WITH people AS ({_PEOPLE} FROM actors WHERE {condition} GROUP BY person)
+        SELECT total, page.* FROM (SELECT count(*) AS total FROM people) AS counted
+        LEFT JOIN (
+            SELECT * FROM people WHERE (last_seen, person) < (?, ?)
+            ORDER BY last_seen DESC, person DESC LIMIT ?
+        ) AS page ON true ORDER BY last_seen DESC, person DESC
     """
 
 

@@ -54,6 +54,8 @@ class PostgresqlStore(Store):
 
     filters = schema.FILTERS
     conditions = PostgresqlConditions(schema.LIKE)
+    indexed = ("id", "actor_id")
+    window = 16 * schema.BLOCK
     tally_row = schema.TALLY_ROW
     scan_step = 1000 * schema.BLOCK
     is_among = "= ANY(ARRAY(SELECT json_array_elements_text(?::json)))"  # uses an index, unlike IN

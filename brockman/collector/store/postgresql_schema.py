@@ -245,7 +245,8 @@ SELECT_SIZE = f"""
 SAMPLED_PAGES = 1000
 FILTERS = {
     "actor_id": "left(actor_id, 64) = left(?, 64) AND actor_id = ?",
-    "search": LIKE.format("body"),
+    # With "C", only ASCII letters match in both cases. ILIKE takes longer.
+    "search": 'strpos(lower(body COLLATE "C"), lower(? COLLATE "C")) > 0',
     "id": "arrival = (SELECT arrival FROM ids WHERE id = ?::uuid)",
 }
 # Reads through the events: an index by actor would cost each of them more than this does, seldom.

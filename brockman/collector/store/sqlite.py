@@ -59,6 +59,8 @@ class SqliteStore(Store):
     has_chains = True
     timeline = TIMELINE
     events_of_actor = EVENTS_OF_ACTOR
+    indexed = ("id",)
+    window = 2**12
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ UPDATE_TALLY = """
 SELECT_JOINED = "SELECT arrival, actor, identity, kind, removals FROM joined"
 COUNT_REMOVED = "UPDATE tally SET triggers = triggers - ?, removed = removed + ?"
 COUNTS = "SELECT sum(triggers), sum(duplicates), sum(rejected), sum(requests), sum(removed) FROM tally"
+OLDEST = "SELECT coalesce(min(arrival), 0) FROM triggers"
 NEWEST = "SELECT coalesce(max(arrival), 0) FROM triggers WHERE arrival <= ?"
 
 
@@ -62,8 +63,9 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     for name, usual in _FILTERS.items():
         value = getattr(query, name)
         if value is not None:
-            value = json_pattern(value) if name == "search" else value
             condition = filters.get(name, usual)
+            if name == "search":
+                value = json_pattern(value) if "LIKE" in condition else json_text(value)
             conditions.append(condition)
             values += [value] * condition.count("?")
     return " AND ".join(conditions[1:] or conditions), values
@@ -82,7 +84,12 @@ def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
 
 def json_pattern(text: str) -> str:
     """Return the pattern of LIKE for a text within JSON."""
-    return contains(strict_json.dump(text)[1:-1])
+    return contains(json_text(text))
+
+
+def json_text(text: str) -> str:
+    """Return a text as it is within JSON."""
+    return strict_json.dump(text)[1:-1]
 
 
 def contains(text: str) -> str:
@@ -99,15 +106,26 @@ def count(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     return f"SELECT count(*) FROM triggers WHERE {condition}", values
 
 
-def select(query: Query, filters: dict[str, str], horizon: int) -> tuple[str, list[Value]]:
-    """Return a statement that selects arrival and body of a page and of the first trigger of the next page."""
-    condition, values = where(query, filters)
+def bounds(query: Query, horizon: int) -> tuple[int, int]:
+    """Return the first and the last arrival number that the page of a query may have."""
     first, last = FIRST_ARRIVAL, horizon
     if query.after is not None:
         first, last = (first, min(last, query.after - 1)) if query.newest_first else (query.after + 1, last)
+    return min(first, LAST_ARRIVAL), last
+
+
+def select(query: Query, filters: dict[str, str], first: int, last: int) -> tuple[str, list[Value]]:
+    """Return a statement that selects arrival and body in a range of arrival numbers, one more than a page has."""
+    condition, values = where(query, filters)
     direction = "DESC" if query.newest_first else "ASC"
     return (
         f"SELECT arrival, body FROM triggers WHERE {condition} AND arrival BETWEEN ? AND ?"
         f" ORDER BY arrival {direction} LIMIT ?",
-        [*values, min(first, LAST_ARRIVAL), last, query.limit + 1],
+        [*values, first, last, query.limit + 1],
     )
+
+
+def received(*, newest_first: bool) -> str:
+    """Return a statement with the moment of receipt of the trigger at an arrival number, or of its neighbour."""
+    comparison, direction = (">=", "ASC") if newest_first else ("<=", "DESC")
+    return f"SELECT received_at FROM triggers WHERE arrival {comparison} ? ORDER BY arrival {direction} LIMIT 1"

@@ -33,6 +33,8 @@ class Page:
     total: int | None  # how many match, on all pages; None if that was not asked
     newest: int  # arrival number of the newest trigger, whether it matches or not; 0 if there is none
     next: int | None  # the `after` of the next page; None on the last
+    # A search that took long ends with a page that is not full: up to which moment of receipt it came.
+    searched_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 /* The stream: what arrives, the newest first, and older ones on demand. */
 
 import { ENDPOINT, get, hasKey, request, words } from "./api.js";
-import { $, element, moveByArrows, number, openByRow, say } from "./dom.js";
+import { $, element, moveByArrows, number, openByRow, say, shortTime } from "./dom.js";
 import { soon as numbersSoon } from "./numbers.js";
 import { place, register, replacePlace, title } from "./router.js";
 import { makeRow, open } from "./trigger.js";
@@ -115,7 +115,7 @@ function setOlder(cursor) {
 async function load(run) {
   const query = state.search;
   say("notice", query ? "Searching …" : "");
-  const { triggers, next, newest } = await get("trigger/", { order: "newest", limit: PAGE, search: query, total: "no" });
+  const { triggers, next, newest, searched_to } = await get("trigger/", { order: "newest", limit: PAGE, search: query, total: "no" });
   if (run !== state.run) return;
   rows.replaceChildren(...triggers.map((trigger) => mark(makeRow(trigger, more()), newest)));
   state.cursor = newest;
@@ -123,7 +123,12 @@ async function load(run) {
   setOlder(next);
   select();
   showEmpty(!triggers.length && !query);
-  say("notice", triggers.length || !query ? "" : "Nothing matches.");
+  saySearched(searched_to, triggers.length || !query ? "" : "Nothing matches.");
+}
+
+/** Say how far a search has come that takes longer than one request may. */
+function saySearched(moment, otherwise) {
+  say("notice", moment ? `Searched back to ${shortTime(moment)}. "Show older ones" searches on.` : otherwise);
 }
 
 /** Add older rows. The cursor may be before some that are there: those that were trimmed are loaded again. */
@@ -131,12 +136,13 @@ async function loadOlder() {
   const query = state.search, last = rows.rows.length;
   while (state.older !== null && rows.rows.length === last) {
     const after = state.older;
-    const { triggers, next } = await get("trigger/", { order: "newest", limit: PAGE, search: query, total: "no", after });
+    const { triggers, next, searched_to } = await get("trigger/", { order: "newest", limit: PAGE, search: query, total: "no", after });
     if (query !== state.search) return;
     const missing = triggers.filter((trigger) => !document.getElementById(`row-${trigger.id}`));
     rows.append(...missing.map((trigger) => mark(makeRow(trigger, more()), after)));
     state.most = Math.max(state.most, rows.rows.length);
     setOlder(next);
+    saySearched(searched_to, "");
   }
   select();
   rows.rows[last]?.querySelector("a")?.focus();
