@@ -59,21 +59,7 @@ def add_parser(commands: Any) -> None:
         "better in FL_STORE, PGPASSWORD or ~/.pgpass",
     )
     _add_key_options(parser)
-    parser.add_argument(
-        "--access-log",
-        nargs="?",
-        const="-",
-        metavar="FILE",
-        help="write a line of JSON for each request, to standard error or a file; without keys and the values of"
-        " parameters",
-    )
-    parser.add_argument(
-        "--max-refused",
-        type=whole_number(0),
-        default=10_000,
-        metavar="N",
-        help="how many refused triggers are kept, up to 64 MiB; the oldest leave first (default: %(default)s)",
-    )
+    _add_log_options(parser)
     _add_page_options(parser)
     _add_people_options(parser)
     _add_retention_options(parser)
@@ -104,6 +90,17 @@ def _add_key_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="accept this name in the header Host, as a proxy may pass it on. May be repeated. On loopback no"
         " other name is accepted; elsewhere every one, unless this is given",
+    )
+
+
+def _add_log_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--access-log",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="write a line of JSON for each request, to standard error or a file; without keys and the values of"
+        " parameters",
     )
 
 
@@ -144,6 +141,13 @@ def _add_retention_options(parser: argparse.ArgumentParser) -> None:
         type=byte_size,
         metavar="SIZE",
         help="remove the oldest triggers when the store has more data than this: 500MB, 10GB",
+    )
+    parser.add_argument(
+        "--max-refused",
+        type=whole_number(0),
+        default=10_000,
+        metavar="N",
+        help="how many refused triggers are kept, up to 64 MiB; the oldest leave first (default: %(default)s)",
     )
 
 

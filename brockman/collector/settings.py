@@ -23,7 +23,9 @@ class Settings:
     port: int = 8765  # 0 chooses a free one
     api_key: str | None = field(default=None, repr=False)  # the required value of `X-FL-API-KEY`; None accepts any
     api_keys: Collection[str] = field(default=(), repr=False)  # more keys, as good as `api_key`: to change it
-    write_keys: Collection[str] = ()  # more keys, which may record and read nothing: for web pages
+    write_keys: Collection[str] = field(
+        default=(), repr=False
+    )  # more keys, which may record and read nothing: for web pages
     allowed_origins: Collection[str] = ()  # of web pages that may record, such as "https://shop.example"; "*": any
     # Names that `Host` may have besides those of loopback. If empty, a collector elsewhere accepts every name.
     allowed_hosts: Collection[str] = ()
@@ -41,10 +43,14 @@ class Settings:
     max_bytes: int | None = None  # of the store; beyond it the oldest triggers are removed; None: any size
     max_refused: int = 10_000  # refused triggers that are kept; the oldest leave first
     max_refused_bytes: int = 64 * 1024 * 1024
-
     access_log: str | None = None  # a file for one line of JSON for each request; "-": standard error
 
     def __post_init__(self) -> None:
+        self._check_access()
+        self._check_bounds()
+        self._check_rehearsal()
+
+    def _check_access(self) -> None:
         if not 0 <= self.port <= 65535:
             raise InvalidSetting(f"port: {self.port} is not from 0 to 65535")
         if self.api_key is not None and not _is_header_value(self.api_key):
@@ -64,8 +70,21 @@ class Settings:
                     f"allowed_origins: {origin!r} should be a scheme, a host and perhaps a port,"
                     " such as https://shop.example, or *"
                 )
+
+    def _check_bounds(self) -> None:
         if self.max_pending_bytes < self.max_body_bytes:
             raise InvalidSetting(f"max_pending_bytes: {self.max_pending_bytes} is less than max_body_bytes")
+        if self.max_actors_per_identity < 1:
+            raise InvalidSetting(f"max_actors_per_identity: {self.max_actors_per_identity} should be at least 1")
+        if self.keep is not None and not 0 < self.keep < float("inf"):
+            raise InvalidSetting(f"keep: {self.keep:g} should be seconds above 0")
+        if self.max_bytes is not None and self.max_bytes < MIN_BYTES:
+            raise InvalidSetting(f"max_bytes: {self.max_bytes} is too small; give at least {MIN_BYTES}")
+        for name in ("max_refused", "max_refused_bytes"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"{name}: {getattr(self, name)} should be a whole number from 0")
+
+    def _check_rehearsal(self) -> None:
         if self.outage_after is not None and not (self.outage_after >= 0 and 0 < self.outage_for < float("inf")):
             raise InvalidSetting("outage_after: give a count from 0, and with it outage_for, seconds above 0")
         for status, share in self.failures.items():
@@ -76,18 +95,8 @@ class Settings:
         total = sum(self.failures.values())
         if total > 1:
             raise InvalidSetting(f"failures: the shares make {total:g}; give at most 1 in all")
-        if self.max_actors_per_identity < 1:
-            raise InvalidSetting(f"max_actors_per_identity: {self.max_actors_per_identity} should be at least 1")
-        if self.keep is not None and not 0 < self.keep < float("inf"):
-            raise InvalidSetting(f"keep: {self.keep:g} should be seconds above 0")
-        if self.max_bytes is not None and self.max_bytes < MIN_BYTES:
-            raise InvalidSetting(f"max_bytes: {self.max_bytes} is too small; give at least {MIN_BYTES}")
         if not 0 <= self.delay < float("inf"):
             raise InvalidSetting(f"delay: {self.delay:g} should be seconds from 0")
-
-        for name in ("max_refused", "max_refused_bytes"):
-            if getattr(self, name) < 0:
-                raise InvalidSetting(f"{name}: {getattr(self, name)} should be a whole number from 0")
 
     @property
     def keys(self) -> tuple[str, ...]:
