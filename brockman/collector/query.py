@@ -31,7 +31,7 @@ def parse_parameters(
     values: dict[str, Any] = {}
     for name, text in parameters:
         if name not in parsers:
-            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(parsers)}")
+            raise HTTPException(400, f"{name[:40]!a}: unknown parameter; there are {', '.join(parsers) or 'none'}")
         if name in values:
             raise HTTPException(400, f"{name}: given twice; give it once")
         values[name] = parsers[name](name, text)

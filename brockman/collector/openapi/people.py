@@ -34,8 +34,12 @@ _PERSON = {
 }
 SCHEMAS: Json = {"Person": an_object(**_PERSON, actors=COUNT)}
 _WHO = [
-    parameter("actor_id", TEXT, "Either this or `identity`."),
-    parameter("identity", TEXT, "Name and value: `email:ada@example.com`."),
+    parameter("actor_id", {"type": "string", "pattern": r"\S", "examples": ["7"]}, "Either this or `identity`."),
+    parameter(
+        "identity",
+        {"type": "string", "pattern": "^[^:]+:", "examples": ["email:ada@example.com"]},
+        "Name and value. Either this or `actor_id`.",
+    ),
 ]
 _WHOLE = an_object(**_PERSON, not_joined=_SHARED, triggers=list_of(ref("Trigger")), next=CURSOR, pending=COUNT)
 _UNKNOWN = answer("Nobody has it.", ERROR)

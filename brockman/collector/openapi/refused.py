@@ -37,6 +37,9 @@ _FILTERS = [
     parameter("actor_id", TEXT),
     parameter("reason", TEXT, "Text in the reason."),
 ]
+_NUMBERS = parameter(
+    "number", {"type": "string", "pattern": "^[0-9]{1,18}(,[0-9]{1,18}){0,999}$"}, "These, as 17,18."
+)
 _PAGE = an_object(
     refused=list_of({"$ref": "#/components/schemas/Refused"}), total=COUNT, next=CURSOR, newest=TEXT, removed=COUNT
 )
@@ -46,7 +49,7 @@ PATHS: Json = {
         "get": operation(
             "refused",
             "Refused triggers, page by page",
-            [*_FILTERS, parameter("number", COUNT, "This one; may be repeated."), LIMIT, AFTER, ORDER],
+            [*_FILTERS, _NUMBERS, LIMIT, AFTER, ORDER],
             answers(s200=answer("A page.", _PAGE)),
         ),
         "delete": operation(
@@ -54,7 +57,7 @@ PATHS: Json = {
             "Remove refused triggers",
             [
                 *_FILTERS,
-                parameter("number", COUNT, "This one; may be repeated."),
+                _NUMBERS,
                 parameter("all", {"enum": ["yes"]}, "Remove all of them."),
             ],
             answers(s200=answer("The number of those that were removed.", an_object(removed=COUNT))),
