@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import re
 import select
 import threading
 import time
@@ -31,6 +32,7 @@ UNFINISHED = b"POST /api/v1/trigger/ HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Long: "
 SLOW_BODY = head("Content-Length: 1000000") + b"["
 LITTLE = {"max_pending_bytes": 100_000, "max_body_bytes": 80_000}
 HALF = head("Content-Length: 80000") + b" " * 60_000
+ASKING = head("Content-Length: 80000", "Expect: 100-continue")
 LARGE_ANSWER = head().replace(b"POST /api/v1/trigger/", b"GET /api/v1/trigger/?limit=10000")
 STREAM = head().replace(b"POST /api/v1/trigger/", b"GET /api/v1/stream/")
 
@@ -48,6 +50,14 @@ def peak_mib(collector: Running) -> int:
     lines = Path(f"/proc/{collector.process.pid}/status").read_text().splitlines()
     (line,) = [line for line in lines if line.startswith("VmHWM:")]
     return int(line.split()[1]) // 1024
+
+
+def pending_bytes(collector: Running) -> int:
+    """Return how many bytes of bodies have arrived that are not stored."""
+    response = collector.get("../../metrics")
+    found = re.search(r"^brockman_pending_bytes (\d+)", response.text, re.MULTILINE)
+    assert found is not None
+    return int(found[1])
 
 
 def large_body(count: int = 9000) -> bytes:
@@ -128,8 +138,13 @@ def test_a_client_keeps_its_triggers_until_the_collector_can_take_them(start: St
 
 def test_what_is_too_much_is_rejected_before_the_body_is_sent(start: Start) -> None:
     collector = start(**LITTLE)
-    with connected(collector, 3, HALF) as (first, second, third):
-        assert eventually(lambda: collector.post(trigger(action="tried")).status_code == 429)
+    with connected(collector, 3, ASKING) as (first, second, third):
+        for one in (first, second, third):  # each is let in before the first has sent much
+            assert one.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        for one in (first, second, third):
+            one.sendall(b" " * 60_000)
+        assert eventually(lambda: pending_bytes(collector) == 180_000)
+        assert collector.post(trigger()).status_code == 429
         status, headers, _ = collector.exchange(head("Content-Length: 5000", "Expect: 100-continue"))
         assert (status, headers["retry-after"], headers["connection"]) == (429, "1", "close")
         assert collector.get("trigger/").status_code == 200
