@@ -15,12 +15,14 @@ from brockman.delivery.policy import Outcome, SendResult
 from brockman.exceptions import ConfigurationError, ConnectionFailed, FocusLabError, ResourceNotFound, UnknownError
 from brockman.groups import Group, Member
 from brockman.process.clock import as_seconds, monotonic, wall
+from brockman.transport.answer import MAX_FETCHED_BYTES
 from brockman.trigger.coerce import class_name
 
 if TYPE_CHECKING:
     from brockman.delivery.pipeline import Pipeline
 
 _PAGE = 2000  # members
+_MAX_EMPTY_PAGES = 100  # in a row; those on a page may have been joined with others, or erased, while it was read
 _NOT_FOUND = 404
 T = TypeVar("T")
 Fetch = Callable[[str, str, "bytes | None", "float | None"], Any]
@@ -49,7 +51,8 @@ class GroupReader:
         return _parse(_read_group, self._ask("PUT", _path(name), body))
 
     def members(self, name: str) -> Iterator[Member]:
-        path, after = _path(name), ""
+        path, after, without_members = _path(name), "", 0
+        seen = set[str]()
         while True:
             try:
                 page = self._ask("GET", f"{path}?limit={_PAGE}{after}")
@@ -59,9 +62,11 @@ class GroupReader:
             yield from members
             if following is None:
                 return
-            before, after = after, f"&after={quote(following, safe='')}"
-            if after == before:
-                raise UnknownError("the answer of the server leads to the same page again")
+            without_members = 0 if members else without_members + 1
+            if following in seen or without_members == _MAX_EMPTY_PAGES:
+                raise UnknownError("the pages of the server do not end: they repeat, or have no members")
+            seen.add(following)
+            after = f"&after={quote(following, safe='')}"
 
     def _ask(self, method: str, resource: str, body: bytes | None = None) -> Any:
         """Return the JSON of an answer. Blocks, and waits between attempts."""
@@ -96,6 +101,9 @@ class GroupReader:
         if 200 <= answer.status < 300:
             if not answer.is_complete:
                 return None, policy.judge(ConnectionFailed("the answer broke off"), 1, wall())
+            if len(answer.body) >= MAX_FETCHED_BYTES:  # the rest was not read
+                error = UnknownError(answer.status, f"an answer of {MAX_FETCHED_BYTES} bytes or more")
+                return None, SendResult(Outcome.MISCONFIGURED, error)
             try:
                 content = json.loads(answer.body)
             except (ValueError, RecursionError):
@@ -127,7 +135,7 @@ def _parse(read: Callable[[Any], T], content: Any) -> T:
     error: FocusLabError
     try:
         return read(content)
-    except (LookupError, TypeError, ValueError, AttributeError) as reason:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as reason:
         error = UnknownError(f"the answer of the server is not as expected: {class_name(reason)}")
     raise error
 
@@ -149,8 +157,10 @@ def _read_group(content: Any) -> Group:
 
 def _read_page(content: Any) -> tuple[list[Member], str | None]:
     following = content["next"]
-    if not (following is None or type(following) is str):
-        raise TypeError
+    if following is not None:
+        if type(following) is not str:
+            raise TypeError
+        following.encode()  # half a surrogate pair is no text
     return [_read_member(member) for member in content["members"]], following
 
 

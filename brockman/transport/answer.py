@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import cast
 
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_FETCHED_BYTES = 64 * 1024 * 1024  # of what is read on purpose, such as the members of a group
 _MAX_WORDS = 300  # characters
 _MAX_WORDS_FROM = 4096  # characters
 _MAX_CODINGS = 5  # of one body; RFC 9110, 8.4 allows any number

@@ -35,7 +35,7 @@ from brockman.options.table import is_loopback
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.process.interruption import handler_frames
-from brockman.transport.answer import MAX_ANSWER_BYTES, Answer
+from brockman.transport.answer import MAX_ANSWER_BYTES, MAX_FETCHED_BYTES, Answer
 from brockman.transport.body import FAILURES, read_body
 from brockman.transport.deadline import Attempt
 from brockman.transport.failure import HiddenLocals, causes_of
@@ -49,7 +49,6 @@ _SAFE_PREFIXES = ("Could not find a suitable TLS CA", "Missing dependencies for 
 _POOL_SIZE = 100  # for threads that send at once; beyond it urllib3 closes connections with a warning
 _UNSUPPORTED_MEDIA_TYPE = 415
 _PLAIN_FOR = 300.0  # seconds
-MAX_FETCHED_BYTES = 64 * 1024 * 1024
 _MIN_GZIP_BYTES = 1024  # below this the header costs more than compression saves
 # Keep a reference: CPython 3.13.0 crashes in late finalizers without it. requests refers only to `datetime`.
 _DATETIME = sys.modules.get("_datetime")

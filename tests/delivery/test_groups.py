@@ -26,6 +26,7 @@ from brockman.exceptions import (
     UnknownError,
 )
 from brockman.groups import Group, Member
+from brockman.transport.answer import MAX_FETCHED_BYTES
 from brockman.transport.memory import MemoryTransport
 from tests.support.client import KEY
 from tests.support.endpoint import Endpoint
@@ -220,12 +221,43 @@ def test_an_answer_that_is_not_of_the_api_is_an_error(
     assert len(server.requests) == 1
 
 
-def test_pages_that_lead_to_each_other_end(client: FocusLabClient, server: RecordingServer) -> None:
-    """A cursor that does not move is an error, not an endless iterator."""
-    Endpoint(server, lambda request: reply({"members": [member(1)], "next": "5"}))
-    with pytest.raises(UnknownError, match="same page"):
+@pytest.mark.parametrize(
+    ("next_of", "count", "requests"),
+    [(lambda number: "5", 1, 2), (lambda number: "ab"[number % 2], 1, 3), (str, 0, 100)],
+    ids=["the same", "in a circle", "without members"],
+)
+def test_pages_that_do_not_end_are_an_error(
+    client: FocusLabClient, server: RecordingServer, next_of: Callable[[int], str], count: int, requests: int
+) -> None:
+    """And not an endless iterator."""
+    numbers = iter(range(1000))
+    Endpoint(server, lambda request: reply({"members": [member(1)] * count, "next": next_of(next(numbers))}))
+    with pytest.raises(UnknownError, match="do not end"):
         list(client.download_group("a"))
-    assert len(server.requests) == 2
+    assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize("change", [{"actors": float("inf")}, {"actor_ids": 7}, {"identities": [1]}])
+def test_a_member_that_is_not_of_the_api_is_an_error(
+    client: FocusLabClient, server: RecordingServer, change: dict[str, Any]
+) -> None:
+    Endpoint(server, lambda request: reply({"members": [{**member(1), **change}], "next": None}))
+    with pytest.raises(UnknownError, match="not as expected"):
+        next(client.download_group("a"))
+
+
+def test_a_cursor_that_is_no_text_is_an_error(client: FocusLabClient, server: RecordingServer) -> None:
+    """Half a surrogate pair, which no URL can have."""
+    Endpoint(server, lambda request: reply({"members": [member(1)], "next": "\ud800"}))
+    with pytest.raises(UnknownError, match="not as expected"):
+        next(client.download_group("a"))
+
+
+def test_an_endless_page_is_an_error(client: FocusLabClient, server: RecordingServer) -> None:
+    """Of 64 MiB or more, which are read in part: it is not parsed, and its size is named."""
+    Endpoint(server, lambda request: Reply(200, b" " * (MAX_FETCHED_BYTES + 1)))
+    with pytest.raises(UnknownError, match="67108864 bytes or more"):
+        next(client.download_group("a"))
 
 
 def test_a_large_page_is_read_whole(client: FocusLabClient, server: RecordingServer) -> None:
