@@ -102,8 +102,8 @@ class GroupReader:
             if not answer.is_complete:
                 return None, policy.judge(ConnectionFailed("the answer broke off"), 1, wall())
             if len(answer.body) >= MAX_FETCHED_BYTES:  # the rest was not read
-                error = UnknownError(answer.status, f"an answer of {MAX_FETCHED_BYTES} bytes or more")
-                return None, SendResult(Outcome.MISCONFIGURED, error)
+                too_large = UnknownError(answer.status, f"an answer of {MAX_FETCHED_BYTES} bytes or more")
+                return None, SendResult(Outcome.MISCONFIGURED, too_large)
             try:
                 content = json.loads(answer.body)
             except (ValueError, RecursionError):
