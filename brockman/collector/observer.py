@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -25,11 +25,18 @@ class Observer:
     """The application, observed."""
 
     def __init__(
-        self, app: ASGIApp, routes: Iterable[BaseRoute], metrics: Metrics, access_log: AccessLog | None
+        self,
+        app: ASGIApp,
+        routes: Iterable[BaseRoute],
+        metrics: Metrics,
+        access_log: AccessLog | None,
+        keys: Collection[str],
     ) -> None:
+        """`keys` are shown in no path of the log."""
         self._app = app
         self._metrics = metrics
         self._access_log = access_log
+        self._keys = keys
         known = [route for route in routes if isinstance(route, Route)]
         self._fixed = {route.path for route in known if "{" not in route.path}
         self._patterns: dict[Any, str] = {route.endpoint: route.path for route in known if "{" in route.path}
@@ -70,22 +77,29 @@ class Observer:
                 seconds=None if path == _STREAM else seconds,
             )
             if self._access_log is not None:
-                self._access_log.write(_entry(scope, status, received, sent, seconds))
+                shown = self._shown_path(scope)
+                self._access_log.write(_entry(scope, shown, status, received, sent, seconds))
 
     def _name_path(self, scope: Scope) -> str:
         """Return the path of a route, or `other`: the metrics have one line for each."""
         path: str = scope["path"]
         return path if path in self._fixed else self._patterns.get(scope.get("endpoint", ""), "other")
 
+    def _shown_path(self, scope: Scope) -> str:
+        path: str = scope["path"]
+        for key in self._keys:  # in a URL by mistake
+            path = path.replace(key, "(api key)")
+        return path[:_MAX_CHARS]
 
-def _entry(scope: Scope, status: str, received: int, sent: int, seconds: float) -> Mapping[str, Any]:
+
+def _entry(scope: Scope, path: str, status: str, received: int, sent: int, seconds: float) -> Mapping[str, Any]:
     """Return what the access log says of a request: no key, and no value of a parameter."""
     sender = _SENDER.search(Headers(scope=scope).get("x-fl-sender", ""))
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     return {
         "time": time.time(),
         "method": scope["method"],
-        "path": scope["path"][:_MAX_CHARS],
+        "path": path,
         "parameters": sorted({name if _PARAMETER.fullmatch(name) else "other" for name, _ in query})[:20],
         "status": int(status) if status.isdigit() else None,
         "received": received,

@@ -77,7 +77,8 @@ def serve(
             store, settings, names, kept=refused, streams=streams, joiner=joiner, load=load, metrics=metrics
         )
         stack.enter_context(removing(store, settings))
-        observer = Observer(app, app.routes, metrics, access_log)
+        keys = (*settings.keys, *settings.write_keys)
+        observer = Observer(app, app.routes, metrics, access_log, keys)
         _Server(observer, connections, streams, store, on_ready, stop).run(sockets=[listener])
 
 

@@ -138,9 +138,11 @@ def test_the_access_log_has_a_line_for_each_request(start: Start, tmp_path: Path
     assert collector.get("trigger/", **{"ada@example.com": ""}).status_code == 400
     url = f"{collector.endpoint}trigger/?key=for-pages"
     assert requests.post(url, json=trigger(), headers=JSON, timeout=20).status_code == 201
-    assert eventually(lambda: len(read_log(log)) == 4)
+    assert collector.get(f"for-pages/{KEY}/trigger/").status_code == 404
+    assert eventually(lambda: len(read_log(log)) == 5)
 
-    first, second, third, fourth = read_log(log)
+    first, second, third, fourth, fifth = read_log(log)
+    assert fifth["path"] == "/api/v1/(api key)/(api key)/trigger/"
     assert set(first) == {"time", "method", "path", "parameters", "status", "received", "sent", "ms", "sender"}
     assert (first["method"], first["path"], first["status"]) == ("POST", "/api/v1/trigger/", 201)
     assert (first["sender"], second["sender"]) == (sender, None)
