@@ -143,16 +143,15 @@ class _Refused:
         self.read = 0
 
     def lines(self) -> Iterator[str]:
-        parameters = {**self._filters, "order": "oldest", "limit": "1000"}
-        while True:
-            page = self._api.get("refused/", parameters)
+        newest = None
+        for page in self._api.pages("refused/", {**self._filters, "order": "oldest", "limit": "1000"}):
+            newest = int(page["newest"]) if newest is None else newest
             for entry in page["refused"]:
+                if entry["number"] > newest:  # refused since
+                    return
                 if self._conditions.matches(entry["trigger"] or {}, reason=entry["reason"]):
                     yield json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
             self.read += len(page["refused"])
-            if page["next"] is None:
-                return
-            parameters["after"] = page["next"]
 
 
 def _run(options: argparse.Namespace, source: _Triggers | _Refused) -> int:

@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.dry_run:
             return _print_triggers(source, conditions, changes)
-        total = int(source.get(PATH, {**conditions.parameters(_FILTERS), "limit": "1"})["total"])
+        total: int = source.get(PATH, {**conditions.parameters(_FILTERS), "limit": "1"})["total"]
     except RequestFailed as error:
         print(f"brockman replay: {error}", file=sys.stderr)
         return 1
@@ -119,17 +119,13 @@ def read_refused(source: Api, conditions: Conditions) -> Iterator[Entry]:
     """
     newest = None
     parameters = {**conditions.parameters(_FILTERS), "order": "oldest", "limit": str(_PAGE)}
-    while True:
-        page = source.get(PATH, parameters)
+    for page in source.pages(PATH, parameters):
         newest = int(page["newest"]) if newest is None else newest
         for entry in page["refused"]:
             if entry["number"] > newest:  # refused since, perhaps again
                 return
             if conditions.matches(entry["trigger"] or {}, reason=entry["reason"]):
                 yield entry
-        if page["next"] is None:
-            return
-        parameters["after"] = page["next"]
 
 
 def _prepare(entry: Entry, changes: Changes) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import brockman
 from brockman.cli.numbers import number
+from brockman.cli.responses import find_wrong_field
 from brockman.cli.sending import MAX_SECONDS
 from brockman.delivery.environment import read_options
 from brockman.exceptions import ConfigurationError
@@ -78,6 +79,17 @@ class Api:
         """Return the value of a response."""
         return self._request("GET", path, parameters)
 
+    def pages(self, path: str, parameters: Mapping[str, str]) -> Iterator[Any]:
+        """Yield the pages of a list, the oldest entries first."""
+        after = -1
+        while True:
+            page = self.get(path, parameters if after < 0 else {**parameters, "after": str(after)})
+            yield page
+            if page["next"] is None:
+                return
+            check_progress(after, int(page["next"]))
+            after = int(page["next"])
+
     def delete(self, path: str, parameters: Mapping[str, str]) -> Any:
         """Return the value of a response. It may be made again, like all that are lost."""
         return self._request("DELETE", path, parameters)
@@ -110,11 +122,15 @@ class Api:
             text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             raise _Unavailable(f"{self.endpoint}: {self._hide(text)}") from None
         try:
-            return json.loads(body)
-        except ValueError:
+            content = json.loads(body)
+        except (ValueError, RecursionError):
             raise RequestFailed(
                 f"{self.endpoint} is no collector: it responds with something else than JSON"
             ) from None
+        wrong = find_wrong_field(method, path, content)
+        if wrong is not None:
+            raise RequestFailed(f"{self.endpoint} is no collector: in its response {wrong} is missing, or wrong")
+        return content
 
     def _describe(self, error: urllib.error.HTTPError) -> Exception:
         words = ""
@@ -131,6 +147,12 @@ class Api:
     def _hide(self, text: str) -> str:
         text = printable(text)[:_MAX_ERROR_CHARS]
         return text if self._key is None else self._key.hide_in(text)
+
+
+def check_progress(before: int, after: int) -> None:
+    """Raise RequestFailed if the cursor of the next page is not beyond that of this one."""
+    if after <= before:
+        raise RequestFailed("the collector leads to the same page again")
 
 
 class _Unavailable(Exception):

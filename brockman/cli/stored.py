@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from brockman.cli.requesting import Api, RequestFailed
+from brockman.cli.requesting import Api, RequestFailed, check_progress
 from brockman.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -54,6 +54,8 @@ class Stored(ABC):
                 filters = {}
                 continue
             yield page.lines
+            if page.next is not None:
+                check_progress(int(after), int(page.next))
             after = page.next
 
 
