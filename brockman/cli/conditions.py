@@ -95,7 +95,16 @@ def field_of(name: str, *, whole: bool = False) -> str | None:
     return name if name in FIELDS else None
 
 
+def check_text(text: str, option: str) -> None:
+    """Raise ConfigurationError for a text that is no UTF-8, as Python passes other bytes of a command line on."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(f"{option} is {show(text)}; it should be UTF-8") from None
+
+
 def _parse(given: str, more: Collection[str], option: str) -> Condition:
+    check_text(given, option)
     name, equals, text = given.partition("=")
     is_part = name.endswith("~")
     name = name.removesuffix("~").strip()

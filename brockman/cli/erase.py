@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from brockman.cli.conditions import check_text
 from brockman.cli.requesting import Api, RequestFailed, add_source_options
 from brockman.cli.serve import has_collector
 from brockman.cli.stored import open_existing, store_location
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _person(options: argparse.Namespace) -> dict[str, str]:
+    for name in ("actor", "identity"):
+        check_text(getattr(options, name) or "", f"--{name}")
     if options.actor is not None:
         if not options.actor.strip():
             raise ConfigurationError("--actor is empty; it should be the actor_id of a trigger")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from brockman.cli import main
 from brockman.cli.conditions import Conditions
 from brockman.exceptions import ConfigurationError
 
@@ -99,3 +100,14 @@ def test_the_collector_can_be_asked_for_some() -> None:
         "action": "paid",
         "since": "2026-11-23T00:00:00+00:00",
     }
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["export", "--where"], ["replay", "--where"], ["erase", "--actor"], ["erase", "--identity"]],
+    ids=" ".join,
+)
+def test_bytes_that_are_no_text_are_a_wrong_use(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked for with them."""
+    assert main([*command, "action=\udcff"]) == 2
+    assert f"{command[1]} is 'action=\\udcff'; it should be UTF-8" in capsys.readouterr().err
