@@ -70,6 +70,7 @@ class Table:
         return True
 
     def _guarded(self, text: str) -> str:
+        text = text.replace("\0", "\ufffd")  # which `csv` cannot write before Python 3.11, and few programs read
         return f"'{text}" if self._is_spreadsheet and text.startswith(_FORMULA) else text
 
 

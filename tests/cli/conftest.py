@@ -15,7 +15,7 @@ import requests
 from brockman.cli import main
 from tests.collector.running import Running
 from tests.support.client import KEY
-from tests.support.programs import Ended, environment, started
+from tests.support.programs import ROOT, Ended, environment, started
 
 
 def command(*arguments: str) -> list[str]:
@@ -36,8 +36,9 @@ def serving(folder: Path, *options: str, lifetime: float = 60) -> Iterator[Runni
 def listening(arguments: list[str], database: Path, lifetime: float = 60) -> Iterator[Running]:
     """Run a collector with Python in development mode, every warning an error."""
     python = [sys.executable, "-X", "dev", "-W", "error", *arguments]
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests/support/development")])
     with (
-        started(python, limit=lifetime, env=environment(FL_API_KEY=KEY)) as process,
+        started(python, limit=lifetime, env=environment(FL_API_KEY=KEY, PYTHONPATH=path)) as process,
         requests.Session() as session,
     ):
         session.trust_env = False

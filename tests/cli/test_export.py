@@ -169,6 +169,7 @@ def test_csv_has_a_column_for_each_name(
         "attributes.=1+1,attributes.plan,variables.big,variables.empty,variables.negative,variables.text"
     )
     assert rows[0]["variables.text"] == ""
+    assert rows[1]["actor_id"] == "\u2028 é 😀 \ufffd"
     assert rows[1]["object"] == 'line\nbreak, "quoted"'
     assert json.loads(rows[1]["identities.list"]) == ["a", 1, 1.5, True]
     assert (rows[1]["variables.negative"], rows[1]["attributes.=1+1"]) == ("-5", "=1+1")

@@ -138,8 +138,9 @@ with FocusLabClient() as client:
 def test_a_forked_child_is_a_sender_of_its_own(server: RecordingServer) -> None:
     """It counts from zero, and has a new id; the parent goes on with its own."""
     code = """
-import os
+import os, warnings
 from brockman import FocusLabClient
+warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12, about a fork with threads
 client = FocusLabClient()
 client.record_trigger("7", "viewed", "parent")
 client.flush()
