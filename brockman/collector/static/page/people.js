@@ -22,7 +22,8 @@ export function peopleRows(people) {
   return people.map((person) => {
     const link = element("a", nameOf(person), { href: place("person", person.actor_ids[0]), class: "name" });
     const ids = person.actors > 1 ? `${number.format(person.actors)} ids: ${person.actor_ids.join(", ")}` : person.actor_ids[0];
-    const first = cell([link, element("span", ids, { class: "below" })], `${nameOf(person)}\n${ids}`);
+    const isNamed = ids !== nameOf(person), below = isNamed ? [element("span", ids, { class: "below" })] : [];
+    const first = cell([link, ...below], isNamed ? `${nameOf(person)}\n${ids}` : ids);
     const last = element("td", time(person.last_seen));
     return element("tr", [first, cell(some(Object.entries(person.identities))), cell(some(Object.entries(person.attributes))),
       element("td", number.format(person.total), { class: "count", "data-label": "triggers" }), last]);
