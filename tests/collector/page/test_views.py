@@ -88,6 +88,31 @@ def test_each_view_asks_for_the_key(
     problems.clear()
 
 
+def test_a_view_of_a_collector_that_was_away_is_shown_when_it_is_back(
+    start: Callable[..., Running], open_page: Callable[..., Page], problems: list[str]
+) -> None:
+    """Without a reload: what could not be read is read then, also for a search of the stream."""
+    first = start(api_key=None)
+    first.post(trigger(actor_id="ada", object="needle"))
+    pages = {notice: open_page(first) for notice in ("people-notice", "person-notice", "groups-notice", "notice")}
+    for page in pages.values():
+        is_live(page)
+    first.stop.set()
+    assert first.thread is not None
+    first.thread.join(10)
+    for notice, page in pages.items():
+        wait_for(page, "document.getElementById('state').dataset.state === 'lost'")
+        place = {"person-notice": "person=ada", "notice": "stream&search=needle"}.get(notice, notice.split("-")[0])
+        page.evaluate(f"location.hash = '{place}'")
+        wait_for_text(page, f"#{notice}", "The collector cannot be reached.")
+    start(api_key=None, port=first.address[1])
+    wait_for_text(pages["people-notice"], "#people-notice", "1 person")
+    wait_for_text(pages["person-notice"], "#person-timeline", "needle")
+    wait_for_text(pages["notice"], "#rows", "needle")
+    wait_for(pages["groups-notice"], "!document.getElementById('groups-empty').hidden")
+    problems.clear()  # of the time without a collector
+
+
 def test_it_fits_a_phone_and_the_night(collector: Running, open_page: Callable[..., Page]) -> None:
     """Each view, with nothing in it and with long values."""
     page = open_page(collector)

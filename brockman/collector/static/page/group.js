@@ -4,7 +4,7 @@ import { get, hasKey, request, words } from "./api.js";
 import { definitionWords } from "./definition.js";
 import { $, element, moveByArrows, openByRow, plural, say } from "./dom.js";
 import { peopleRows, pendingWords } from "./people.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 import { save } from "./download.js";
 
 const PAGE = 50;
@@ -32,6 +32,7 @@ async function load(isMore) {
     if (run !== state.run) return;
     $("group-table").hidden = !isMore;
     say("group-notice", error.status === 404 ? "There is no group with this name." : words(error));
+    if (!isMore) retryLater(error);
   }
 }
 

@@ -3,7 +3,7 @@
 import { get, request, words } from "./api.js";
 import { OPERATORS, conditionFields, definitionWords, fitsForm, readCondition } from "./definition.js";
 import { $, element } from "./dom.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 
 const form = $("form");
 const state = { edited: null, isJson: false };
@@ -211,7 +211,9 @@ register(["new-group", "edit-group"], "view-form", "groups", {
       if (!found) throw new Error("there is no group with this name");
       write(found);
     } catch (error) {
-      if (state.edited === name) fail(error);
+      if (state.edited !== name) return;
+      fail(error);
+      retryLater(error);
     }
   },
 });

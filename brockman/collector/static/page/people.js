@@ -2,7 +2,7 @@
 
 import { get, words } from "./api.js";
 import { $, cell, element, moveByArrows, number, openByRow, plural, say, shown, time } from "./dom.js";
-import { place, register, replacePlace, title } from "./router.js";
+import { place, register, replacePlace, retryLater, title } from "./router.js";
 
 const PAGE = 50, NAMED = 3; // identities and attributes in a row
 const state = { search: "", next: null, run: null };
@@ -61,7 +61,9 @@ async function load(isMore) {
     const text = found.people.length || isMore || !state.search ? count : "Nobody matches.";
     say("people-notice", isEmpty ? pendingWords(found.pending) : [text, pendingWords(found.pending)].filter(Boolean).join(" · "));
   } catch (error) {
-    if (run === state.run) say("people-notice", words(error));
+    if (run !== state.run) return;
+    say("people-notice", words(error));
+    if (!isMore) retryLater(error);
   }
 }
 
