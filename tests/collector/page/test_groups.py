@@ -103,7 +103,11 @@ def test_a_group_is_changed_renamed_and_deleted(collector: Running, open_page: C
     page.click("nav a[href='#groups']")
     wait_for(page, "document.querySelectorAll('#groups-list li').length === 2")
     page.click("#groups-list a:text('customers & co')")
-    page.click("#group-delete")
+    page.focus("#group-delete")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # which keeps it
+    wait_for(page, "document.activeElement.id === 'group-delete'")
+    page.keyboard.press("Enter")
     page.click("#confirm button[value=yes]")
     wait_for(page, "document.querySelectorAll('#groups-list li').length === 1")
 

@@ -42,6 +42,9 @@ def test_every_view_is_reached_by_keyboard(collector: Running, open_page: Callab
     """The views by tab and Enter; the search of each by a slash."""
     page = open_page(collector)
     is_live(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "stream-title"
     page.focus("nav a")
     for view in TITLES:
         page.keyboard.press("Enter")

@@ -42,7 +42,7 @@ export function follow() {
   view.show(name, parameters.get(name) || "", parameters);
   if (isOther && !isFirst) {
     scrollTo(0, 0);
-    if (!document.activeElement?.closest("nav")) $(view.section).querySelector("h2").focus({ preventScroll: true });
+    if (!document.activeElement?.closest("nav")) $(view.section).querySelector("h2[tabindex]").focus({ preventScroll: true });
   }
   isFirst = false;
 }
