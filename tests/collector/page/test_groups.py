@@ -167,6 +167,7 @@ def test_saving_a_group_as_it_is_changes_nothing(
     as_json = [
         *({"where": {"attributes.a": wanted}} for wanted in (" a", "a\nb", {"contains": "a "}, [1, "a"])),
         {"where": {"attributes. a": 1}},
+        {"where": {"attributes.a": 12345678901234567890}},
         {"where": {"attributes.a": {"at_least": 1, "at_most": 2}}},
         {"did": [{"action": "viewed "}]},
         {"did": [{"action": ["viewed", "paid"]}]},

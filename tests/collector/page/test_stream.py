@@ -113,13 +113,18 @@ def test_markup_in_every_field_is_text(collector: Running, open_page: Callable[.
 
 
 def test_odd_values_do_not_break_the_page(collector: Running, open_page: Callable[..., Page]) -> None:
-    """A leap second, and line separators that end no line of an event; a hash that is no id."""
+    """A leap second, line separators that end no line of an event, a hash that is no id, a number of 20 digits."""
     collector.post(trigger(object="old", recorded_at="2016-12-31T23:59:60Z"))
     page = open_page(collector, "/#%")
     is_live(page)
-    collector.post(trigger(object="a\u2028b", __proto__="x", constructor={}))
+    order = {"order": 12345678901234567890, "lines": [9007199254740993]}
+    collector.post(trigger(object="a\u2028b", __proto__="x", constructor={}, variables=order))
     wait_for(page, "document.getElementById('rows').rows.length === 2")
     assert objects(page) == ["a\u2028b", "old"]
+    page.click("#rows tr")
+    wait_for_text(page, "#fields", "12345678901234567890")
+    assert "9007199254740993" in column(page, "rows", 5)[0]
+    assert '"order": 12345678901234567890' in (page.text_content("#json") or "")
 
 
 def test_a_trigger_has_a_link_and_is_opened_by_keyboard(

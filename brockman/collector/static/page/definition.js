@@ -6,7 +6,7 @@ export const OPERATORS = [["is", "is"], ["not", "is not"], ["contains", "contain
   ["set", "is known"], ["unset", "is not known"]];
 const CLAUSE = ["action", "object", "times", "within_days"];
 
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !JSON.isRawJSON?.(value);
 const either = (value) => Array.isArray(value) ? value.map(shown).join(" or ") : shown(value);
 
 function conditionWords(name, wanted) {

@@ -1,6 +1,6 @@
 /* The form that makes a group, or changes one. */
 
-import { get, request, words } from "./api.js";
+import { get, parse, request, words } from "./api.js";
 import { OPERATORS, conditionFields, definitionWords, fitsForm, readCondition } from "./definition.js";
 import { $, element } from "./dom.js";
 import { place, register, retryLater, title } from "./router.js";
@@ -74,7 +74,7 @@ function readClause(row) {
 function read() {
   if (state.isJson) {
     try {
-      return JSON.parse($("form-text").value);
+      return parse($("form-text").value);
     } catch (error) {
       throw new Error(`This is not JSON: ${error.message}`);
     }

@@ -1,6 +1,6 @@
 /* The stream: what arrives, the newest first, and older ones on demand. */
 
-import { ENDPOINT, get, hasKey, request, words } from "./api.js";
+import { ENDPOINT, get, hasKey, parse, request, words } from "./api.js";
 import { $, element, moveByArrows, number, openByRow, say, shortTime } from "./dom.js";
 import { soon as numbersSoon } from "./numbers.js";
 import { place, register, replacePlace, retry, title } from "./router.js";
@@ -60,7 +60,7 @@ async function readEvents(body, handle) {
         if (name) event[name] = text;
       }
       if (event.id) state.cursor = event.id;
-      if (event.event === "triggers") handle(JSON.parse(event.data));
+      if (event.event === "triggers") handle(parse(event.data));
     }
   }
 }
