@@ -26,7 +26,7 @@ export function peopleRows(people) {
     const first = cell([link, ...below], isNamed ? `${nameOf(person)}\n${ids}` : ids);
     const last = element("td", time(person.last_seen));
     return element("tr", [first, cell(some(Object.entries(person.identities))), cell(some(Object.entries(person.attributes))),
-      element("td", number.format(person.total), { class: "count", "data-label": "triggers" }), last]);
+      element("td", number.format(person.total), { class: "count", "data-label": person.total === 1 ? "trigger" : "triggers" }), last]);
   });
 }
 
