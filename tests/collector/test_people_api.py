@@ -69,6 +69,14 @@ def test_actor_ids_that_share_an_identity_are_one_person(started: Running) -> No
     assert person(started, actor_id="phone")["actor_ids"] == found["actor_ids"]
 
 
+def test_an_identity_whose_name_has_colons_is_found(started: Running) -> None:
+    """The text is split at the first colon that leads to a person."""
+    started.post(trigger(actor_id="7", captured_identities={"urn:shop:user": "a:b", "urn": "x:y"}))
+    for text in ("urn:shop:user:a:b", "urn:x:y"):
+        assert person(started, identity=text)["actor_ids"] == ["7"]
+    assert started.get("person/", identity="urn:" * 1000).status_code == 404
+
+
 def test_a_person_is_read_page_by_page(started: Running) -> None:
     """In both orders; an actor id that nobody has is a 404."""
     sent = [trigger(actor_id=f"cookie-{n % 2}", captured_identities={"user": "ada"}) for n in range(5)]

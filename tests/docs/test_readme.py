@@ -36,7 +36,8 @@ def test_there_is_code_on_the_first_screen():
 
 def test_the_first_steps_work_when_typed_from_the_top(tmp_path):
     """Install, serve, record, read back."""
-    output = run_shell(to_shell(named("first steps")), tmp_path)
+    # A script records before the collector listens, which a reader does not.
+    output = run_shell(to_shell(named("first steps")), tmp_path, FL_SHUTDOWN_TIMEOUT="60")
     assert re.search(r'"action":"viewed".*"total":1\b', output)
     assert (tmp_path / "triggers.sqlite3").exists()
 

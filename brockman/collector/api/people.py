@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -29,6 +30,7 @@ from brockman.collector.store.values import Person, SharedIdentity
 from brockman.collector.timestamps import format_timestamp
 
 _LIMIT = 100
+_MOST_COLONS = 8  # of an identity, at which it is split
 _CURSOR = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,18})")
 
 
@@ -66,7 +68,8 @@ class _Api:
         if "actor_id" in parameters:
             found = people.find_actor(parameters["actor_id"])
         else:
-            found = people.find_identity(*parameters["identity"])
+            splits = (people.find_identity(name, value) for name, value in parameters["identity"])
+            found = next((one for one in splits if one is not None), None)
         if isinstance(found, SharedIdentity):
             text = f"{found.actors} actor ids carry this identity, so it joins nobody; give an actor_id"
             return json_response({"error": text}, 404)
@@ -132,11 +135,13 @@ def _actor_id(name: str, text: str) -> str:
     return text
 
 
-def _identity(name: str, text: str) -> tuple[str, str]:
-    identity, colon, value = text.partition(":")
-    if not (identity and colon):
+def _identity(name: str, text: str) -> list[tuple[str, str]]:
+    """Return the names and values that the text may mean: a name may have colons, too."""
+    parts = text.split(":", _MOST_COLONS)
+    if not (parts[0] and len(parts) > 1):
         raise HTTPException(400, f"{name}: {text[:40]!a} is no name:value, such as email:ada@example.com")
-    return identity, value
+    names = itertools.accumulate(parts[:-1], "{}:{}".format)
+    return [(identity, text[len(identity) + 1 :]) for identity in names]
 
 
 def _after(name: str, text: str) -> tuple[int, int]:

@@ -103,7 +103,11 @@ def test_a_group_is_changed_renamed_and_deleted(collector: Running, open_page: C
     page.click("nav a[href='#groups']")
     wait_for(page, "document.querySelectorAll('#groups-list li').length === 2")
     page.click("#groups-list a:text('customers & co')")
-    page.click("#group-delete")
+    page.focus("#group-delete")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # which keeps it
+    wait_for(page, "document.activeElement.id === 'group-delete'")
+    page.keyboard.press("Enter")
     page.click("#confirm button[value=yes]")
     wait_for(page, "document.querySelectorAll('#groups-list li').length === 1")
 
@@ -142,6 +146,54 @@ def test_what_the_form_cannot_show_is_edited_as_json(collector: Running, open_pa
     page.fill("#form-text", json.dumps({**definition, "where": {"attributes.age": {"at_least": 18}}}))
     page.click("#form [type=submit]")
     wait_for_text(page, "#group-words", "age is at least 18, viewed since 2026-01-01")
+
+
+def test_saving_a_group_as_it_is_changes_nothing(
+    collector: Running, open_page: Callable[..., Page], problems: list[str]
+) -> None:
+    """Every operator is in the form; a text that a field cannot hold, or would change, is edited as JSON."""
+    texts = ["pro", "12", "true", '"quoted"', "שלום & <b>", "__proto__", "007", "1e5"]
+    values = [*({"value": text} for text in texts), *({"value": one} for one in (12, -0.5, 1e21, 1e-7, True))]
+    conditions = [one["value"] for one in values] + [{"not": one["value"]} for one in values]
+    conditions += [{"contains": "12"}, {"at_least": 1e21}, {"at_most": -1}, {"exists": True}, {"exists": False}]
+    in_form = [
+        {
+            "where": {f"attributes.a {number}": wanted for number, wanted in enumerate(conditions[at : at + 20])},
+            "did": [{"action": "viewed", f"variables.{at}:v": wanted} for wanted in conditions[at : at + 9]],
+            "did_not": [{"object": "book", "times": 2, "within_days": 0.5}, {"variables.x": {"exists": True}}],
+        }
+        for at in range(0, len(conditions), 20)
+    ]
+    as_json = [
+        *({"where": {"attributes.a": wanted}} for wanted in (" a", "a\nb", {"contains": "a "}, [1, "a"])),
+        {"where": {"attributes. a": 1}},
+        {"where": {"attributes.a": 12345678901234567890}},
+        {"where": {"attributes.a": {"at_least": 1, "at_most": 2}}},
+        {"did": [{"action": "viewed "}]},
+        {"did": [{"action": ["viewed", "paid"]}]},
+        {"did": [{"variables.x": "a\tb\n"}]},
+    ]
+    page = open_page(collector)
+    for number, given in enumerate([*in_form, *as_json]):
+        definition = {"where": {}, "did": [], "did_not": [], **given}
+        put(collector, str(number), definition)
+        page.evaluate(f"location.hash = 'edit-group={number}'")
+        wait_for_text(page, "#form-title", f"“{number}”")
+        wait_for_text(page, "#form-words", "In words: ")
+        assert page.is_visible("#form-json") == (given in as_json), given
+        page.click("#form [type=submit]")
+        wait_for_text(page, "#group-title", str(number))
+        url = f"{collector.endpoint}group/{number}/"
+        found = collector.session.get(url, headers={"X-FL-API-KEY": KEY}, timeout=20).json()
+        assert {name: found[name] for name in definition} == definition
+
+    # A definition that cannot be read is not saved as that of the group before.
+    page.route("**/api/v1/group/", lambda route: route.fulfill(status=503, json={"error": "busy"}))
+    page.evaluate("location.hash = 'edit-group=0'")
+    wait_for_text(page, "#form-error", "Busy.")
+    assert page.is_disabled("#form-save")
+    assert page.text_content("#form-words") == ""
+    problems.clear()
 
 
 def test_groups_are_shown_as_text_and_fit(collector: Running, open_page: Callable[..., Page]) -> None:

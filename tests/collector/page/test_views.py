@@ -42,6 +42,9 @@ def test_every_view_is_reached_by_keyboard(collector: Running, open_page: Callab
     """The views by tab and Enter; the search of each by a slash."""
     page = open_page(collector)
     is_live(page)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "stream-title"
     page.focus("nav a")
     for view in TITLES:
         page.keyboard.press("Enter")
@@ -77,9 +80,8 @@ def test_each_view_asks_for_the_key(
     collector = start()
     page = open_page(collector)
     for view in TITLES:
-        page.evaluate("sessionStorage.clear()")
-        page.goto(f"about:blank#{view}")
-        page.goto(collector.endpoint.replace("/api/v1/", f"/#{view}"))
+        page.evaluate(f"sessionStorage.clear(); location.hash = '{view}'")
+        page.reload()
         page.wait_for_selector("#ask[open]")
         page.fill("#key", KEY)
         page.keyboard.press("Enter")
@@ -87,6 +89,31 @@ def test_each_view_asks_for_the_key(
         assert KEY not in page.url
     assert all("40" in problem for problem in problems)  # the browser reports each 401
     problems.clear()
+
+
+def test_a_view_of_a_collector_that_was_away_is_shown_when_it_is_back(
+    start: Callable[..., Running], open_page: Callable[..., Page], problems: list[str]
+) -> None:
+    """Without a reload: what could not be read is read then, also for a search of the stream."""
+    first = start(api_key=None)
+    first.post(trigger(actor_id="ada", object="needle"))
+    pages = {notice: open_page(first) for notice in ("people-notice", "person-notice", "groups-notice", "notice")}
+    for page in pages.values():
+        is_live(page)
+    first.stop.set()
+    assert first.thread is not None
+    first.thread.join(10)
+    for notice, page in pages.items():
+        wait_for(page, "document.getElementById('state').dataset.state === 'lost'")
+        place = {"person-notice": "person=ada", "notice": "stream&search=needle"}.get(notice, notice.split("-")[0])
+        page.evaluate(f"location.hash = '{place}'")
+        wait_for_text(page, f"#{notice}", "The collector cannot be reached.")
+    start(api_key=None, port=first.address[1])
+    wait_for_text(pages["people-notice"], "#people-notice", "1 person")
+    wait_for_text(pages["person-notice"], "#person-timeline", "needle")
+    wait_for_text(pages["notice"], "#rows", "needle")
+    wait_for(pages["groups-notice"], "!document.getElementById('groups-empty').hidden")
+    problems.clear()  # of the time without a collector
 
 
 def test_it_fits_a_phone_and_the_night(collector: Running, open_page: Callable[..., Page]) -> None:

@@ -30,7 +30,14 @@ export async function request(path, { parameters = {}, headers = {}, ...options 
   }
 }
 
-export const get = async (path, parameters, options) => (await request(path, { parameters, ...options })).json();
+export const get = async (path, parameters, options) => parse(await (await request(path, { parameters, ...options })).text());
+
+/** Return the value of JSON. A number that JavaScript would round, such as a long id, stays as it is written, where the browser can. */
+export function parse(text) {
+  if (!JSON.rawJSON || !/\d{16}/.test(text)) return JSON.parse(text);
+  return JSON.parse(text, (key, value, { source }) => (
+    Number.isInteger(value) && !Number.isSafeInteger(value) ? JSON.rawJSON(source) : value));
+}
 
 async function problem(answer) {
   let text = "";

@@ -6,7 +6,7 @@ export const OPERATORS = [["is", "is"], ["not", "is not"], ["contains", "contain
   ["set", "is known"], ["unset", "is not known"]];
 const CLAUSE = ["action", "object", "times", "within_days"];
 
-const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value) && !JSON.isRawJSON?.(value);
 const either = (value) => Array.isArray(value) ? value.map(shown).join(" or ") : shown(value);
 
 function conditionWords(name, wanted) {
@@ -20,7 +20,7 @@ function conditionWords(name, wanted) {
 
 function clauseWords(clause) {
   const { action, object, times = 1, within_days: days, since, until, ...variables } = clause;
-  const parts = [action === undefined ? "did anything with" : either(action), object === undefined ? "" : either(object)];
+  const parts = [action !== undefined ? either(action) : object === undefined ? "did anything" : "did anything with", object === undefined ? "" : either(object)];
   const conditions = Object.entries(variables).map(([name, wanted]) => conditionWords(name, wanted));
   if (conditions.length) parts.push(`(${conditions.join(", ")})`);
   if (times > 1) parts.push(`at least ${plural(times, "time")}`);
@@ -42,7 +42,7 @@ export function definitionWords({ where = {}, did = [], did_not: not = [] }) {
 
 /** Return text as the value that it stands for: a number, true, false, or itself; in quotes it stays text. */
 export function parseValue(text) {
-  if (/^-?\d+(\.\d+)?$/.test(text) && String(Number(text)) === text) return Number(text);
+  if (/^-?\d+(\.\d+)?(e[+-]\d+)?$/.test(text) && String(Number(text)) === text) return Number(text);
   if (text === "true" || text === "false") return text === "true";
   if (/^".*"$/s.test(text)) try { return JSON.parse(text); } catch {}
   return text;
@@ -61,8 +61,18 @@ export function readCondition({ place, name, operator, value }) {
   return [key, operator === "is" ? wanted : { [operator]: wanted }];
 }
 
-/** Return the fields of a row for a condition; null if a row cannot show it. */
+/** Return text as a field has it: in one line, without space around it. */
+export const typed = (text) => text.replace(/[\r\n]/g, "").trim();
+
+/** Return the fields of a row for a condition; null if a row cannot show it, or would change it. */
 export function conditionFields(key, wanted) {
+  const fields = splitCondition(key, wanted);
+  if (fields === null) return null;
+  const read = readCondition({ ...fields, name: typed(fields.name), value: typed(fields.value) });
+  return JSON.stringify(read) === JSON.stringify([key, wanted]) ? fields : null;
+}
+
+function splitCondition(key, wanted) {
   const [, place, name] = key.match(/^(?:(attributes|identities|variables)\.(.*)|actor_id)$/s) || [];
   const fields = { place: place || "actor_id", name: name || "" };
   if (!isObject(wanted)) return Array.isArray(wanted) ? null : { ...fields, operator: "is", value: valueText(wanted) };
@@ -75,6 +85,6 @@ export function conditionFields(key, wanted) {
 /** Return whether the form can show a definition; if not, it is edited as JSON. */
 export function fitsForm({ where = {}, did = [], did_not: not = [] }) {
   return Object.entries(where).every(([key, wanted]) => conditionFields(key, wanted)) && [...did, ...not].every((clause) =>
-    Object.entries(clause).every(([name, value]) => CLAUSE.includes(name) ? !Array.isArray(value)
+    Object.entries(clause).every(([name, value]) => CLAUSE.includes(name) ? !Array.isArray(value) && typed(String(value)) === String(value)
       : name.startsWith("variables.") && conditionFields(name, value)));
 }

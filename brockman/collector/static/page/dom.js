@@ -4,7 +4,8 @@ export const $ = (id) => document.getElementById(id);
 
 const decimal = new Intl.NumberFormat("en");
 export const number = { format: (value) => decimal.format(value).replaceAll(",", "\u202f") };
-const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const preciseClock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 const near = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" });
 const far = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short", year: "numeric" });
 const HALF_A_DAY = 12 * 3600 * 1000, HALF_A_YEAR = 182 * 24 * 3600 * 1000;
@@ -19,10 +20,10 @@ export function element(name, content = [], attributes = {}) {
 }
 
 /** Return a moment as a person reads it; a leap second is a valid time, but not for JavaScript. */
-export function shortTime(text) {
+export function shortTime(text, isPrecise = false) {
   const moment = new Date(text), distance = Math.abs(Date.now() - moment);
   if (isNaN(moment)) return String(text);
-  return (distance < HALF_A_DAY ? clock : distance < HALF_A_YEAR ? near : far).format(moment);
+  return (distance < HALF_A_DAY ? (isPrecise ? preciseClock : clock) : distance < HALF_A_YEAR ? near : far).format(moment);
 }
 
 export const time = (text) => text ? element("time", shortTime(text), { datetime: text, title: text }) : "–";

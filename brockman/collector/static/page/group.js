@@ -4,7 +4,7 @@ import { get, hasKey, request, words } from "./api.js";
 import { definitionWords } from "./definition.js";
 import { $, element, moveByArrows, openByRow, plural, say } from "./dom.js";
 import { peopleRows, pendingWords } from "./people.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 import { save } from "./download.js";
 
 const PAGE = 50;
@@ -32,28 +32,36 @@ async function load(isMore) {
     if (run !== state.run) return;
     $("group-table").hidden = !isMore;
     say("group-notice", error.status === 404 ? "There is no group with this name." : words(error));
+    if (!isMore) retryLater(error);
   }
 }
 
-async function remove() {
-  const dialog = $("confirm"), name = state.name;
-  $("confirm-text").textContent = `Delete the group “${name}”? Its members and their triggers stay.`;
+const dialog = $("confirm");
+let asked = "";
+
+function ask() {
+  asked = state.name;
+  $("confirm-text").textContent = `Delete the group “${asked}”? Its members and their triggers stay.`;
   dialog.returnValue = "";
   dialog.showModal();
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+}
+
+/* The event comes later than the focus is back: the question may have been asked again. */
+dialog.addEventListener("close", async () => {
   if (dialog.returnValue !== "yes") return;
+  dialog.returnValue = "";
   try {
-    await request(path(name), { method: "DELETE" });
+    await request(path(asked), { method: "DELETE" });
     location.hash = "groups";
   } catch (error) {
     say("group-notice", words(error));
   }
-}
+});
 
 for (const format of ["csv", "ndjson"]) {
   $(`group-${format}`).addEventListener("click", () => save(path(state.name), format, `${state.name}.${format}`, (text) => say("group-notice", text)));
 }
-$("group-delete").addEventListener("click", remove);
+$("group-delete").addEventListener("click", ask);
 $("group-more").addEventListener("click", () => load(true));
 openByRow($("group-rows"));
 moveByArrows($("group-rows"));

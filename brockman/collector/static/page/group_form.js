@@ -1,9 +1,9 @@
 /* The form that makes a group, or changes one. */
 
-import { get, request, words } from "./api.js";
+import { get, parse, request, words } from "./api.js";
 import { OPERATORS, conditionFields, definitionWords, fitsForm, readCondition } from "./definition.js";
 import { $, element } from "./dom.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 
 const form = $("form");
 const state = { edited: null, isJson: false };
@@ -18,8 +18,7 @@ function addCondition(container, given = {}) {
     row.querySelector("[name=name]").placeholder = "price";
     row.querySelector("[name=value]").placeholder = "9.5";
   }
-  row.querySelector("[name=operator]").append(...OPERATORS.filter(([name]) => !isVariable || name !== "unset")
-    .map(([name, text]) => element("option", text, { value: name })));
+  row.querySelector("[name=operator]").append(...OPERATORS.map(([name, text]) => element("option", text, { value: name })));
   fill(row, given);
   container.append(row);
   adapt(row);
@@ -75,7 +74,7 @@ function readClause(row) {
 function read() {
   if (state.isJson) {
     try {
-      return JSON.parse($("form-text").value);
+      return parse($("form-text").value);
     } catch (error) {
       throw new Error(`This is not JSON: ${error.message}`);
     }
@@ -103,8 +102,16 @@ function write(definition) {
   preview();
 }
 
+/** Show no definition until there is one: that of another group must not be saved for this one. */
+function empty() {
+  $("form-parts").hidden = $("form-json").hidden = true;
+  $("form-words").textContent = "";
+  for (const id of ["form-save", "form-mode"]) $(id).disabled = true;
+}
+
 function setMode(isJson, definition) {
   state.isJson = isJson;
+  for (const id of ["form-save", "form-mode"]) $(id).disabled = false;
   $("form-json").hidden = !isJson;
   $("form-parts").hidden = isJson;
   $("form-mode").textContent = isJson ? "Edit in the form" : "Edit as JSON";
@@ -131,8 +138,8 @@ async function submit(event) {
   event.preventDefault();
   const name = $("form-name").value.trim();
   $("form-error").textContent = "";
-  if (!name) {
-    fail(new Error("give the group a name"));
+  if (!name || /^\.\.?$/.test(name)) {
+    fail(new Error(name ? "a name is more than dots" : "give the group a name"));
     $("form-name").focus();
     return;
   }
@@ -153,7 +160,7 @@ form.addEventListener("submit", submit);
 form.addEventListener("input", (event) => {
   const row = event.target.closest(".clause");
   if (row && event.target.matches("select")) adapt(row);
-  preview();
+  if (!$("form-save").disabled) preview();
 });
 form.addEventListener("click", (event) => {
   const button = event.target.closest("button");
@@ -196,13 +203,17 @@ register(["new-group", "edit-group"], "view-form", "groups", {
       preview();
       return;
     }
+    empty();
     try {
       const { groups } = await get("group/");
+      if (state.edited !== name) return;
       const found = groups.find((group) => group.name === name);
       if (!found) throw new Error("there is no group with this name");
-      if (state.edited === name) write(found);
+      write(found);
     } catch (error) {
+      if (state.edited !== name) return;
       fail(error);
+      retryLater(error);
     }
   },
 });

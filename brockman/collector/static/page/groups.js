@@ -3,7 +3,7 @@
 import { get, words } from "./api.js";
 import { $, element, moveByArrows, say, time } from "./dom.js";
 import { definitionWords } from "./definition.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 
 async function load() {
   try {
@@ -17,6 +17,7 @@ async function load() {
     say("groups-notice", "");
   } catch (error) {
     say("groups-notice", words(error));
+    retryLater(error);
   }
 }
 

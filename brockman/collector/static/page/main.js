@@ -12,7 +12,7 @@ import "./refused.js";
 import "./senders.js";
 import { start as startNumbers } from "./numbers.js";
 
-$("skip").addEventListener("click", () => document.querySelector("main > section:not([hidden]) h2").focus());
+$("skip").addEventListener("click", () => document.querySelector("main > section:not([hidden]) h2[tabindex]").focus());
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, dialog")) return;
   const field = document.querySelector("main > section:not([hidden]) input[type=search]");

@@ -2,7 +2,7 @@
 
 import { get, words } from "./api.js";
 import { $, cell, element, moveByArrows, number, openByRow, plural, say, shown, time } from "./dom.js";
-import { place, register, replacePlace, title } from "./router.js";
+import { place, register, replacePlace, retryLater, title } from "./router.js";
 
 const PAGE = 50, NAMED = 3; // identities and attributes in a row
 const state = { search: "", next: null, run: null };
@@ -22,10 +22,11 @@ export function peopleRows(people) {
   return people.map((person) => {
     const link = element("a", nameOf(person), { href: place("person", person.actor_ids[0]), class: "name" });
     const ids = person.actors > 1 ? `${number.format(person.actors)} ids: ${person.actor_ids.join(", ")}` : person.actor_ids[0];
-    const first = cell([link, element("span", ids, { class: "below" })], `${nameOf(person)}\n${ids}`);
+    const isNamed = ids !== nameOf(person), below = isNamed ? [element("span", ids, { class: "below" })] : [];
+    const first = cell([link, ...below], isNamed ? `${nameOf(person)}\n${ids}` : ids);
     const last = element("td", time(person.last_seen));
     return element("tr", [first, cell(some(Object.entries(person.identities))), cell(some(Object.entries(person.attributes))),
-      element("td", number.format(person.total), { class: "count", "data-label": "triggers" }), last]);
+      element("td", number.format(person.total), { class: "count", "data-label": person.total === 1 ? "trigger" : "triggers" }), last]);
   });
 }
 
@@ -60,7 +61,9 @@ async function load(isMore) {
     const text = found.people.length || isMore || !state.search ? count : "Nobody matches.";
     say("people-notice", isEmpty ? pendingWords(found.pending) : [text, pendingWords(found.pending)].filter(Boolean).join(" · "));
   } catch (error) {
-    if (run === state.run) say("people-notice", words(error));
+    if (run !== state.run) return;
+    say("people-notice", words(error));
+    if (!isMore) retryLater(error);
   }
 }
 

@@ -3,7 +3,7 @@
 import { get, words } from "./api.js";
 import { $, element, fields, moveByArrows, number, plural, say, shown, time } from "./dom.js";
 import { nameOf, notJoined, pendingWords } from "./people.js";
-import { place, register, title } from "./router.js";
+import { place, register, retryLater, title } from "./router.js";
 import { summary } from "./trigger.js";
 
 const PAGE = 50;
@@ -62,6 +62,7 @@ async function load(isMore) {
   } catch (error) {
     if (run !== state.run) return;
     say("person-notice", words(error));
+    if (!isMore) retryLater(error);
   }
 }
 

@@ -3,7 +3,7 @@
 import { $ } from "./dom.js";
 
 const views = new Map();
-let current = null, isFirst = true;
+let current = null, isFirst = true, isIncomplete = false;
 
 /** Add a view, shown for these names: `show(name, value, parameters)` and `hide()`. */
 export function register(names, section, tab, view) {
@@ -38,12 +38,22 @@ export function follow() {
     }
   }
   current = view;
+  isIncomplete = false;
   view.show(name, parameters.get(name) || "", parameters);
   if (isOther && !isFirst) {
     scrollTo(0, 0);
-    if (!document.activeElement?.closest("nav")) $(view.section).querySelector("h2").focus({ preventScroll: true });
+    if (!document.activeElement?.closest("nav")) $(view.section).querySelector("h2[tabindex]").focus({ preventScroll: true });
   }
   isFirst = false;
+}
+
+/** Show the present view again when the collector is back, if it was away. */
+export function retryLater(error) {
+  isIncomplete ||= error instanceof TypeError;
+}
+
+export function retry() {
+  if (isIncomplete) follow();
 }
 
 export const isShown = (section) => current?.section === section;

@@ -20,7 +20,7 @@ function judge(sender) {
 
 function makeEntry(sender) {
   const [status, badge] = judge(sender);
-  const counts = ["recorded", "recovered", "delivered", "arrived", "waiting", "rejected", "refused"].filter((name) => sender[name] || name === "recorded" || name === "arrived");
+  const counts = ["recorded", "recovered", "arrived", "waiting", "rejected", "refused"].filter((name) => sender[name] || name === "recorded" || name === "arrived");
   const found = counts.map((name) => [name, number.format(sender[name])]);
   if (sender.missing > 0) found.push(["missing", [`${number.format(sender.missing)} since `, time(sender.missing_since)]]);
   for (const [reason, count] of dropped(sender)) found.push([`dropped: ${reason}`, number.format(count)]);
@@ -30,7 +30,7 @@ function makeEntry(sender) {
       element("h3", `${sender.host || "unnamed host"}, process ${sender.pid}`),
       element("span", badge, { class: `badge ${status}` }),
     ], { class: "bar" }),
-    element("p", sender.says, { class: "words" }),
+    element("p", sender.says.replace(/(\d) (?=\d{3}\b)/g, "$1\u202f"), { class: "words" }),
     element("dl", fields(found).reduce((pairs, one, i, all) => i % 2 ? pairs : [...pairs, element("div", [one, all[i + 1]])], []), { class: "facts" }),
   ], { class: "card" });
 }

@@ -1,15 +1,15 @@
 /* The stream: what arrives, the newest first, and older ones on demand. */
 
-import { ENDPOINT, get, hasKey, request, words } from "./api.js";
+import { ENDPOINT, get, hasKey, parse, request, words } from "./api.js";
 import { $, element, moveByArrows, number, openByRow, say, shortTime } from "./dom.js";
 import { soon as numbersSoon } from "./numbers.js";
-import { place, register, replacePlace, title } from "./router.js";
+import { place, register, replacePlace, retry, title } from "./router.js";
 import { makeRow, open } from "./trigger.js";
 
 const MOST_ROWS = 500, PAGE = 100;
 const rows = $("rows");
 /* `cursor` is behind what was shown last, `older` before the last row; `most` grows with what is asked for. */
-const state = { cursor: null, older: null, most: MOST_ROWS, paused: false, held: [], hasGap: false, search: "", opened: "", stream: null, run: null };
+const state = { cursor: null, older: null, most: MOST_ROWS, paused: false, held: [], hasGap: false, isUnread: false, search: "", opened: "", stream: null, run: null };
 
 function show(status, text = status) {
   $("state").dataset.state = status;
@@ -28,6 +28,11 @@ async function follow() {
       const headers = state.cursor === null ? {} : { "Last-Event-ID": state.cursor };
       const answer = await request("stream/", { parameters: { search: state.search }, headers, signal: stream.signal });
       showRunning();
+      retry();
+      if (state.isUnread) {
+        restart();
+        return;
+      }
       await readEvents(answer.body, (data) => { wait = 1000; take(data); });
     } catch (error) {
       if (stream.signal.aborted) return;
@@ -55,7 +60,7 @@ async function readEvents(body, handle) {
         if (name) event[name] = text;
       }
       if (event.id) state.cursor = event.id;
-      if (event.event === "triggers") handle(JSON.parse(event.data));
+      if (event.event === "triggers") handle(parse(event.data));
     }
   }
 }
@@ -154,12 +159,14 @@ async function restart() {
   state.cursor = null;
   state.held = [];
   state.hasGap = false;
+  state.isUnread = false;
   const run = state.run = {};
   /* The stream begins where the list ends, so that nothing in between is missed. */
   await load(run).catch((error) => {
     if (run !== state.run) return;
     rows.replaceChildren();
     setOlder(null);
+    state.isUnread = error instanceof TypeError;
     say("notice", `The list cannot be read. ${words(error)}`);
   });
   if (run === state.run) follow();

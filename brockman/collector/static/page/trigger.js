@@ -22,7 +22,7 @@ export function identityLinks(name, value) {
 }
 
 export function makeRow(trigger, more) {
-  const link = element("a", shortTime(trigger.recorded_at), { href: place("trigger", trigger.id, more), title: trigger.recorded_at });
+  const link = element("a", shortTime(trigger.recorded_at, true), { href: place("trigger", trigger.id, more), title: trigger.recorded_at });
   const row = element("tr", element("td", link), { id: `row-${trigger.id}` });
   row.append(...[trigger.actor_id, trigger.action, trigger.object, summary(trigger)].map((text) => cell(text)));
   row.trigger = trigger;
