@@ -60,26 +60,21 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     `filters` has the conditions that differ in an engine.
     """
     conditions, values = ["true"], list[Value]()
-    for name, usual in _FILTERS.items():
+    for name in _FILTERS:
         value = getattr(query, name)
         if value is not None:
-            condition = filters.get(name, usual)
-            if name == "search":
-                value = json_pattern(value) if "LIKE" in condition else json_text(value)
+            condition, own = equals(name, value, filters)
             conditions.append(condition)
-            values += [value] * condition.count("?")
+            values += own
     return " AND ".join(conditions[1:] or conditions), values
 
 
 def equals(name: str, value: Value, filters: dict[str, str]) -> tuple[str, list[Value]]:
     """Return a condition, with the values of its placeholders."""
     condition = filters.get(name, _FILTERS[name])
+    if name == "search":
+        value = json_pattern(str(value)) if "LIKE" in condition else json_text(str(value))
     return condition, [value] * condition.count("?")
-
-
-def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
-    """Return a condition for triggers whose JSON has a text, in any case of A to Z."""
-    return equals("search", json_pattern(text), filters)
 
 
 def json_pattern(text: str) -> str:
