@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 
@@ -53,9 +53,11 @@ class _Retention:
             try:
                 self._remove()
                 pause, problem = interval, ""
+            except StoreClosed:
+                return
             except StoreUnavailable as error:
                 pause = _FIRST_RETRY if not problem else min(2 * pause, interval)
-                if str(error) != problem and not self.end.is_set():
+                if str(error) != problem:
                     _log.warning("brockman: old triggers stay for now: %s", error)
                 problem = str(error)
             except Exception:

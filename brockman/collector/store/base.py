@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 from brockman.collector.store import pruning, senders, statements
 from brockman.collector.store.conditions import JsonConditions
 from brockman.collector.store.pruning import Part, Removed
@@ -362,7 +362,7 @@ class Store(ABC):
     def _ended(self, timeout: float) -> StoreUnavailable:
         """Return the error for a read that was ended before it was complete."""
         if self._closed:
-            return StoreUnavailable("the collector is shutting down", retry_after=1)
+            return StoreClosed()
         return StoreUnavailable(f"reading took longer than {timeout:g} s; ask for less", retry_after=10)
 
     def _unavailable(self, reason: str, retry_after: int, details: str = "") -> StoreUnavailable:

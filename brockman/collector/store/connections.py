@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 
 _CANCEL_TIMEOUT, _CANCEL_PAUSE = 2.0, 0.02  # seconds
 
@@ -38,7 +38,7 @@ class Connections:
             self._used.add(connection)
             try:
                 if self._closed:
-                    raise StoreUnavailable("the collector is shutting down", retry_after=1)
+                    raise StoreClosed()
                 yield connection
             finally:
                 self._used.discard(connection)

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.errors import InvalidSetting, StoreClosed, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Statement, Store, T, Transaction
 from brockman.collector.store.conditions import PostgresqlConditions
@@ -274,6 +274,8 @@ class PostgresqlStore(Store):
         """Delete the ids of a detached partition, and what the parts have, some in each transaction."""
         after, statement = 0, schema.delete_some_ids(detached)
         while True:
+            if self._closed:
+                raise StoreClosed
             with connection.transaction():
                 rows = _run(connection, statement, after, _PRUNED_AT_ONCE).fetchall()
                 removed = [Removed(arrival, actor_id) for arrival, actor_id, is_new in rows if is_new]
