@@ -18,7 +18,7 @@ _SHORTEST, _BY_AGE, _BY_SIZE = 0.2, 600.0, 30.0  # seconds between two runs
 _FIRST_RETRY = 5.0  # seconds after a failure; then twice as long, up to the usual time
 _RUNS = 20  # in the time that triggers are kept
 _JITTER = (0.8, 1.2)  # collectors of one database do not all start at once
-_STOP_TIMEOUT = 5.0  # seconds
+_STOP_TIMEOUT = 2.0  # seconds
 
 
 @contextmanager

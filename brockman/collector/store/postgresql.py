@@ -121,7 +121,8 @@ class PostgresqlStore(Store):
         self._notices.close()
         self._writers.close()
         self._readers.close()
-        self._readers.cancel()
+        self._readers.end(cancel=True)
+        self._writers.end(cancel=False)
 
     def escape(self, text: str) -> str:
         return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
@@ -151,6 +152,8 @@ class PostgresqlStore(Store):
         except psycopg.errors.QueryCanceled as error:
             raise self._ended(timeout) from error
         except psycopg.Error as error:
+            if self._closed:
+                raise self._ended(timeout) from error
             reason, _ = _explain(error)
             raise StoreUnavailable(
                 f"triggers cannot be read: {reason}", retry_after=_retry_after(error)
@@ -286,6 +289,8 @@ class PostgresqlStore(Store):
             after = rows[-1][0]
 
     def _failed(self, error: psycopg.Error) -> StoreUnavailable:
+        if self._closed:
+            return StoreClosed()
         reason, details = _explain(error)
         return self._unavailable(reason, _retry_after(error), details)
 
