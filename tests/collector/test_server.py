@@ -217,11 +217,14 @@ def test_it_recovers_from_a_full_disk(spawn: Spawn) -> None:
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes), resource.RLIM_INFINITY))
 
     responses = [collector.post(rejected) for _ in range(2)]
+    health = collector.endpoint.replace("api/v1/", "healthz")
+    assert requests.get(health, timeout=10).status_code == 503  # though there is room for what a check writes
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
 
     assert [(response.status_code, response.headers["Retry-After"]) for response in responses] == [(503, "10")] * 2
     assert collector.ids() == [one["id"] for one in first]
     assert collector.post(rejected).status_code == 201
+    assert eventually(lambda: requests.get(health, timeout=10).status_code == 200)
     assert collector.stats() == {"triggers": 550, "duplicates": 0, "rejected": 0, "requests": 2, "removed": 0}
 
 
