@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from brockman.collector.settings import Settings
 
 _DEFAULT_STORE = "focuslab.sqlite3"
+_M_MMAP_THRESHOLD, _LARGE_BLOCK = -3, 1024 * 1024  # bytes
 _REQUIRED = ("starlette", "uvicorn", "httptools")
 DESCRIPTION = """\
 Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file
@@ -212,6 +214,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"key          {'required' if settings.keys else 'not checked'}", flush=True)
 
     store = _choose_store(options)
+    _free_large_blocks()
     try:
         settings = _read_settings(options, store)
         serve(settings, on_ready=announce)
@@ -225,6 +228,18 @@ def run(options: argparse.Namespace) -> int:
             discard_output(sys.stdout)
         return 1
     return 0
+
+
+def _free_large_blocks() -> None:
+    """Let the C library return a large block to the system as soon as it is freed.
+
+    glibc keeps blocks of up to 32 MiB after the first one was freed, in each thread's memory: bodies and pages of
+    all sizes then take several times what they have.
+    """
+    import ctypes  # takes a while
+
+    with suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK)
 
 
 def _read_settings(options: argparse.Namespace, store: str) -> Settings:

@@ -21,6 +21,7 @@ from brockman.collector.load import Bounds, Load
 from brockman.collector.metrics import Metrics
 from brockman.collector.rehearsal import Rehearsal
 from brockman.collector.settings import Settings
+from brockman.collector.shutdown import Shutdown
 from brockman.collector.store.base import Store
 from brockman.collector.store.refused import Refused
 from brockman.collector.store.senders import Senders
@@ -65,6 +66,7 @@ def _middleware(
 ) -> Iterator[Middleware]:
     """Yield what each request passes, the outermost first."""
     yield Middleware(Isolation)
+    yield Middleware(Shutdown)
     if allowed_hosts is not None:
         yield Middleware(HostCheck, allowed_hosts=allowed_hosts, open_path=watching.HEALTH_PATH)
     yield Middleware(Bounds, load=load)

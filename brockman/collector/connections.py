@@ -53,6 +53,12 @@ class OneLineAMinute(logging.Filter):
         return True
 
 
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Return False for the traceback of a request that the shutdown cancelled."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
+_log.addFilter(_is_no_cancellation)
 _log.addFilter(OneLineAMinute())
 
 

@@ -13,3 +13,10 @@ class StoreUnavailable(Exception):
     def __init__(self, text: str, *, retry_after: int) -> None:
         super().__init__(text)
         self.retry_after = retry_after  # seconds
+
+
+class StoreClosed(StoreUnavailable):
+    """Raised when the collector shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__("the collector is shutting down", retry_after=1)

@@ -38,6 +38,8 @@ class Health:
             return self._error
 
     def _try(self) -> str | None:
+        if error := self._store.recent_error():  # a full disk may have room for less
+            return error
         stored, self._stored = self._stored, self._store.stored
         if stored != self._stored:
             return None

@@ -7,7 +7,7 @@ import random
 import threading
 import time
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 from brockman.collector.store.base import Store
 from brockman.collector.store.people import People
 
@@ -66,6 +66,8 @@ class Joiner:
         while self._wait_for_more():
             try:
                 self._join_all()
+            except StoreClosed:
+                return
             except Exception as error:
                 self._report(error)
                 self._sleep(retry, is_urgent=False)

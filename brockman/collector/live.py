@@ -33,7 +33,7 @@ MAX_STREAMS = 100
 _READ_AT_ONCE = 2
 _AT_ONCE = 200  # triggers in an event
 _MAX_TRIGGER_CHARS = 256 * 1024  # of one that an event has
-_MAX_EVENT_CHARS = 1024 * 1024  # and one more trigger
+_MAX_EVENT_CHARS = 256 * 1024  # and one more trigger: each stream may have an event that its reader does not take
 _PAUSE = 0.2  # seconds between two events of a stream
 _HEARTBEAT = 15.0  # seconds without an event after which a comment is sent, so that no proxy ends the connection
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -121,7 +121,9 @@ class Streams:
                 return
             query = replace(query, after=page.newest)
             if page.arrivals:
-                yield _event(page, has_gap)
+                event = _event(page, has_gap)
+                del page  # while the reader takes its time
+                yield event
                 await asyncio.sleep(_PAUSE)
             try:
                 await asyncio.wait_for(wakeup.wait(), _HEARTBEAT)

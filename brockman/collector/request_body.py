@@ -51,21 +51,14 @@ async def read_body(
     `hold` is called with the size of each part before it is kept, and may raise.
 
     Raises:
-        HTTPException: 413, 408, 503 if the collector shuts down, or 400 if the client disconnects.
+        HTTPException: 413, 408, or 400 if the client disconnects.
     """
     try:
         return await asyncio.wait_for(_collect(request, max_bytes, hold), timeout)
     except asyncio.TimeoutError:
         raise HTTPException(408, f"the body did not arrive within {timeout:g} s") from None
-    except asyncio.CancelledError:
-        raise shutting_down() from None
     except ClientDisconnect:
         raise HTTPException(400, "the body is incomplete") from None  # nobody reads this
-
-
-def shutting_down() -> HTTPException:
-    """Return the answer to a request that was cancelled: only the server's shutdown does that."""
-    return HTTPException(503, "the collector is shutting down", {"Retry-After": "1"})
 
 
 async def _collect(request: Request, max_bytes: int, hold: Callable[[int], None]) -> bytes:

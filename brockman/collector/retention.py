@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
 
@@ -18,7 +18,7 @@ _SHORTEST, _BY_AGE, _BY_SIZE = 0.2, 600.0, 30.0  # seconds between two runs
 _FIRST_RETRY = 5.0  # seconds after a failure; then twice as long, up to the usual time
 _RUNS = 20  # in the time that triggers are kept
 _JITTER = (0.8, 1.2)  # collectors of one database do not all start at once
-_STOP_TIMEOUT = 5.0  # seconds
+_STOP_TIMEOUT = 2.0  # seconds
 
 
 @contextmanager
@@ -53,9 +53,11 @@ class _Retention:
             try:
                 self._remove()
                 pause, problem = interval, ""
+            except StoreClosed:
+                return
             except StoreUnavailable as error:
                 pause = _FIRST_RETRY if not problem else min(2 * pause, interval)
-                if str(error) != problem and not self.end.is_set():
+                if str(error) != problem:
                     _log.warning("brockman: old triggers stay for now: %s", error)
                 problem = str(error)
             except Exception:

@@ -9,6 +9,7 @@ from functools import lru_cache
 _EPOCH = datetime(1970, 1, 1)
 _SECOND = timedelta(seconds=1)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = ((moment - _EPOCH) // _MICROSECOND for moment in (datetime.min, datetime.max))
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)", re.ASCII)
 _REST = re.compile(r"(?:\.(\d+))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))", re.ASCII)
 _SECONDS_CHARS = len("2026-11-23T17:22:32")
@@ -50,5 +51,9 @@ def _seconds(text: str) -> int | None:
 
 
 def format_timestamp(micros: int) -> str:
-    """Return RFC 3339 in UTC with microseconds, e.g. `2026-11-23T17:22:32.123456Z`."""
-    return (_EPOCH + micros * _MICROSECOND).isoformat(timespec="microseconds") + "Z"
+    """Return RFC 3339 in UTC with microseconds, e.g. `2026-11-23T17:22:32.123456Z`.
+
+    An offset may move a moment out of the years 1 to 9999: then the first or the last one is returned.
+    """
+    moment = _EPOCH + max(_FIRST, min(micros, _LAST)) * _MICROSECOND
+    return moment.isoformat(timespec="microseconds") + "Z"

@@ -283,6 +283,26 @@ def test_a_person_who_was_joined_is_erased_with_all_ids(store: Store) -> None:
     assert people.page(limit=10).total == 1
 
 
+def test_an_identity_of_very_many_is_known_of_nobody_any_more(store: Store) -> None:
+    """It leaves those who stay, and the list of identities that join nobody."""
+    people = People(store, max_actors=2)
+    store.parts = (people,)
+    for number in range(3):
+        store.add([row(str(number), email=EMAIL), row(str(number), captured_identities={"user": 7 + number // 2})])
+    while people.join_some():
+        pass
+
+    erased = Erasure(store, people.find_actors).run(identity=("email", EMAIL.upper()))
+
+    assert (erased.triggers, people.shared_identities()) == (3, [])
+    found = {tuple(sorted(person.actor_ids)): person for person in people.page(limit=10).people}
+    assert {ids: person.identities for ids, person in found.items()} == {
+        ("0", "1"): {"user": ['"7"']},
+        ("2",): {"user": ['"8"']},
+    }
+    assert all(not person.not_joined for person in found.values())
+
+
 def test_the_files_have_no_trace_of_a_person_who_was_joined(tmp_path: Path) -> None:
     path = tmp_path / "store.sqlite3"
     with closing(open_store(path)) as store:

@@ -8,6 +8,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,36 @@ def test_what_is_forgotten_leaves_no_trace(store: Store) -> None:
     add(store, *some_triggers(random.Random(6), 20))
     join(people)
     assert sum(person.triggers for person in all_people(people)) == 20
+
+
+def test_a_timeline_has_all_that_is_left(store: Store) -> None:
+    """Also where the removed triggers are not the oldest of an actor: after a clock was ahead, for instance."""
+    rand, people, known = random.Random(11), People(store), list[dict[str, Any]]()
+    store.parts = (people,)
+    for _ in range(12):
+        new = [seen(rand.choice("abc"), variables={"ahead": rand.random() < 0.1}) for _ in range(20)]
+        for sent in new:
+            store.add(read_triggers(json.dumps(sent).encode(), 2 if sent["variables"]["ahead"] else 0).rows)
+        join(people)
+        known += new
+        if rand.random() < 0.5:
+            known = [sent for sent in known if sent["variables"]["ahead"]]
+            store.prune(1)
+        else:
+            arrivals = rand.sample(store.page(Query(limit=1000)).arrivals, 10)
+            store.write(partial(store.remove, arrivals=sorted(arrivals)))
+            known = [json.loads(body) for body in store.page(Query(limit=1000)).bodies]
+        for actor_id in {sent["actor_id"] for sent in known}:
+            person = people.find_actor(actor_id)
+            assert person is not None
+            own = [sent for sent in known if sent["actor_id"] == actor_id]
+            assert person.triggers == len(own)
+            assert list(read_timeline(people, person)) == own[::-1]
+            assert list(read_timeline(people, person, newest_first=False)) == own
+    store.prune(3)
+    if store.has_chains:
+        with store.reading() as snapshot:
+            assert list(snapshot.execute("SELECT * FROM gaps", [])) == []
 
 
 def check_counts(people: People, triggers: Sequence[dict[str, Any]], expected: set[frozenset[str]]) -> None:

@@ -19,8 +19,9 @@ import requests
 
 from brockman.collector.server import serve
 from brockman.collector.settings import Settings
+from brockman.collector.store import open_store
 from tests.cli.conftest import command
-from tests.collector.running import Running, head, read_response, trigger
+from tests.collector.running import Running, head, make_row, read_response, trigger
 from tests.support.client import KEY
 from tests.support.programs import started
 from tests.support.waiting import eventually
@@ -55,6 +56,37 @@ def test_an_upload_that_hangs_does_not_prevent_the_shutdown(spawn: Spawn) -> Non
 
     assert (collector.process.returncode, status) == (0, 503)
     assert stderr == "Cancel 1 running task(s), timeout graceful shutdown exceeded\n"  # by uvicorn
+
+
+def test_a_request_that_the_shutdown_interrupts_is_answered(spawn: Spawn) -> None:
+    """503, for the client to come back; no traceback is on stderr."""
+    collector = spawn("--delay", "1m")
+    assert collector.process is not None
+    with collector.connect() as connection:
+        connection.sendall(head("Content-Length: 2") + b"{}")
+        collector.stats()  # answered, so the other one is in progress
+
+        collector.process.terminate()
+        _, stderr = collector.process.communicate(timeout=10)
+        status, headers, body = read_response(connection)
+
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert json.loads(body) == {"error": "the collector is shutting down"}
+    assert stderr == "Cancel 1 running task(s), timeout graceful shutdown exceeded\n"  # by uvicorn
+
+
+def test_a_signal_while_triggers_are_joined_and_removed_is_no_problem(spawn: Spawn, tmp_path: Path) -> None:
+    with closing(open_store(tmp_path / "triggers.sqlite3")) as store:
+        store.add([make_row(str(number), actor_id=str(number)) for number in range(20_000)])
+    collector = spawn("--keep", "1d")
+    assert collector.process is not None
+    assert eventually(lambda: collector.stats()["removed"] > 0)
+
+    collector.process.terminate()
+    _, stderr = collector.process.communicate(timeout=10)
+
+    assert collector.process.returncode == 0
+    assert all(line.startswith("brockman: removed ") for line in stderr.splitlines()), stderr
 
 
 def test_requests_in_progress_end_and_new_connections_are_refused(spawn: Spawn) -> None:
@@ -185,11 +217,14 @@ def test_it_recovers_from_a_full_disk(spawn: Spawn) -> None:
     unlimited = resource.prlimit(pid, resource.RLIMIT_FSIZE, (max(sizes), resource.RLIM_INFINITY))
 
     responses = [collector.post(rejected) for _ in range(2)]
+    health = collector.endpoint.replace("api/v1/", "healthz")
+    assert requests.get(health, timeout=10).status_code == 503  # though there is room for what a check writes
     resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
 
     assert [(response.status_code, response.headers["Retry-After"]) for response in responses] == [(503, "10")] * 2
     assert collector.ids() == [one["id"] for one in first]
     assert collector.post(rejected).status_code == 201
+    assert eventually(lambda: requests.get(health, timeout=10).status_code == 200)
     assert collector.stats() == {"triggers": 550, "duplicates": 0, "rejected": 0, "requests": 2, "removed": 0}
 
 

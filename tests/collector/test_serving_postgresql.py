@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import uuid
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from brockman.collector.store import open_store
 from brockman.collector.store.values import Query
 from tests.cli.conftest import command, listening
 from tests.collector.killing import Senders
-from tests.collector.running import Running, trigger
+from tests.collector.running import Running, head, read_response, trigger
 from tests.support.client import KEY
 from tests.support.postgresql import PASSWORD, QUOTED_PASSWORD, Postgresql
 from tests.support.programs import environment, free_port, ran, started
@@ -64,6 +66,26 @@ def read_ids(url: str) -> Iterator[str]:
             page = store.page(Query(limit=10_000, after=after))
             yield from (json.loads(body)["id"] for body in page.bodies)
             after = page.next
+
+
+def test_it_ends_although_the_database_does_not_react(postgresql: Postgresql) -> None:
+    """A stopped one keeps its connections open. The request that waits for it is answered."""
+    with serving(postgresql.empty_database()) as collector, collector.connect() as connection:
+        assert collector.process is not None
+        assert collector.post(trigger()).status_code == 201
+        stopped = postgresql.processes()
+        try:
+            for process in stopped:
+                os.kill(process, signal.SIGSTOP)
+            body = json.dumps(trigger()).encode()
+            connection.sendall(head(f"Content-Length: {len(body)}") + body)
+            assert collector.exchange(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n")[0] == 404
+            collector.process.terminate()
+            assert collector.process.wait(20) == 0
+            assert read_response(connection)[0] == 503
+        finally:
+            for process in stopped:
+                os.kill(process, signal.SIGCONT)
 
 
 def test_a_kill_loses_nothing_that_was_acknowledged(postgresql: Postgresql) -> None:

@@ -66,3 +66,18 @@ def test_a_formatted_timestamp_parses_to_the_same(moment: datetime) -> None:
 
     assert micros is not None
     assert format_timestamp(micros) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00.000000Z"),
+        ("9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59.999999Z"),
+        ("9999-12-31T23:59:60Z", "9999-12-31T23:59:59.999999Z"),
+    ],
+)
+def test_a_moment_beyond_the_years_of_the_calendar_is_shown_as_its_end(text: str, shown: str) -> None:
+    """A trigger may have it, and people are listed all the same."""
+    micros = parse_timestamp(text)
+    assert micros is not None
+    assert format_timestamp(micros) == shown

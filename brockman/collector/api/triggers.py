@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from functools import partial
 
@@ -19,7 +18,7 @@ from brockman.collector.ingest import RefusedBody, parse_body, rejected_entries
 from brockman.collector.load import Load
 from brockman.collector.metrics import Metrics
 from brockman.collector.query import parse_query
-from brockman.collector.request_body import check_headers, inflated_size, read_body, shutting_down
+from brockman.collector.request_body import check_headers, inflated_size, read_body
 from brockman.collector.responses import json_response
 from brockman.collector.sender_headers import read_sender
 from brockman.collector.settings import Settings
@@ -82,14 +81,11 @@ class _Intake:
             body = await read_body(request, max_bytes, self._settings.body_timeout, hold)
             size = inflated_size(body, max_bytes) if is_gzip else len(body)
             hold(size - len(body) if is_gzip else 0)
+            await self._load.work.enter(size)
             try:
-                await self._load.work.enter(size)
-                try:
-                    return await run_in_threadpool(self._store_body, body, is_gzip, request.headers)
-                finally:
-                    self._load.work.leave(size)
-            except asyncio.CancelledError:  # it may be stored all the same: sent again, it is a repetition
-                raise shutting_down() from None
+                return await run_in_threadpool(self._store_body, body, is_gzip, request.headers)
+            finally:
+                self._load.work.leave(size)
 
     def _store_body(self, body: bytes, is_gzip: bool, headers: Headers) -> Response:
         """Store the triggers of one request; respond after the commit."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, ClassVar, TypeVar
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 from brockman.collector.store import pruning, senders, statements
 from brockman.collector.store.conditions import JsonConditions
 from brockman.collector.store.pruning import Part, Removed
@@ -28,6 +28,7 @@ T = TypeVar("T")
 Execute = Callable[[str, Sequence[Value]], Any]
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 READ_TIMEOUT = 10.0  # seconds
+_RECENT = 5.0  # seconds
 _FORGET_EVERY = 1000  # requests
 _FILTERS = ("actor_id", "action", "object", "id", "search")
 _COUNTED, _RANKED, _TOP = 200_000, 10_000, 10  # the newest triggers for the rate and the ranking; ranks
@@ -84,7 +85,8 @@ class Store(ABC):
         self.max_page_bytes = max_page_bytes
         self._lock = threading.Lock()  # held while a count or the list of watchers changes
         self._watchers: tuple[Callable[[], None], ...] = ()
-        self._last_error = ""
+        self._last_error = ""  # since the last request that was stored
+        self._failed_at = -math.inf  # the last request
         self._requests = count()  # whose sender is known
 
     @abstractmethod
@@ -164,7 +166,11 @@ class Store(ABC):
                 action(transaction)
             return added
 
-        added = self.write(store)
+        try:
+            added = self.write(store)
+        except StoreUnavailable:
+            self._failed_at = time.monotonic()
+            raise
         self._has_added(added.stored)
         if added.stored:
             self._notify()
@@ -261,6 +267,12 @@ class Store(ABC):
         with self.reading() as snapshot:
             (counts,) = snapshot.execute(statements.COUNTS, [])
             return Counts(*map(int, counts))
+
+    def recent_error(self) -> str | None:
+        """Return why a request could not be stored in the last seconds, unless another one was since."""
+        with self._lock:
+            is_recent = time.monotonic() - self._failed_at < _RECENT
+            return (self._last_error or None) if is_recent else None
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call a function soon after triggers were stored, once for many; return a function that ends it.
@@ -362,7 +374,7 @@ class Store(ABC):
     def _ended(self, timeout: float) -> StoreUnavailable:
         """Return the error for a read that was ended before it was complete."""
         if self._closed:
-            return StoreUnavailable("the collector is shutting down", retry_after=1)
+            return StoreClosed()
         return StoreUnavailable(f"reading took longer than {timeout:g} s; ask for less", retry_after=10)
 
     def _unavailable(self, reason: str, retry_after: int, details: str = "") -> StoreUnavailable:

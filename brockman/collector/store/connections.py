@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from brockman.collector.errors import StoreUnavailable
+from brockman.collector.errors import StoreClosed, StoreUnavailable
 
-_CANCEL_TIMEOUT, _CANCEL_PAUSE = 2.0, 0.02  # seconds
+_END_TIMEOUT, _PAUSE = 1.0, 0.02  # seconds
 
 
 class Connections:
@@ -34,11 +36,13 @@ class Connections:
         if not self._slots.acquire(timeout=self._timeout):
             raise StoreUnavailable("all connections to the database are in use", retry_after=1)
         try:
+            if self._closed:
+                raise StoreClosed()
             connection = self._take() or self._connect()
             self._used.add(connection)
             try:
                 if self._closed:
-                    raise StoreUnavailable("the collector is shutting down", retry_after=1)
+                    raise StoreClosed()
                 yield connection
             finally:
                 self._used.discard(connection)
@@ -61,17 +65,29 @@ class Connections:
         self._closed = True
         self.discard()
 
-    def cancel(self) -> None:
-        """End the statements of the connections in use, also one that is about to begin; wait for them."""
-        deadline = time.monotonic() + _CANCEL_TIMEOUT
+    def end(self, *, cancel: bool) -> None:
+        """Wait for the connections in use; with `cancel` end their statements, also one that is about to begin.
+
+        Those of a server that does not react are ended too.
+        """
+        deadline = time.monotonic() + _END_TIMEOUT
         while self._used and (left := deadline - time.monotonic()) > 0:
-            for connection in tuple(self._used):
+            for connection in tuple(self._used) if cancel else ():
                 with suppress(Exception):  # the connection may have broken, or have nothing to end
                     connection.cancel_safe(timeout=left)
-            time.sleep(_CANCEL_PAUSE)
+            time.sleep(_PAUSE)
+        for connection in tuple(self._used):
+            with suppress(Exception):
+                _sever(connection.fileno())
 
     def _take(self) -> Any:
         try:
             return self._idle.pop()
         except IndexError:
             return None
+
+
+def _sever(descriptor: int) -> None:
+    """End a connection that a thread waits for: it finds it lost."""
+    with socket.socket(fileno=os.dup(descriptor)) as duplicate:
+        duplicate.shutdown(socket.SHUT_RDWR)

@@ -10,7 +10,7 @@ from typing import Any
 from brockman.collector import strict_json
 from brockman.collector.store.base import Store, Transaction
 from brockman.collector.store.pruning import AT_ONCE, Subject
-from brockman.collector.store.statements import NEWEST, Value, equals, in_body
+from brockman.collector.store.statements import NEWEST, Value, equals
 
 MAX_ACTORS = 200  # an identity of more is nobody's in particular
 _OVERWRITE_TIMEOUT = 10.0  # seconds
@@ -121,7 +121,7 @@ class Erasure:
         conditions, values, filters = list[str](), list[Value](), self._store.filters
         for condition, given in (
             *(equals("actor_id", self._store.escape(actor), filters) for actor in match.actor_ids),
-            *(in_body(text, filters) for text in (match.identity or ())[1:] if text.isascii()),
+            *(equals("search", text, filters) for text in (match.identity or ())[1:] if text.isascii()),
             *(("true", []) for text in (match.identity or ())[1:] if not text.isascii()),  # in any case of letters
         ):
             conditions.append(f"({condition})")

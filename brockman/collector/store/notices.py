@@ -16,6 +16,7 @@ from typing import Any
 
 _MIN_INTERVAL = 0.1  # seconds between two notices that are sent
 _RECONNECT_INTERVAL = 2.0  # seconds
+_END_TIMEOUT = 1.0  # seconds
 _log = logging.getLogger("brockman.collector")
 
 
@@ -63,7 +64,7 @@ class Notices:
             thread = self._thread
         if thread is not None:
             self._wake()
-            thread.join()
+            thread.join(_END_TIMEOUT)  # the server may not react
 
     def _wake(self) -> None:
         try:

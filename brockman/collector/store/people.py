@@ -11,8 +11,8 @@ from brockman.collector.store import people_statements as statements
 from brockman.collector.store.base import Snapshot, Store, Transaction
 from brockman.collector.store.facts import digest, make_identity
 from brockman.collector.store.joining import Batch, Cache, Joining
-from brockman.collector.store.pruning import Part, Removed
-from brockman.collector.store.removal import remove_events
+from brockman.collector.store.pruning import Part, Removed, Subject
+from brockman.collector.store.removal import remove_events, remove_identities
 from brockman.collector.store.statements import LAST_ARRIVAL, Value, contains, json_pattern
 from brockman.collector.store.values import PeoplePage, Person, SharedIdentity, Timeline
 
@@ -125,6 +125,11 @@ class People(Part):
     def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         if removed:
             self.forget_in(transaction, [trigger.arrival for trigger in removed])
+
+    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+        digests = [make_identity(name, value).digest for name, value in subject.identities]
+        remove_identities(self._store, transaction, digests)
+        return {}
 
     def forget(self, before_arrival: int) -> None:
         """Remove what is known from triggers that arrived before an arrival number, in several transactions."""

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.errors import InvalidSetting, StoreClosed, StoreUnavailable
 from brockman.collector.store import postgresql_schema as schema
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Statement, Store, T, Transaction
 from brockman.collector.store.conditions import PostgresqlConditions
@@ -121,7 +121,8 @@ class PostgresqlStore(Store):
         self._notices.close()
         self._writers.close()
         self._readers.close()
-        self._readers.cancel()
+        self._readers.end(cancel=True)
+        self._writers.end(cancel=False)
 
     def escape(self, text: str) -> str:
         return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
@@ -151,6 +152,8 @@ class PostgresqlStore(Store):
         except psycopg.errors.QueryCanceled as error:
             raise self._ended(timeout) from error
         except psycopg.Error as error:
+            if self._closed:
+                raise self._ended(timeout) from error
             reason, _ = _explain(error)
             raise StoreUnavailable(
                 f"triggers cannot be read: {reason}", retry_after=_retry_after(error)
@@ -274,6 +277,8 @@ class PostgresqlStore(Store):
         """Delete the ids of a detached partition, and what the parts have, some in each transaction."""
         after, statement = 0, schema.delete_some_ids(detached)
         while True:
+            if self._closed:
+                raise StoreClosed
             with connection.transaction():
                 rows = _run(connection, statement, after, _PRUNED_AT_ONCE).fetchall()
                 removed = [Removed(arrival, actor_id) for arrival, actor_id, is_new in rows if is_new]
@@ -284,6 +289,8 @@ class PostgresqlStore(Store):
             after = rows[-1][0]
 
     def _failed(self, error: psycopg.Error) -> StoreUnavailable:
+        if self._closed:
+            return StoreClosed()
         reason, details = _explain(error)
         return self._unavailable(reason, _retry_after(error), details)
 

@@ -18,7 +18,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from brockman.collector.errors import InvalidSetting, StoreUnavailable
+from brockman.collector.errors import InvalidSetting, StoreClosed, StoreUnavailable
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
 from brockman.collector.store.conditions import SqliteConditions
 from brockman.collector.store.pruning import Removed
@@ -130,7 +130,7 @@ class SqliteStore(Store):
             raise StoreUnavailable("other requests are being stored", retry_after=1)
         try:
             if self._closed:
-                raise StoreUnavailable("the collector is shutting down", retry_after=1)
+                raise StoreClosed()
             connection = self._writer = self._writer or self._open_writer()
             connection.execute("BEGIN IMMEDIATE")
             yield connection

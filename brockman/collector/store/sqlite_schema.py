@@ -139,6 +139,12 @@ _PEOPLE = (
     """,
     "CREATE INDEX events_kind ON events (kind, recorded_at, actor)",
     """
+    CREATE TABLE gaps (                -- events that were removed, though an earlier one of the actor was not
+        arrival INTEGER PRIMARY KEY,
+        previous INTEGER NOT NULL      -- arrival of that one
+    )
+    """,
+    """
     CREATE TABLE joined (              -- one row
         arrival INTEGER NOT NULL,      -- of the last trigger that was joined
         actor INTEGER NOT NULL,        -- the highest numbers that were given
@@ -197,6 +203,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 # The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
+# Chains have removed events too: one at the end, and those in gaps.
 _CHAINS = """
     WITH RECURSIVE
     bounds (first, last, number, person) AS (VALUES (?, ?, ?, ?)),
@@ -205,6 +212,9 @@ _CHAINS = """
         UNION ALL
         SELECT events.previous FROM chains CROSS JOIN bounds CROSS JOIN events
         WHERE events.arrival = chains.arrival AND events.previous > bounds.first
+        UNION ALL
+        SELECT gaps.previous FROM chains CROSS JOIN bounds CROSS JOIN gaps
+        WHERE gaps.arrival = chains.arrival AND gaps.previous > bounds.first
         ORDER BY 1 DESC LIMIT -1 -- without a limit, SQLite may leave out the order
     )
 """
@@ -218,6 +228,7 @@ TIMELINE = {
         {_CHAINS}, oldest (arrival) AS (
             SELECT chains.arrival FROM chains CROSS JOIN bounds
             WHERE chains.arrival BETWEEN bounds.first + 1 AND bounds.last
+            AND EXISTS (SELECT 1 FROM events WHERE events.arrival = chains.arrival)
             ORDER BY 1 LIMIT (SELECT number FROM bounds)
         )
         SELECT triggers.arrival, triggers.body FROM oldest CROSS JOIN triggers
@@ -230,6 +241,8 @@ EVENTS_OF_ACTOR = """
         UNION ALL
         SELECT events.previous FROM chain CROSS JOIN events
         WHERE events.arrival = chain.arrival AND events.previous > 0
+        UNION ALL
+        SELECT gaps.previous FROM chain CROSS JOIN gaps WHERE gaps.arrival = chain.arrival
     )
     SELECT arrival FROM chain
 """
