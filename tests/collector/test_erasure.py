@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from brockman.collector.store import open_store
-from brockman.collector.store.base import Store, Transaction
+from brockman.collector.store.base import Store
 from brockman.collector.store.erasure import Erasure
 from brockman.collector.store.people import People
 from brockman.collector.store.pruning import Part, Subject
@@ -161,7 +161,7 @@ def test_the_files_have_no_trace_of_what_was_too_old(tmp_path: Path) -> None:
 class Notes(Part):
     """A part with a table of its own."""
 
-    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+    def on_erased(self, subject: Subject) -> dict[str, int]:
         self.subject = subject
         return {"notes": 2}
 
@@ -176,11 +176,11 @@ def test_other_parts_of_the_store_erase_too(store: Store) -> None:
         return None if value == "unknown@example.com" else ["a"]
 
     assert Erasure(store, find_actors).run(identity=("email", EMAIL)).others == {"notes": 4}
-    assert notes.subject == Subject(frozenset("a"), {("email", EMAIL), ("email", "b@example.com")})
+    assert notes.subject == Subject(frozenset("a"), {("email", EMAIL), ("email", "b@example.com")}, {"a"})
     Erasure(store, find_actors).run(actor_id="c")
-    assert notes.subject == Subject(frozenset("c"), set())
+    assert notes.subject == Subject(frozenset("c"), set(), {"c"})
     Erasure(store, find_actors).run(identity=("email", "unknown@example.com"))
-    assert notes.subject == Subject(frozenset(), {("email", "unknown@example.com")})
+    assert notes.subject == Subject(frozenset(), {("email", "unknown@example.com")}, set())
 
 
 def test_intake_goes_on_while_a_person_is_erased(location: str) -> None:

@@ -60,14 +60,12 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     `filters` has the conditions that differ in an engine.
     """
     conditions, values = ["true"], list[Value]()
-    for name, usual in _FILTERS.items():
+    for name in _FILTERS:
         value = getattr(query, name)
         if value is not None:
-            condition = filters.get(name, usual)
-            if name == "search":
-                value = json_pattern(value) if "LIKE" in condition else json_text(value)
+            condition, some = in_body(value, filters) if name == "search" else equals(name, value, filters)
             conditions.append(condition)
-            values += [value] * condition.count("?")
+            values += some
     return " AND ".join(conditions[1:] or conditions), values
 
 
@@ -79,7 +77,8 @@ def equals(name: str, value: Value, filters: dict[str, str]) -> tuple[str, list[
 
 def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
     """Return a condition for triggers whose JSON has a text, in any case of A to Z."""
-    return equals("search", json_pattern(text), filters)
+    condition = filters.get("search", _FILTERS["search"])
+    return condition, [json_pattern(text) if "LIKE" in condition else json_text(text)]
 
 
 def json_pattern(text: str) -> str:
