@@ -91,7 +91,9 @@ def _erase_in_store(options: argparse.Namespace, location: str, person: dict[str
         with open_existing(location) as store:
             people = People(store)
             store.parts = (people, Refused(store))
-            erasure = Erasure(store, people.find_actors)
+            erasure = Erasure(store, people.find_actors, only_joining=people.only_joining)
+            while people.join_some():  # None if a collector joins them at the moment
+                pass
 
             def erase(trial: str) -> Any:
                 return describe(erasure.run(**parse_person([*person.items(), ("dry_run", trial)])))

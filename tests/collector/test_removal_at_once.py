@@ -126,7 +126,11 @@ def test_what_is_erased_while_others_add_and_join_is_gone(collectors: list[Colle
                 {"identity": ("user", "unknown")},
                 {"identity": ("email", f"{n}@example.com")},
             ]
-            erased += Erasure(one.store, one.people.find_actors).run(**choices[n % 3]).triggers  # type: ignore[arg-type]
+            erased += (
+                Erasure(one.store, one.people.find_actors, only_joining=one.people.only_joining)
+                .run(**choices[n % 3])
+                .triggers
+            )  # type: ignore[arg-type]
     for _ in range(3):
         one.add(rand)
     one.join()

@@ -189,7 +189,7 @@ class Life:
         self.erased(self.expected.erase(self.expected.actors_with(identity), identity), identity=identity)
 
     def erased(self, number: int, **subject: Any) -> None:
-        erased = Erasure(self.store, self.people.find_actors).run(**subject)
+        erased = Erasure(self.store, self.people.find_actors, only_joining=self.people.only_joining).run(**subject)
         assert erased.triggers == number
         self.removed += number
         if erased.is_overwritten:

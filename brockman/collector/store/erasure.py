@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ _OVERWRITE_TIMEOUT = 10.0  # seconds
 
 # Returns the actor ids that are joined by an identity; None if it joins nobody.
 FindActors = Callable[[str, str], Collection[str] | None]
+# Returns those of some identities that are one person's, if they are anybody's.
+OnlyJoining = Callable[[Collection[tuple[str, str]]], Collection[tuple[str, str]]]
 
 
 @dataclass(slots=True)
@@ -49,9 +52,16 @@ class Erasure:
     is read in steps, so that large ones need no long transaction.
     """
 
-    def __init__(self, store: Store, find_actors: FindActors | None = None, max_actors: int = MAX_ACTORS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        find_actors: FindActors | None = None,
+        max_actors: int = MAX_ACTORS,
+        only_joining: OnlyJoining | None = None,
+    ) -> None:
         self._store = store
         self._find_actors = find_actors
+        self._only_joining = only_joining
         self._max_actors = max_actors
 
     def run(
@@ -100,11 +110,12 @@ class Erasure:
             SELECT arrival, actor_id, body FROM triggers
             WHERE arrival > ? AND arrival <= ? AND {condition} ORDER BY arrival
         """
-        position, newest = -1, 0
-        while position < newest:
+        position, newest = -1, -1
+        while position < newest or newest < 0:
             arrivals, actor_ids, identities = list[int](), set[str](), set[tuple[str, str]]()
             with self._store.reading(math.inf) as snapshot:
-                ((newest,),) = snapshot.execute(NEWEST, [snapshot.horizon])
+                if newest < 0:  # what arrives later is new
+                    ((newest,),) = snapshot.execute(NEWEST, [snapshot.horizon])
                 ((first,),) = snapshot.execute("SELECT coalesce(min(arrival), 0) FROM triggers", [])
                 position = max(position, int(first) - 1)
                 end = min(newest, position + self._store.scan_step)
@@ -141,13 +152,16 @@ class Erasure:
         )
 
     def _remove(self, arrivals: list[int]) -> int:
-        return self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+        started = time.monotonic()
+        removed = self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+        time.sleep(time.monotonic() - started)  # for requests
+        return removed
 
     def _own(self, match: _Match, found: Collection[tuple[str, str]]) -> Iterable[tuple[str, str]]:
         """Return the identities that are the person's alone, if one was given; of an actor id there is none."""
-        if match.identity is None or not match.actor_ids or self._find_actors is None:
+        if match.identity is None or not match.actor_ids or self._only_joining is None:
             return ()
-        return (other for other in found if self._find_actors(*other) is not None)
+        return self._only_joining(found)
 
     def _count(self, erased: Erased, counts: Mapping[str, int]) -> None:
         for name, number in counts.items():

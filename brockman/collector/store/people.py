@@ -24,6 +24,7 @@ _SHOWN = 10  # actor ids of each person in a list, and identities
 _SHOWN_ALONE = 10_000
 _SHOWN_ATTRIBUTES = 200
 _SHARED = 20
+_DIGEST = {"digest": bytes}
 
 
 class People(Part):
@@ -127,6 +128,16 @@ class People(Part):
         found = self._find(statements.SELECT_PERSON_OF_IDENTITY, identity.digest)
         return () if found is None else found.actor_ids
 
+    def only_joining(self, identities: Collection[tuple[str, str]]) -> Collection[tuple[str, str]]:
+        """Return those of some identities that are one person's, if they are anybody's."""
+        found = {make_identity(*given): given for given in identities}
+        by_digest = {identity.digest: given for identity, given in found.items() if identity.may_join}
+        keys = zip(by_digest, strict=True)
+        with self._store.reading() as snapshot:
+            shared = self._store.select_given(snapshot.execute, statements.SELECT_NOT_JOINING, _DIGEST, keys)
+            others = {bytes(key) for (key,) in shared}
+        return [given for key, given in by_digest.items() if key not in others]
+
     def prune(self, before: int) -> None:
         remove_unused_kinds(self._store)
 
@@ -145,7 +156,7 @@ class People(Part):
                 int(actor)
                 for statement, keys in keys
                 for (actor,) in self._store.select_given(
-                    snapshot.execute, statement, {"digest": bytes}, [(key,) for key in keys]
+                    snapshot.execute, statement, _DIGEST, [(key,) for key in keys]
                 )
             }
         correct(self._store, actors)

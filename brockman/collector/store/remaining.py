@@ -7,6 +7,7 @@ that were joined since.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -88,7 +89,9 @@ def correct(store: Store, actors: Iterable[int]) -> None:
         with store.reading(math.inf) as snapshot:
             remaining = [_Remaining(actor) for actor in some]
             found = [one for one in remaining if one.read(store, snapshot.execute)]
+        started = time.monotonic()
         changed = store.write(partial(_write, store, found))
+        time.sleep(time.monotonic() - started)  # for requests
         waiting = changed + waiting
         failures = failures + 1 if changed else 0
         if failures == _ATTEMPTS:
