@@ -92,8 +92,7 @@ def _erase_in_store(options: argparse.Namespace, location: str, person: dict[str
             people = People(store)
             store.parts = (people, Refused(store))
             erasure = Erasure(store, people.find_actors, only_joining=people.only_joining)
-            while people.join_some():  # None if a collector joins them at the moment
-                pass
+            people.catch_up()
 
             def erase(trial: str) -> Any:
                 return describe(erasure.run(**parse_person([*person.items(), ("dry_run", trial)])))

@@ -301,3 +301,34 @@ def test_the_files_have_no_trace_of_a_person_who_was_joined(tmp_path: Path) -> N
         for n in range(400):
             found = f'"{n} {EMAIL}'.encode() in raw(path)
             assert found == bool(n % 5)
+
+
+def test_a_person_of_very_many_ids_is_erased(store: Store) -> None:
+    """Each of them shares an identity with the next one only."""
+    people = People(store)
+    store.parts = (people,)
+    store.add([row(f"{n}", captured_identities={"user": [n + 1, n + 2]}) for n in range(1200)])
+    store.add([row("other")])
+    people.catch_up()
+
+    erased = Erasure(store, people.find_actors, only_joining=people.only_joining).run(identity=("user", "600"))
+
+    assert (erased.triggers, actors(store)) == (1200, ["other"])
+    assert [person.actor_ids for person in people.page(limit=10).people] == [["other"]]
+
+
+def test_a_placeholder_is_not_the_persons_own(start: Callable[..., Running], location: str) -> None:
+    """Refused triggers of others that have it stay."""
+    collector = start(database=location)
+    collector.post(trigger(actor_id="a", captured_identities={"email": EMAIL, "user": "unknown"}))
+    refused = [{"email": EMAIL}, {"user": "unknown"}]
+    collector.post([trigger(actor_id="z", action="", captured_identities=one) for one in refused])
+    response = collector.session.delete(
+        collector.endpoint + "person/",
+        params={"identity": f"email:{EMAIL}"},
+        headers=collector.headers(),
+        timeout=20,
+    )
+    assert (response.json()["triggers"], response.json()["refused"]) == (1, 1)
+    (left,) = collector.get("refused/").json()["refused"]
+    assert left["trigger"]["captured_identities"] == {"user": "unknown"}

@@ -48,6 +48,12 @@ class People(Part):
                 joining.learn()
             return not batch.is_last
 
+    def catch_up(self) -> None:
+        """Join what is stored at the moment, if no collector does; of very much, a part."""
+        for _ in range(self.pending() // _BATCH + 1):
+            if self.join_some() is False:
+                return
+
     def pending(self) -> int:
         """Return how many triggers are stored, and not joined yet; at most 100 000 are counted."""
         with self._store.reading() as snapshot:

@@ -36,7 +36,7 @@ _INSERT_ATTRIBUTES = "INSERT INTO attributes (actor, name, value, recorded_at) S
 
 @dataclass(slots=True)
 class _Remaining:
-    """What the triggers of an actor say."""
+    """The facts in the triggers of an actor."""
 
     actor: int
     person: int = 0
