@@ -121,7 +121,7 @@ def test_what_is_erased_while_others_add_and_join_is_gone(collectors: list[Colle
     with repeating(lambda: other.add(adding), one.join, other.join):
         for n in range(12):
             one.add(rand)
-            choices = [
+            choices: list[dict[str, Any]] = [
                 {"actor_id": f"actor {n}"},
                 {"identity": ("user", "unknown")},
                 {"identity": ("email", f"{n}@example.com")},
@@ -130,7 +130,7 @@ def test_what_is_erased_while_others_add_and_join_is_gone(collectors: list[Colle
                 Erasure(one.store, one.people.find_actors, only_joining=one.people.only_joining)
                 .run(**choices[n % 3])
                 .triggers
-            )  # type: ignore[arg-type]
+            )
     for _ in range(3):
         one.add(rand)
     one.join()

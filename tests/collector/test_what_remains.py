@@ -261,8 +261,12 @@ class Life:
                 return
 
 
-ACTIONS = ("add",) * 5 + ("join",) * 5 + ("prune", "erase_actor", "erase_identity", "erase_shared") * 2
-ACTIONS += ("repeat", "restart")
+ACTIONS = [
+    *["add", "join"] * 5,
+    *["prune", "erase_actor", "erase_identity", "erase_shared"] * 2,
+    "repeat",
+    "restart",
+]
 
 
 @pytest.mark.parametrize("seed", range(2))
