@@ -94,7 +94,8 @@ def _erase_in_store(options: argparse.Namespace, location: str, person: dict[str
         with open_existing(location) as store:
             people = People(store)
             store.parts = (people, Refused(store))
-            erasure = Erasure(store, people.find_actors)
+            erasure = Erasure(store, people.find_actors, only_joining=people.only_joining)
+            people.catch_up()
 
             def erase(trial: str) -> Any:
                 return describe(erasure.run(**parse_person([*person.items(), ("dry_run", trial)])))
@@ -121,8 +122,8 @@ def _erase(options: argparse.Namespace, erase: Any) -> int:
     _show(erased, "erased")
     if not erased["overwritten"]:
         print(
-            "The database may have copies in its files until they are overwritten: in PostgreSQL by VACUUM, which"
-            " autovacuum starts; in SQLite when nobody reads any more."
+            "The database may have copies in its files until VACUUM has run: PostgreSQL starts it by itself; for a"
+            " large SQLite file, run it at a quiet time."
         )
     return 0
 

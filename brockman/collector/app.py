@@ -48,7 +48,7 @@ def create_app(
             *groups.routes(store, joiner, settings),
             *refused.routes(kept, settings, Senders(store).find),
             *senders.routes(store, settings),
-            *erasure.routes(store, settings, joiner.people.find_actors),
+            *erasure.routes(store, settings, joiner),
             *watching.routes(Health(store), metrics, settings),
             *page.routes(),
             Route("/focuslab.js", send_script, methods=["GET"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from brockman.collector.store import open_store
-from brockman.collector.store.base import Store, Transaction
+from brockman.collector.store.base import Store
 from brockman.collector.store.erasure import Erasure
 from brockman.collector.store.people import People
 from brockman.collector.store.pruning import Part, Subject
@@ -161,7 +161,7 @@ def test_the_files_have_no_trace_of_what_was_too_old(tmp_path: Path) -> None:
 class Notes(Part):
     """A part with a table of its own."""
 
-    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
+    def on_erased(self, subject: Subject) -> dict[str, int]:
         self.subject = subject
         return {"notes": 2}
 
@@ -175,12 +175,16 @@ def test_other_parts_of_the_store_erase_too(store: Store) -> None:
     def find_actors(name: str, value: str) -> list[str] | None:
         return None if value == "unknown@example.com" else ["a"]
 
-    assert Erasure(store, find_actors).run(identity=("email", EMAIL)).others == {"notes": 4}
-    assert notes.subject == Subject(frozenset("a"), {("email", EMAIL), ("email", "b@example.com")})
+    def only_joining(found: Collection[tuple[str, str]]) -> list[tuple[str, str]]:
+        return [identity for identity in found if find_actors(*identity)]
+
+    erasure = Erasure(store, find_actors, only_joining=only_joining)
+    assert erasure.run(identity=("email", EMAIL)).others == {"notes": 4}
+    assert notes.subject == Subject(frozenset("a"), {("email", EMAIL), ("email", "b@example.com")}, {"a"})
     Erasure(store, find_actors).run(actor_id="c")
-    assert notes.subject == Subject(frozenset("c"), set())
+    assert notes.subject == Subject(frozenset("c"), set(), {"c"})
     Erasure(store, find_actors).run(identity=("email", "unknown@example.com"))
-    assert notes.subject == Subject(frozenset(), {("email", "unknown@example.com")})
+    assert notes.subject == Subject(frozenset(), {("email", "unknown@example.com")}, set())
 
 
 def test_intake_goes_on_while_a_person_is_erased(location: str) -> None:
@@ -317,3 +321,34 @@ def test_the_files_have_no_trace_of_a_person_who_was_joined(tmp_path: Path) -> N
         for n in range(400):
             found = f'"{n} {EMAIL}'.encode() in raw(path)
             assert found == bool(n % 5)
+
+
+def test_a_person_of_very_many_ids_is_erased(store: Store) -> None:
+    """Each of them shares an identity with the next one only."""
+    people = People(store)
+    store.parts = (people,)
+    store.add([row(f"{n}", captured_identities={"user": [n + 1, n + 2]}) for n in range(1200)])
+    store.add([row("other")])
+    people.catch_up()
+
+    erased = Erasure(store, people.find_actors, only_joining=people.only_joining).run(identity=("user", "600"))
+
+    assert (erased.triggers, actors(store)) == (1200, ["other"])
+    assert [person.actor_ids for person in people.page(limit=10).people] == [["other"]]
+
+
+def test_a_placeholder_is_not_the_persons_own(start: Callable[..., Running], location: str) -> None:
+    """Refused triggers of others that have it stay."""
+    collector = start(database=location)
+    collector.post(trigger(actor_id="a", captured_identities={"email": EMAIL, "user": "unknown"}))
+    refused = [{"email": EMAIL}, {"user": "unknown"}]
+    collector.post([trigger(actor_id="z", action="", captured_identities=one) for one in refused])
+    response = collector.session.delete(
+        collector.endpoint + "person/",
+        params={"identity": f"email:{EMAIL}"},
+        headers=collector.headers(),
+        timeout=20,
+    )
+    assert (response.json()["triggers"], response.json()["refused"]) == (1, 1)
+    (left,) = collector.get("refused/").json()["refused"]
+    assert left["trigger"]["captured_identities"] == {"user": "unknown"}

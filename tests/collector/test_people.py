@@ -17,10 +17,11 @@ import pytest
 from brockman.collector.ingest import read_triggers
 from brockman.collector.store import open_store
 from brockman.collector.store.base import Store
+from brockman.collector.store.erasure import Erasure
 from brockman.collector.store.joining import Batch, Cache, Joining
 from brockman.collector.store.people import People
 from brockman.collector.store.sqlite_schema import M001_INITIAL, M002_REMOVAL
-from brockman.collector.store.values import PeoplePage, Person, Query, SharedIdentity
+from brockman.collector.store.values import Person, Query, SharedIdentity
 from brockman.collector.timestamps import format_timestamp
 from tests.collector.running import make_row, trigger
 
@@ -126,35 +127,6 @@ def read_timeline(people: People, person: Person, *, newest_first: bool = True) 
         after = page.next
 
 
-def test_what_is_forgotten_leaves_no_trace(store: Store) -> None:
-    """Actors without triggers go with what only they had; people whom only they joined are apart again."""
-    triggers = some_triggers(random.Random(5), 300)
-    people = People(store, max_actors=1000)
-    add(store, *triggers)
-    join(people)
-    arrivals = store.page(Query(limit=1000)).arrivals
-    people.forget(arrivals[100])
-    actors = {sent["actor_id"] for sent in triggers[100:]}
-    known = [sent for sent in triggers if sent["actor_id"] in actors]
-    check_counts(people, triggers[100:], components(known, bound=1000))
-
-    erased = {person.actor_ids[0] for person in all_people(people)} | set(sorted(actors)[::4])
-    people.forget_actors(erased)
-    known = [sent for sent in known if sent["actor_id"] not in erased]
-    kept = [sent for sent in triggers[100:] if sent["actor_id"] not in erased]
-    check_counts(people, kept, components(known, bound=1000))
-    assert [people.find_actor(actor_id) for actor_id in erased] == [None] * len(erased)
-
-    people.forget_actors({sent["actor_id"] for sent in kept})
-    assert people.page(limit=1) == PeoplePage([], 0, None)
-    with store.reading() as snapshot:
-        for table in ("actors", "identities", "links", "attributes", "events"):
-            assert list(snapshot.execute(f"SELECT * FROM {table}", [])) == []
-    add(store, *some_triggers(random.Random(6), 20))
-    join(people)
-    assert sum(person.triggers for person in all_people(people)) == 20
-
-
 def test_a_timeline_has_all_that_is_left(store: Store) -> None:
     """Also where the removed triggers are not the oldest of an actor: after a clock was ahead, for instance."""
     rand, people, known = random.Random(11), People(store), list[dict[str, Any]]()
@@ -179,30 +151,17 @@ def test_a_timeline_has_all_that_is_left(store: Store) -> None:
             assert person.triggers == len(own)
             assert list(read_timeline(people, person)) == own[::-1]
             assert list(read_timeline(people, person, newest_first=False)) == own
-    store.prune(3)
-    if store.has_chains:
-        with store.reading() as snapshot:
-            assert list(snapshot.execute("SELECT * FROM gaps", [])) == []
-
-
-def check_counts(people: People, triggers: Sequence[dict[str, Any]], expected: set[frozenset[str]]) -> None:
-    found = [people.find_actor(person.actor_ids[0]) for person in all_people(people)]
-    assert {frozenset(person.actor_ids) for person in found if person} == expected
-    for person in found:
-        assert person is not None
-        own = [sent for sent in triggers if sent["actor_id"] in person.actor_ids]
-        assert person.triggers == len(own)
 
 
 def test_what_is_removed_while_it_is_joined_is_not_known(store: Store) -> None:
     """A batch that was read before a removal is not written after it."""
     people = People(store)
-    add(store, seen("ada"))
-    join(people)
-    add(store, seen("ada"), seen("bob"))
+    store.parts = (people,)
+    add(store, seen("ada"), seen("ada"), seen("bob"))
     with store.reading() as snapshot:
         batch = Batch(snapshot, 5000, Cache())
-    people.forget_actors(["ada"])
+    assert Erasure(store, people.find_actors).run(actor_id="ada").triggers == 2
+    add(store, seen("ada"))
     assert store.write(lambda transaction: Joining(store, batch, transaction, 200).run()) is False
     assert people.join_some() is False
     assert store.write(lambda transaction: Joining(store, batch, transaction, 200).run()) is False

@@ -12,23 +12,28 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from brockman.collector.auth import check_key
+from brockman.collector.joiner import Joiner
 from brockman.collector.responses import json_response
 from brockman.collector.settings import Settings
 from brockman.collector.store.base import Store
-from brockman.collector.store.erasure import Erased, Erasure, FindActors
+from brockman.collector.store.erasure import Erased, Erasure
 
 _LISTED = 100  # actor ids in a response
 _NAMES = ("actor_id", "identity", "dry_run")
 
 
-def routes(store: Store, settings: Settings, find_actors: FindActors | None = None) -> list[Route]:
-    """Return the routes. `find_actors` returns the actor ids that are joined by an identity."""
-    erasure = Erasure(store, find_actors)
+def routes(store: Store, settings: Settings, joiner: Joiner) -> list[Route]:
+    people = joiner.people
+    erasure = Erasure(store, people.find_actors, only_joining=people.only_joining)
+
+    def run(person: dict[str, Any]) -> Erased:
+        joiner.catch_up()
+        return erasure.run(**person)
 
     async def erase(request: Request) -> Response:
         check_key(request, settings)
         person = parse_person(request.query_params.multi_items())
-        return json_response(describe(await run_in_threadpool(lambda: erasure.run(**person))))
+        return json_response(describe(await run_in_threadpool(run, person)))
 
     return [Route("/api/v1/person/", erase, methods=["DELETE"])]
 

@@ -62,6 +62,8 @@ class Store(ABC):
 
     filters: ClassVar[dict[str, str]] = {}  # conditions of a query that are not as in `statements`
     conditions: ClassVar[JsonConditions]
+    # With the number of characters that each has, if not all; an index that there is finds the triggers.
+    actor_columns: ClassVar[tuple[tuple[str, int | None], ...]] = (("actor_id", None),)
     indexed: ClassVar[tuple[str, ...]] = ()  # fields of a query whose triggers are found without a scan
     tally_row: ClassVar[str] = ""  # the condition for the row of the tally in which a transaction counts
     scan_step: ClassVar[int] = 0  # arrival numbers whose triggers are read with one statement
@@ -70,7 +72,7 @@ class Store(ABC):
     )
     lock_joined: ClassVar[str] = ""  # selects the row of `joined`, unless another collector has it locked
     like: ClassVar[str] = "{} LIKE ? ESCAPE '\\'"  # A to Z match a to z
-    events_of_actor: ClassVar[str] = ""  # selects the arrival numbers for an actor's digest
+    triggers_of_actor: ClassVar[str] = ""  # selects when they were recorded, and their JSON
     has_chains: ClassVar[bool] = False  # events have the one before of the same actor
     timeline: ClassVar[dict[bool, str]] = {}  # selects the triggers of a person, by whether the newest come first
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from brockman.collector import strict_json
-from brockman.collector.store.base import Store, Transaction
+from brockman.collector.store.base import Store
 from brockman.collector.store.pruning import AT_ONCE, Subject
-from brockman.collector.store.statements import NEWEST, Value, equals
+from brockman.collector.store.statements import NEWEST, Value, in_body
 
 MAX_ACTORS = 200  # an identity of more is nobody's in particular
 _OVERWRITE_TIMEOUT = 10.0  # seconds
 
-# Returns the actor ids that are joined by an identity; None if it joins nobody, though several have it.
+# Returns the actor ids that are joined by an identity; None if it joins nobody.
 FindActors = Callable[[str, str], Collection[str] | None]
+# Returns those of some identities that are one person's, if they are anybody's.
+OnlyJoining = Callable[[Collection[tuple[str, str]]], Collection[tuple[str, str]]]
 
 
 @dataclass(slots=True)
@@ -49,9 +52,16 @@ class Erasure:
     is read in steps, so that large ones need no long transaction.
     """
 
-    def __init__(self, store: Store, find_actors: FindActors | None = None, max_actors: int = MAX_ACTORS) -> None:
+    def __init__(
+        self,
+        store: Store,
+        find_actors: FindActors | None = None,
+        max_actors: int = MAX_ACTORS,
+        only_joining: OnlyJoining | None = None,
+    ) -> None:
         self._store = store
         self._find_actors = find_actors
+        self._only_joining = only_joining
         self._max_actors = max_actors
 
     def run(
@@ -64,17 +74,21 @@ class Erasure:
             assert identity is not None
             identity = normal(*identity)
             match = _Match(self._actors_with(identity), identity)
-        erased = Erased()
+        erased, own = Erased(), set[tuple[str, str]]()
         for arrivals, actor_ids, identities in self._scan(match):
             erased.actor_ids |= actor_ids
+            new = identities - erased.identities
             erased.identities |= identities
             if is_trial:
                 erased.triggers += len(arrivals)
             else:
+                own.update(self._own(match, new))  # as long as they are known
                 erased.triggers += self._remove(arrivals)
         if not is_trial:
-            subject = Subject(match.actor_ids, self._identities(match, erased.identities))
-            self._erase_parts(subject, erased)
+            if match.identity is not None:
+                own.add(match.identity)
+            for part in self._store.parts:
+                self._count(erased, part.on_erased(Subject(match.actor_ids, own, erased.actor_ids)))
             erased.is_overwritten = self._store.overwrite_removed(_OVERWRITE_TIMEOUT)
         return erased
 
@@ -96,11 +110,12 @@ class Erasure:
             SELECT arrival, actor_id, body FROM triggers
             WHERE arrival > ? AND arrival <= ? AND {condition} ORDER BY arrival
         """
-        position, newest = -1, 0
-        while position < newest:
+        position, newest = -1, -1
+        while position < newest or newest < 0:
             arrivals, actor_ids, identities = list[int](), set[str](), set[tuple[str, str]]()
             with self._store.reading(math.inf) as snapshot:
-                ((newest,),) = snapshot.execute(NEWEST, [snapshot.horizon])
+                if newest < 0:  # what arrives later is new
+                    ((newest,),) = snapshot.execute(NEWEST, [snapshot.horizon])
                 ((first,),) = snapshot.execute("SELECT coalesce(min(arrival), 0) FROM triggers", [])
                 position = max(position, int(first) - 1)
                 end = min(newest, position + self._store.scan_step)
@@ -120,32 +135,37 @@ class Erasure:
     def _condition(self, match: _Match) -> tuple[str, list[Value]]:
         conditions, values, filters = list[str](), list[Value](), self._store.filters
         for condition, given in (
-            *(equals("actor_id", self._store.escape(actor), filters) for actor in match.actor_ids),
-            *(equals("search", text, filters) for text in (match.identity or ())[1:] if text.isascii()),
+            *([self._is_among(match.actor_ids)] if match.actor_ids else ()),
+            *(in_body(text, filters) for text in (match.identity or ())[1:] if text.isascii()),
             *(("true", []) for text in (match.identity or ())[1:] if not text.isascii()),  # in any case of letters
         ):
             conditions.append(f"({condition})")
             values += given
         return f"({' OR '.join(conditions)})", values
 
+    def _is_among(self, actor_ids: Collection[str]) -> tuple[str, list[Value]]:
+        texts, marks = [*map(self._store.escape, actor_ids)], ", ".join("?" * len(actor_ids))
+        columns = self._store.actor_columns
+        return (
+            " AND ".join(f"{column} IN ({marks})" for column, _ in columns),
+            [text[:length] for _, length in columns for text in texts],
+        )
+
     def _remove(self, arrivals: list[int]) -> int:
-        return self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+        started = time.monotonic()
+        removed = self._store.write(lambda transaction: self._store.remove(transaction, arrivals, keep_ids=True))
+        time.sleep(time.monotonic() - started)  # for requests
+        return removed
 
-    def _identities(self, match: _Match, found: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    def _own(self, match: _Match, found: Collection[tuple[str, str]]) -> Iterable[tuple[str, str]]:
         """Return the identities that are the person's alone, if one was given; of an actor id there is none."""
-        if match.identity is None:
-            return set()
-        if not match.actor_ids or self._find_actors is None:
-            return {match.identity}
-        return {match.identity, *(other for other in found if self._find_actors(*other) is not None)}
+        if match.identity is None or not match.actor_ids or self._only_joining is None:
+            return ()
+        return self._only_joining(found)
 
-    def _erase_parts(self, subject: Subject, erased: Erased) -> None:
-        def erase(transaction: Transaction) -> list[dict[str, int]]:
-            return [part.on_erased(transaction, subject) for part in self._store.parts]
-
-        for counts in self._store.write(erase):
-            for name, number in counts.items():
-                erased.others[name] = erased.others.get(name, 0) + number
+    def _count(self, erased: Erased, counts: Mapping[str, int]) -> None:
+        for name, number in counts.items():
+            erased.others[name] = erased.others.get(name, 0) + number
 
 
 def identities_of(body: str) -> set[tuple[str, str]]:

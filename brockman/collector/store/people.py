@@ -12,7 +12,8 @@ from brockman.collector.store.base import Snapshot, Store, Transaction
 from brockman.collector.store.facts import digest, make_identity
 from brockman.collector.store.joining import Batch, Cache, Joining
 from brockman.collector.store.pruning import Part, Removed, Subject
-from brockman.collector.store.removal import remove_events, remove_identities
+from brockman.collector.store.remaining import correct
+from brockman.collector.store.removal import remove_events, remove_unused_kinds
 from brockman.collector.store.statements import LAST_ARRIVAL, Value, contains, json_pattern
 from brockman.collector.store.values import PeoplePage, Person, SharedIdentity, Timeline
 
@@ -23,7 +24,7 @@ _SHOWN = 10  # actor ids of each person in a list, and identities
 _SHOWN_ALONE = 10_000
 _SHOWN_ATTRIBUTES = 200
 _SHARED = 20
-_FORGOTTEN_AT_ONCE = 5000  # events
+_DIGEST = {"digest": bytes}
 
 
 class People(Part):
@@ -46,6 +47,12 @@ class People(Part):
                     return None
                 joining.learn()
             return not batch.is_last
+
+    def catch_up(self) -> None:
+        """Join what is stored at the moment, if no collector does; of very much, a part."""
+        for _ in range(self.pending() // _BATCH + 1):
+            if self.join_some() is False:
+                return
 
     def pending(self) -> int:
         """Return how many triggers are stored, and not joined yet; at most 100 000 are counted."""
@@ -116,49 +123,55 @@ class People(Part):
             ]
 
     def find_actors(self, name: str, value: str) -> Collection[str] | None:
-        """Return the actor ids that are joined by an identity; None if it joins nobody, though several have it."""
-        found = self.find_identity(name, value)
-        if isinstance(found, SharedIdentity):
+        """Return the actor ids that are joined by an identity; None if it joins nobody."""
+        identity = make_identity(name, value)
+        if not identity.may_join:
             return None
+        with self._store.reading() as snapshot:
+            for _, _, _, is_joining in snapshot.execute(statements.SELECT_IDENTITY, [identity.digest]):
+                if not is_joining:
+                    return None
+        found = self._find(statements.SELECT_PERSON_OF_IDENTITY, identity.digest)
         return () if found is None else found.actor_ids
+
+    def only_joining(self, identities: Collection[tuple[str, str]]) -> Collection[tuple[str, str]]:
+        """Return those of some identities that are one person's, if they are anybody's."""
+        found = {make_identity(*given): given for given in identities}
+        by_digest = {identity.digest: given for identity, given in found.items() if identity.may_join}
+        keys = zip(by_digest, strict=True)
+        with self._store.reading() as snapshot:
+            shared = self._store.select_given(snapshot.execute, statements.SELECT_NOT_JOINING, _DIGEST, keys)
+            others = {bytes(key) for (key,) in shared}
+        return [given for key, given in by_digest.items() if key not in others]
+
+    def prune(self, before: int) -> None:
+        remove_unused_kinds(self._store)
 
     def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         if removed:
-            self.forget_in(transaction, [trigger.arrival for trigger in removed])
+            remove_events(self._store, transaction, [trigger.arrival for trigger in removed])
 
-    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
-        digests = [make_identity(name, value).digest for name, value in subject.identities]
-        remove_identities(self._store, transaction, digests)
+    def on_erased(self, subject: Subject) -> dict[str, int]:
+        """Let nothing be known that only erased triggers had; of an actor with other triggers too."""
+        keys = (
+            (statements.SELECT_ACTORS, map(digest, subject.all_actor_ids)),
+            (statements.SELECT_CARRIERS, (make_identity(*identity).digest for identity in subject.identities)),
+        )
+        with self._store.reading() as snapshot:
+            actors = {
+                int(actor)
+                for statement, keys in keys
+                for (actor,) in self._store.select_given(
+                    snapshot.execute, statement, _DIGEST, [(key,) for key in keys]
+                )
+            }
+        correct(self._store, actors)
+        remove_unused_kinds(self._store)
         return {}
-
-    def forget(self, before_arrival: int) -> None:
-        """Remove what is known from triggers that arrived before an arrival number, in several transactions."""
-        while self._store.write(partial(self._forget_some, before_arrival)):
-            pass
-
-    def forget_actors(self, actor_ids: Iterable[str]) -> None:
-        """Remove all that is known of some actors, in several transactions. They come back with new triggers."""
-        for actor_id in actor_ids:
-            with self._store.reading() as snapshot:
-                rows = snapshot.execute(self._store.events_of_actor, [digest(actor_id)])
-                arrivals = sorted(int(arrival) for (arrival,) in rows)
-            for first in range(0, len(arrivals), _FORGOTTEN_AT_ONCE):
-                self._store.write(partial(self.forget_in, arrivals=arrivals[first : first + _FORGOTTEN_AT_ONCE]))
-
-    def forget_in(self, transaction: Transaction, arrivals: Sequence[int]) -> None:
-        """Remove what is known from some triggers: the oldest of all, or the oldest of an actor."""
-        remove_events(self._store, transaction, arrivals)
 
     def _join(self, batch: Batch, transaction: Transaction) -> Joining | None:
         joining = Joining(self._store, batch, transaction, self._max_actors)
         return joining if joining.run() else None
-
-    def _forget_some(self, before_arrival: int, transaction: Transaction) -> bool:
-        rows = transaction.execute(statements.SELECT_OLDEST, [before_arrival, _FORGOTTEN_AT_ONCE])
-        arrivals = [int(arrival) for (arrival,) in rows]
-        if arrivals:
-            self.forget_in(transaction, arrivals)
-        return len(arrivals) == _FORGOTTEN_AT_ONCE
 
     def _find(self, statement: str, key: bytes) -> Person | None:
         with self._store.reading() as snapshot:

@@ -23,7 +23,15 @@ _PEOPLE = """
         max(last_seen) AS last_seen
 """
 SELECT_PEOPLE = f"{_PEOPLE} FROM given CROSS JOIN actors WHERE actors.person = given.number GROUP BY actors.person"
-SELECT_OLDEST = "SELECT arrival FROM events WHERE arrival < ? ORDER BY arrival LIMIT ?"
+SELECT_ACTORS = "SELECT actor FROM given CROSS JOIN actors WHERE actors.digest = given.digest"
+SELECT_NOT_JOINING = """
+    SELECT identities.digest FROM given CROSS JOIN identities
+    WHERE identities.digest = given.digest AND is_joining = 0
+"""
+SELECT_CARRIERS = """
+    SELECT actor FROM given CROSS JOIN identities CROSS JOIN links
+    WHERE identities.digest = given.digest AND links.identity = identities.identity
+"""
 ALL = "true"
 
 

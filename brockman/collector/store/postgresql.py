@@ -54,6 +54,7 @@ class PostgresqlStore(Store):
 
     filters = schema.FILTERS
     conditions = PostgresqlConditions(schema.LIKE)
+    actor_columns = (("left(actor_id, 64)", 64), ("actor_id", None))
     indexed = ("id", "actor_id")
     window = 16 * schema.BLOCK
     tally_row = schema.TALLY_ROW
@@ -62,7 +63,7 @@ class PostgresqlStore(Store):
     lock_joined = f"{SELECT_JOINED} FOR UPDATE SKIP LOCKED"
     like = schema.LIKE
     timeline = schema.TIMELINE
-    events_of_actor = schema.EVENTS_OF_ACTOR
+    triggers_of_actor = schema.TRIGGERS_OF_ACTOR
 
     def __init__(
         self,
@@ -353,9 +354,10 @@ def _detach(connection: Connection, partition: str) -> int:
 
 def _remove(connection: Connection, arrivals: Sequence[int], keep_ids: bool) -> list[Removed]:
     removed = [Removed(*row) for row in _run(connection, schema.delete_triggers(arrivals))]
-    if not keep_ids:
-        _run(connection, schema.delete_ids(arrivals))
-    return sorted(removed)
+    removed.sort()
+    if removed and not keep_ids:  # others may have been erased meanwhile, and their ids are kept
+        _run(connection, schema.delete_ids([trigger.arrival for trigger in removed]))
+    return removed
 
 
 def _translate(statement: str) -> bytes:

@@ -249,8 +249,12 @@ FILTERS = {
     "search": 'strpos(lower(body COLLATE "C"), lower(? COLLATE "C")) > 0',
     "id": "arrival = (SELECT arrival FROM ids WHERE id = ?::uuid)",
 }
-# Reads through the events: an index by actor would cost each of them more than this does, seldom.
-EVENTS_OF_ACTOR = "SELECT arrival FROM events WHERE actor = (SELECT actor FROM actors WHERE digest = ?)"
+# Of those that were joined after an arrival number.
+TRIGGERS_OF_ACTOR = """
+    SELECT recorded_at, body FROM actors JOIN triggers
+    ON left(triggers.actor_id, 64) = left(actors.actor_id, 64) AND triggers.actor_id = actors.actor_id
+    WHERE actors.actor = ? AND triggers.arrival > ? AND triggers.arrival <= (SELECT arrival FROM joined)
+"""
 # The triggers of a person after an arrival number, up to another: the first of each actor, by the index.
 TIMELINE = {
     is_newest_first: f"""

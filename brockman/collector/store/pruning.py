@@ -32,6 +32,11 @@ class Subject:
 
     actor_ids: Collection[str]
     identities: Collection[tuple[str, str]]  # name, and the value as text
+    others: Collection[str] = ()  # actor ids that keep triggers: of an identity that joins nobody
+
+    @property
+    def all_actor_ids(self) -> set[str]:
+        return {*self.actor_ids, *self.others}
 
 
 class Part:
@@ -43,8 +48,8 @@ class Part:
     def on_removed(self, transaction: Transaction, removed: Sequence[Removed]) -> None:
         """Remove what is kept about triggers, in the transaction that removes them."""
 
-    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
-        """Remove what else is kept about a person; return how much of each kind."""
+    def on_erased(self, subject: Subject) -> dict[str, int]:
+        """Remove what else is kept about a person, after the triggers; return how much of each kind."""
         return {}
 
 

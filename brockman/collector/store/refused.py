@@ -167,8 +167,9 @@ class Refused(Part):
     def prune(self, before: int) -> None:
         self.remove(RefusedQuery(before=before))
 
-    def on_erased(self, transaction: Transaction, subject: Subject) -> dict[str, int]:
-        return {"refused": self.erase(transaction, subject.actor_ids, subject.identities)}
+    def on_erased(self, subject: Subject) -> dict[str, int]:
+        ids, identities = subject.actor_ids, subject.identities
+        return {"refused": self._store.write(lambda transaction: self.erase(transaction, ids, identities))}
 
     def remove(self, query: RefusedQuery) -> int:
         """Remove what matches, on all pages; return how many."""

@@ -22,7 +22,7 @@ from brockman.collector.errors import InvalidSetting, StoreClosed, StoreUnavaila
 from brockman.collector.store.base import MAX_PAGE_BYTES, READ_TIMEOUT, Snapshot, Store, T, Transaction
 from brockman.collector.store.conditions import SqliteConditions
 from brockman.collector.store.pruning import Removed
-from brockman.collector.store.sqlite_schema import EVENTS_OF_ACTOR, TIMELINE, UnusableFile, migrate
+from brockman.collector.store.sqlite_schema import TIMELINE, TRIGGERS_OF_ACTOR, UnusableFile, migrate
 from brockman.collector.store.statements import LAST_ARRIVAL, SELECT_JOINED, Value
 from brockman.collector.validation import Row
 
@@ -46,6 +46,8 @@ _USED_BYTES = """
 _CHECKED_EVERY = 20_000  # instructions of SQLite's machine: less than a millisecond, and what a page needs
 _GIVEN_AT_ONCE = 200  # rows; for the length of a statement other threads may run
 _CHECKPOINT_PAUSE = 0.05  # seconds
+_WRITTEN_ANEW = 64 * 1024 * 1024  # bytes of data at most
+_RETRY_PAUSE = 0.01  # seconds
 _ERASED_AT_ONCE = 500  # ids that are looked for with one statement
 _ERRORS = (OSError, sqlite3.Error, UnusableFile)
 
@@ -58,7 +60,7 @@ class SqliteStore(Store):
     lock_joined = SELECT_JOINED
     has_chains = True
     timeline = TIMELINE
-    events_of_actor = EVENTS_OF_ACTOR
+    triggers_of_actor = TRIGGERS_OF_ACTOR
     indexed = ("id",)
     window = 2**12
 
@@ -88,7 +90,11 @@ class SqliteStore(Store):
             return int(used)
 
     def overwrite_removed(self, timeout: float) -> bool:
-        """Empty the file `-wal`, which has what was written of late; readers may delay that."""
+        """Write a small file anew, and empty the file `-wal`; readers may delay that.
+
+        `secure_delete` overwrites rows, but not the copies that stay in a page when SQLite has moved rows from it.
+        """
+        is_new = self._write_anew()
         deadline = time.monotonic() + timeout
         while True:
             with self._writing:
@@ -99,10 +105,23 @@ class SqliteStore(Store):
                 except sqlite3.Error:
                     is_busy = True
             if not is_busy:
-                return True
+                return is_new
             if time.monotonic() > deadline:
                 return False
             time.sleep(_CHECKPOINT_PAUSE)
+
+    def _write_anew(self) -> bool:
+        """Return False if the file is so large that requests would wait for long, or if that fails."""
+        if self.used_bytes() > _WRITTEN_ANEW:
+            return False
+        with self._writing:
+            if self._closed or self._writer is None:
+                return False
+            try:
+                self._writer.execute("VACUUM")
+            except sqlite3.Error:
+                return False
+        return True
 
     def close(self) -> None:
         self._closed = True  # ends reads
@@ -188,7 +207,7 @@ class SqliteStore(Store):
             with closing(sqlite3.connect(":memory:")) as empty:
                 migrate(connection.execute, empty.execute)
             connection.execute("COMMIT")
-            if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+            if self._set_wal_mode(connection) != "wal":
                 raise UnusableFile("its file system does not support WAL mode; give a path on a local disk")
             for pragma in _WRITER_PRAGMAS:
                 connection.execute(pragma)
@@ -198,6 +217,17 @@ class SqliteStore(Store):
             connection.close()
             raise
         return connection
+
+    def _set_wal_mode(self, connection: sqlite3.Connection) -> Any:
+        """Return the journal mode. SQLite does not wait here itself while another process opens the file."""
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                return connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_PAUSE)
 
     def _close_writer(self) -> None:
         connection, self._writer = self._writer, None

@@ -139,12 +139,6 @@ _PEOPLE = (
     """,
     "CREATE INDEX events_kind ON events (kind, recorded_at, actor)",
     """
-    CREATE TABLE gaps (                -- events that were removed, though an earlier one of the actor was not
-        arrival INTEGER PRIMARY KEY,
-        previous INTEGER NOT NULL      -- arrival of that one
-    )
-    """,
-    """
     CREATE TABLE joined (              -- one row
         arrival INTEGER NOT NULL,      -- of the last trigger that was joined
         actor INTEGER NOT NULL,        -- the highest numbers that were given
@@ -202,19 +196,17 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     _GROUPS,
 )
 
-# The triggers of a person after an arrival number, up to another: the newest of each chain is the next.
-# Chains have removed events too: one at the end, and those in gaps.
+# The triggers of a person after an arrival number, up to another: the newest of each chain is the next. The end of
+# a chain may be the number of an event that was removed.
 _CHAINS = """
     WITH RECURSIVE
     bounds (first, last, number, person) AS (VALUES (?, ?, ?, ?)),
-    chains (arrival) AS (
-        SELECT newest FROM bounds CROSS JOIN actors WHERE actors.person = bounds.person
+    chains (arrival, previous) AS (
+        SELECT events.arrival, events.previous FROM bounds CROSS JOIN actors CROSS JOIN events
+        WHERE actors.person = bounds.person AND events.arrival = actors.newest
         UNION ALL
-        SELECT events.previous FROM chains CROSS JOIN bounds CROSS JOIN events
-        WHERE events.arrival = chains.arrival AND events.previous > bounds.first
-        UNION ALL
-        SELECT gaps.previous FROM chains CROSS JOIN bounds CROSS JOIN gaps
-        WHERE gaps.arrival = chains.arrival AND gaps.previous > bounds.first
+        SELECT events.arrival, events.previous FROM chains CROSS JOIN bounds CROSS JOIN events
+        WHERE events.arrival = chains.previous AND chains.previous > bounds.first
         ORDER BY 1 DESC LIMIT -1 -- without a limit, SQLite may leave out the order
     )
 """
@@ -228,23 +220,23 @@ TIMELINE = {
         {_CHAINS}, oldest (arrival) AS (
             SELECT chains.arrival FROM chains CROSS JOIN bounds
             WHERE chains.arrival BETWEEN bounds.first + 1 AND bounds.last
-            AND EXISTS (SELECT 1 FROM events WHERE events.arrival = chains.arrival)
             ORDER BY 1 LIMIT (SELECT number FROM bounds)
         )
         SELECT triggers.arrival, triggers.body FROM oldest CROSS JOIN triggers
         WHERE triggers.arrival = oldest.arrival ORDER BY 1
     """,
 }
-EVENTS_OF_ACTOR = """
-    WITH RECURSIVE chain (arrival) AS (
-        SELECT newest FROM actors WHERE digest = ?
+# Of those that were joined after an arrival number, the newest first.
+TRIGGERS_OF_ACTOR = """
+    WITH RECURSIVE
+    bounds (actor, first) AS (VALUES (?, ?)),
+    chain (arrival) AS (
+        SELECT newest FROM bounds CROSS JOIN actors WHERE actors.actor = bounds.actor AND newest > bounds.first
         UNION ALL
-        SELECT events.previous FROM chain CROSS JOIN events
-        WHERE events.arrival = chain.arrival AND events.previous > 0
-        UNION ALL
-        SELECT gaps.previous FROM chain CROSS JOIN gaps WHERE gaps.arrival = chain.arrival
+        SELECT events.previous FROM chain CROSS JOIN bounds CROSS JOIN events
+        WHERE events.arrival = chain.arrival AND events.previous > bounds.first
     )
-    SELECT arrival FROM chain
+    SELECT recorded_at, body FROM chain CROSS JOIN triggers WHERE triggers.arrival = chain.arrival
 """
 
 

@@ -63,18 +63,22 @@ def where(query: Query, filters: dict[str, str]) -> tuple[str, list[Value]]:
     for name in _FILTERS:
         value = getattr(query, name)
         if value is not None:
-            condition, own = equals(name, value, filters)
+            condition, some = in_body(value, filters) if name == "search" else equals(name, value, filters)
             conditions.append(condition)
-            values += own
+            values += some
     return " AND ".join(conditions[1:] or conditions), values
 
 
 def equals(name: str, value: Value, filters: dict[str, str]) -> tuple[str, list[Value]]:
     """Return a condition, with the values of its placeholders."""
     condition = filters.get(name, _FILTERS[name])
-    if name == "search":
-        value = json_pattern(str(value)) if "LIKE" in condition else json_text(str(value))
     return condition, [value] * condition.count("?")
+
+
+def in_body(text: str, filters: dict[str, str]) -> tuple[str, list[Value]]:
+    """Return a condition for triggers whose JSON has a text, in any case of A to Z."""
+    condition = filters.get("search", _FILTERS["search"])
+    return condition, [json_pattern(text) if "LIKE" in condition else json_text(text)]
 
 
 def json_pattern(text: str) -> str:
