@@ -24,7 +24,7 @@ from brockman.collector.store.values import Sender
 from brockman.collector.validation import Row
 from brockman.delivery.sender import Sender as Headed
 from brockman.transport.memory import MemoryTransport
-from tests.benchmarks.collector import NOW, make_texts, ordered_id, parse
+from tests.benchmarks.collector import make_bodies, parse
 from tests.support.postgresql import postgresql_server
 
 CALLS = 10_000
@@ -81,11 +81,11 @@ def main() -> None:
         client.close()
         with FocusLabClient(transport=MemoryTransport(), flush_interval=600, spool_dir=folder) as client:
             print(f"client, on disk: {microseconds(make_headers(client)):.1f} us")
-        headers = Headers(make())
-        print(f"collector: {microseconds(lambda: read_sender(headers, NOW)):.1f} us to read them")
-        sender = read_sender(headers, NOW)
+        headers, now = Headers(make()), time.time_ns() // 1000
+        print(f"collector: {microseconds(lambda: read_sender(headers, now)):.1f} us to read them")
+        sender = read_sender(headers, now)
         assert sender is not None
-        (rows,) = parse(make_texts(1, options.size, ordered_id))
+        (rows,) = parse(make_bodies(1, options.size))
         measure_store("SQLite", str(Path(folder) / "store"), sender, rows, options.requests)
         with postgresql_server(options=()) as server:
             measure_store("PostgreSQL", server.empty_database(), sender, rows, options.requests)
