@@ -15,6 +15,7 @@ PER_DAY = [10**exponent for exponent in range(3, 10)]
 PEAK = 4  # times the average
 BUSY = 0.5  # of a core at the peak
 DAYS = 90
+JOINING = 0.25  # of the time, while triggers arrive
 MOST_OF_SQLITE, MOST_OF_POSTGRESQL = 100e9, 10e12  # bytes on one disk
 COLUMNS = (
     *("a day", "a second, peak", "store", "collectors", "cores of PG"),
@@ -60,7 +61,7 @@ def size(per_day: int, sqlite: Constants, postgresql: Constants) -> tuple[str, .
         show_bytes(a_day),
         show_bytes(a_day * DAYS),
         str(min(DAYS, int(most / a_day))),
-        f"{min(100, int(100 * engine.joined / second))} %",
+        f"{min(100, int(100 * JOINING * engine.joined / second))} %",
     )
 
 

@@ -16,6 +16,7 @@ def test_the_words_name_the_assumptions_of_the_table() -> None:
     words = " ".join(PAGE.read_text(encoding="utf-8").split())
     assert "four times the average" in words
     assert "half busy at the peak" in words
+    assert "a quarter of the time" in words
 
 
 def test_what_a_constant_does() -> None:
