@@ -116,7 +116,7 @@ def test_random_requests_find_no_fault(spawn: Callable[..., Running], tmp_path: 
     url = collector.endpoint.removesuffix("api/v1/") + "openapi.json"
     ended = ran([sys.executable, "-m", "schemathesis.cli", "run", url, *options], cwd=tmp_path, limit=120)
     assert ended.status == 0, ended.out
-    assert "No issues found" in ended.out
+    assert re.search(r"([0-9]{3,}) generated, \1 passed", ended.out), ended.out
     assert collector.process is not None
     collector.process.terminate()
     assert "Traceback" not in collector.process.communicate(timeout=20)[1]
