@@ -236,7 +236,8 @@ def test_a_spool_that_is_removed_again_and_again_opens_no_more_and_more_files(
         spool.mkdir(0o700, exist_ok=True)
         fill_a_segment()
         counts.append(open_below(tmp_path))
-    assert eventually(lambda: open_below(tmp_path) <= counts[1] + 2), counts  # the worker closes in its own time
+    # The worker closes in its own time.
+    assert eventually(lambda: open_below(tmp_path) <= max(counts[:3]) + 2), counts
     assert client.stats().delivered == len(endpoint.triggers)
     assert client.stats().dropped == {}
 

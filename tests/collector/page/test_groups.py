@@ -103,6 +103,7 @@ def test_a_group_is_changed_renamed_and_deleted(collector: Running, open_page: C
     page.click("nav a[href='#groups']")
     wait_for(page, "document.querySelectorAll('#groups-list li').length === 2")
     page.click("#groups-list a:text('customers & co')")
+    wait_for(page, "document.activeElement.matches('h2[tabindex]')")  # the view is there
     page.focus("#group-delete")
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")  # which keeps it
