@@ -2,21 +2,24 @@
 
     from brockman import FocusLabClient
 
-The errors are in `brockman.exceptions`. Importing this package starts nothing, reads no environment, and loads
-nothing else: the client is imported when it is first asked for.
+`brockman.context` gives triggers an actor and values; `brockman.current` returns the tracker of a request. The
+errors are in `brockman.exceptions`. Importing this package starts nothing, reads no environment, and loads nothing
+else: the client is imported when it is first asked for.
 """
 
-__all__ = ["FocusLabClient", "__version__"]
+__all__ = ["FocusLabClient", "__version__", "context", "current"]
 __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as type checkers know it, without the import of `typing`
 if TYPE_CHECKING:
     from brockman.client import FocusLabClient
+    from brockman.contexts import context, current
 else:
+    _MODULES = {"FocusLabClient": "client", "context": "contexts", "current": "contexts"}
 
     def __getattr__(name: str) -> object:
-        if name == "FocusLabClient":
+        if name in _MODULES:
             from importlib import import_module  # not a statement: the client imports this package
 
-            return import_module("brockman.client").FocusLabClient
+            return getattr(import_module(f"brockman.{_MODULES[name]}"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

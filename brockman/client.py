@@ -5,15 +5,14 @@ from __future__ import annotations
 import weakref
 from datetime import datetime, timezone
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
+from brockman import contexts
 from brockman.compatible import Compatible
-from brockman.delivery.blocks import WithBlocks
-from brockman.delivery.flushing import Flushing
+from brockman.delivery.closing import Closing
 from brockman.delivery.reading import WithGroups
 from brockman.exceptions import ClientClosed, ConfigurationError, InvalidTrigger
 from brockman.process import log_thread, registry, sigterm
-from brockman.process.clock import as_seconds, monotonic
 from brockman.process.registry import Lease
 from brockman.process.unique import Unique
 from brockman.process.uwsgi import UWSGI
@@ -26,14 +25,14 @@ if TYPE_CHECKING:
 
     from brockman.delivery.pipeline import Pipeline
     from brockman.options import ClientOptions, Options
-    from brockman.stats import FlushResult, Stats
+    from brockman.stats import Stats
     from brockman.transport import Transport
-    from brockman.trigger.arguments import Actor, Arguments, Text, Values
+    from brockman.trigger.arguments import Actor, Arguments, Rest, Text, Values
 
 _UTC = timezone.utc
 
 
-class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
+class FocusLabClient(Unique, Closing, WithGroups, Compatible):
     """Records triggers without waiting for the network.
 
     `record_trigger` puts a trigger into a buffer; a daemon thread, started by the first one, sends the buffer in
@@ -88,6 +87,7 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
     def _open(
         self, options: Options, transport: Transport | None = None, session: requests.Session | None = None
     ) -> None:
+        from brockman.delivery.defaults import default_variables
         from brockman.delivery.pipeline import Pipeline
         from brockman.trigger.arguments import apply_hook
         from brockman.trigger.coerce import coerce_stamp
@@ -101,6 +101,8 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         self._coerce_stamp = coerce_stamp
         hook = options.before_record
         self._before_record = None if hook is None else partial(apply_hook, hook)
+        self._default_variables = default_variables(options)
+        self._is_extended = hook is not None or self._default_variables is not None
         self._max_trigger_bytes = options.max_trigger_bytes
         self._lease = Lease()
         self._blocks = 0  # `with` blocks that were entered and not left
@@ -116,11 +118,26 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         """The settings. The key in them is hidden."""
         return self._options
 
+    @overload
     def record_trigger(
         self,
         actor_id: Actor,
         action: Text,
         obj: Text,
+        identities: Values | None = ...,
+        attributes: Values | None = ...,
+        variables: Values | None = ...,
+        *,
+        at: datetime | None = ...,
+        trigger_id: UUID | str | None = ...,
+    ) -> bool: ...
+    @overload
+    def record_trigger(self, *, action: Text, obj: Text, **rest: Unpack[Rest]) -> bool: ...
+    def record_trigger(
+        self,
+        actor_id: Any = None,
+        action: Any = None,
+        obj: Any = None,
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
@@ -131,7 +148,7 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         """Record that an actor did something to an object. Does no I/O, and does not block (but see `overflow`).
 
         Args:
-            actor_id: Who did it: a str, int or UUID.
+            actor_id: Who did it: a str, int or UUID. Left out: the actor of the `brockman.context` or request.
             action: What was done: a str such as "viewed".
             obj: To what: a str such as "blog post".
             identities: What else identifies the actor, such as {"email": ...}; None for nothing.
@@ -155,7 +172,7 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
                 return False
             pipeline = self._current()
         try:
-            if self._before_record is not None or at is not None or trigger_id is not None:
+            if contexts.get() is not None or self._is_extended or at is not None or trigger_id is not None:
                 body = self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
                 pipeline = self._current()  # the hook may have forked, and this be the child
             else:  # written out: `_encode` would be one more call for every trigger
@@ -175,11 +192,26 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
             return False
         return body is not None and pipeline.buffer.put(body)
 
+    @overload
     def encode_trigger(
         self,
         actor_id: Actor,
         action: Text,
         obj: Text,
+        identities: Values | None = ...,
+        attributes: Values | None = ...,
+        variables: Values | None = ...,
+        *,
+        at: datetime | None = ...,
+        trigger_id: UUID | str | None = ...,
+    ) -> bytes | None: ...
+    @overload
+    def encode_trigger(self, *, action: Text, obj: Text, **rest: Unpack[Rest]) -> bytes | None: ...
+    def encode_trigger(
+        self,
+        actor_id: Any = None,
+        action: Any = None,
+        obj: Any = None,
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
@@ -226,11 +258,26 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
             return False
         return self._current().buffer.put(body)
 
+    @overload
     def send_trigger(
         self,
         actor_id: Actor,
         action: Text,
         obj: Text,
+        identities: Values | None = ...,
+        attributes: Values | None = ...,
+        variables: Values | None = ...,
+        *,
+        at: datetime | None = ...,
+        trigger_id: UUID | str | None = ...,
+    ) -> None: ...
+    @overload
+    def send_trigger(self, *, action: Text, obj: Text, **rest: Unpack[Rest]) -> None: ...
+    def send_trigger(
+        self,
+        actor_id: Any = None,
+        action: Any = None,
+        obj: Any = None,
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
@@ -257,66 +304,6 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         body = self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
         if body is not None:
             self._current().send_now(body)
-
-    def flush(self, timeout: float | None = 10.0) -> FlushResult:
-        """Block until everything recorded before the call is settled, or the timeout is over.
-
-        Wakes the worker thread, and cuts a backoff short for one attempt. Does not wait for what is recorded
-        meanwhile. Returns at once when a callback calls it. With `spool_dir` it first adopts what dead processes
-        left there (of 64 at a time, or fewer when few files may be open), and waits for that too. `timeout` is in
-        seconds; None means no limit.
-
-        Returns:
-            What happened during the call. True when nothing recorded before it is pending.
-        """
-        pipeline, seconds, begun = self._current(), as_seconds(timeout), monotonic()
-        pipeline.buffer.adopt(seconds)
-        return pipeline.flush(max(0.0, seconds - (monotonic() - begun)))
-
-    async def aflush(self, timeout: float | None = 10.0) -> FlushResult:
-        """Do the same as `flush`, without blocking the event loop of `asyncio`."""
-        from brockman.delivery import aio
-
-        pipeline, seconds, begun = self._current(), as_seconds(timeout), monotonic()
-        if pipeline.options.spool_dir is not None:
-            await aio.adopt(pipeline, seconds)
-        return await aio.flush(pipeline, max(0.0, seconds - (monotonic() - begun)))
-
-    def flushing(self, timeout: float | None = 2.0) -> Flushing:
-        """Return a context manager, also a decorator, that flushes at the end of the block or function.
-
-        For processes that are frozen or ended right after it, such as AWS Lambda's. The client stays open. Works
-        for coroutines, generators and async generators too.
-
-            @client.flushing(timeout=2)
-            def handler(event, context): ...
-
-        Args:
-            timeout: Seconds that the flush may take; None means no limit.
-        """
-        return Flushing(self.flush, self.aflush, timeout)
-
-    def close(self, timeout: float | None = 5.0) -> FlushResult:
-        """Flush, stop the worker thread, and close the connections.
-
-        Blocks for `timeout` seconds at most; None means no limit. What is not delivered by then is dropped as
-        `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
-        nothing; `with` opens it again. While another client with equal settings is open, this only flushes.
-
-        Returns:
-            What happened during the call; `pending` counts what was not delivered.
-        """
-        pipeline, seconds = self._current(), as_seconds(timeout)
-        return pipeline.close(seconds) if self._is_last_to_close() else pipeline.flush(seconds)
-
-    async def aclose(self, timeout: float | None = 5.0) -> FlushResult:
-        """Do the same as `close`, without blocking the event loop of `asyncio`."""
-        from brockman.delivery import aio
-
-        pipeline, seconds = self._current(), as_seconds(timeout)
-        if self._is_last_to_close():
-            return await aio.close(pipeline, seconds)
-        return await aio.flush(pipeline, seconds)
 
     def _is_last_to_close(self) -> bool:
         self._refusal = self._refusal or "closed"
@@ -372,7 +359,8 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         return reason is not None and not self._current().refuse(reason)
 
     def _drop_invalid(self, error: InvalidTrigger) -> None:
-        if self.options.on_invalid == "raise":
+        mode = self.options.on_invalid
+        if mode == "raise" or (mode == "auto" and not contexts.is_safe()):
             raise error
         self._current().drop("invalid", detail=str(error))
 
@@ -382,6 +370,11 @@ class FocusLabClient(Unique, WithBlocks, WithGroups, Compatible):
         """Return the trigger's JSON; None when `before_record` drops it."""
         pipeline, now = self._current(), datetime.now(_UTC)
         own_id, moment = self._coerce_stamp(trigger_id, at, now)
+        filled = contexts.fill(arguments, self._default_variables)
+        if filled is None:
+            pipeline.refuse("untracked")
+            return None
+        arguments = filled
         if self._before_record is not None:
             try:
                 changed = self._before_record(arguments)

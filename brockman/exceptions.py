@@ -58,6 +58,12 @@ class ClientClosed(FocusLabError):
     _sentence = "the client is closed"
 
 
+class NoRequest(FocusLabError, LookupError):
+    """Raised by `brockman.current()` where no request is handled, or no middleware of brockman is installed."""
+
+    _sentence = "no request is handled here, or no middleware of brockman is installed"
+
+
 class ConnectionFailed(FocusLabError):
     """Raised when no answer came back: refused, reset, timed out, DNS, TLS.
 

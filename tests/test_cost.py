@@ -33,7 +33,7 @@ C_CALLS, SPOOL_C_CALLS = 12 + 2, 10 + 2
 INSTRUCTIONS, SPOOL_INSTRUCTIONS = 410, 490  # today up to 361 and 437, as the version of Python has it
 
 # Functions in C that are no lock, no system call, no wakeup, and no clock but for the trigger's time.
-HARMLESS = {"datetime.now", "str.strip", "dict.values", "dumps", "len", "deque.append"}
+HARMLESS = {"ContextVar.get", "datetime.now", "str.strip", "dict.values", "dumps", "len", "deque.append"}
 
 
 # For one request over an open connection: urllib3 sets two of the timeouts, and sends head and body separately.

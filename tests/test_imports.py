@@ -25,7 +25,7 @@ DIAGRAM = """
     client  asgi
     compatible  delivery
     buffer  transport
-    stats  groups
+    stats  groups  contexts
     trigger
     process  options
     exceptions

@@ -21,6 +21,8 @@ PACKAGE = Path(brockman.__file__).parent
 NAMES = [
     ("brockman", "__version__"),
     ("brockman", "FocusLabClient"),
+    ("brockman", "context"),
+    ("brockman", "current"),
     ("brockman.client", "FocusLabClient"),
     ("brockman.cli", "main"),
     ("brockman.transport.memory", "MemoryTransport"),
@@ -36,7 +38,10 @@ NAMES = [
     ("brockman.groups", "Member"),
     *(("brockman.exceptions", name) for name in exceptions.__dict__ if name[0].isupper()),
 ]
-TRIGGER = "actor_id, action, obj, identities=None, attributes=None, variables=None, *, at=None, trigger_id=None"
+TRIGGER = (
+    "actor_id=None, action=None, obj=None, identities=None, attributes=None, variables=None, *,"
+    " at=None, trigger_id=None"
+)
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES, ids=str)
@@ -93,7 +98,7 @@ def test_the_endpoint_may_be_the_second_argument(server):
 def test_the_package_hands_out_its_client():
     """`from brockman import FocusLabClient` gives the one of `brockman.client`, and `*` nothing else."""
     assert brockman.FocusLabClient is FocusLabClient
-    assert brockman.__all__ == ["FocusLabClient", "__version__"]
+    assert brockman.__all__ == ["FocusLabClient", "__version__", "context", "current"]
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         brockman.nonsense  # noqa: B018
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack, aclosing
 from typing import Any, TypeVar
 
+from brockman.process.bodies import Body, body_of
+
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _Function = Callable[..., Any]
 
@@ -44,23 +46,8 @@ class Flushing:
         if isinstance(function, (staticmethod, classmethod)):
             wrapped = type(function)(self(function.__func__))
         else:
-            wrapped = functools.wraps(function)((_find_wrapper(function) or _wrap_function)(self, function))
+            wrapped = functools.wraps(function)(_WRAPPERS[body_of(function)](self, function))
         return wrapped  # type: ignore[no-any-return]
-
-
-def _find_wrapper(function: _Function) -> Callable[[Flushing, _Function], _Function] | None:
-    """Return how to wrap a function whose call does not run its body; None when it runs it, or does not show."""
-    import inspect  # not at the top: importing the client stays cheap
-
-    for callable_ in (function, getattr(type(function), "__call__", None)):  # noqa: B004 - of its class, as Python does
-        if inspect.iscoroutinefunction(callable_):
-            return _wrap_coroutine
-        if inspect.isasyncgenfunction(callable_):
-            return _wrap_async_generator
-        flags = getattr(getattr(callable_, "__code__", None), "co_flags", 0)
-        if inspect.isgeneratorfunction(callable_) and not flags & inspect.CO_ITERABLE_COROUTINE:
-            return _wrap_generator
-    return None
 
 
 def _wrap_function(flushing: Flushing, function: _Function) -> _Function:
@@ -145,3 +132,11 @@ def _wrap_async_generator(flushing: Flushing, function: _Function) -> _Function:
                     step = source.athrow(error)
 
     return flushed
+
+
+_WRAPPERS = {
+    Body.FUNCTION: _wrap_function,
+    Body.COROUTINE: _wrap_coroutine,
+    Body.GENERATOR: _wrap_generator,
+    Body.ASYNC_GENERATOR: _wrap_async_generator,
+}

@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     import requests
+    from typing_extensions import Unpack
 
     from brockman.delivery.pipeline import Pipeline
     from brockman.stats import Stats
     from brockman.transport import Transport
-    from brockman.trigger.arguments import Actor, Arguments, Text, Values
+    from brockman.trigger.arguments import Actor, Arguments, Rest, Text, Values
 
 
 class DjangoFocusLabClient(FocusLabClient):
@@ -79,11 +80,26 @@ class DjangoFocusLabClient(FocusLabClient):
         """The settings. Reads them at the first use. The key in them is hidden."""
         return self._client().options
 
+    @overload
     def record_trigger(
         self,
         actor_id: Actor,
         action: Text,
         obj: Text,
+        identities: Values | None = ...,
+        attributes: Values | None = ...,
+        variables: Values | None = ...,
+        *,
+        at: datetime | None = ...,
+        trigger_id: UUID | str | None = ...,
+    ) -> bool: ...
+    @overload
+    def record_trigger(self, *, action: Text, obj: Text, **rest: Unpack[Rest]) -> bool: ...
+    def record_trigger(
+        self,
+        actor_id: Any = None,
+        action: Any = None,
+        obj: Any = None,
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
@@ -93,14 +109,39 @@ class DjangoFocusLabClient(FocusLabClient):
     ) -> bool:
         """See `FocusLabClient.record_trigger`."""
         return self._client().record_trigger(
-            actor_id, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+            actor_id,
+            action,
+            obj,
+            identities,
+            attributes,
+            variables,
+            at=at,
+            trigger_id=trigger_id,
         )
 
+    @overload
     def record_trigger_on_commit(
         self,
         actor_id: Actor,
         action: Text,
         obj: Text,
+        identities: Values | None = ...,
+        attributes: Values | None = ...,
+        variables: Values | None = ...,
+        *,
+        at: datetime | None = ...,
+        trigger_id: UUID | str | None = ...,
+        using: str | None = ...,
+    ) -> bool: ...
+    @overload
+    def record_trigger_on_commit(
+        self, *, action: Text, obj: Text, using: str | None = ..., **rest: Unpack[Rest]
+    ) -> bool: ...
+    def record_trigger_on_commit(
+        self,
+        actor_id: Any = None,
+        action: Any = None,
+        obj: Any = None,
         identities: Values | None = None,
         attributes: Values | None = None,
         variables: Values | None = None,
@@ -124,7 +165,14 @@ class DjangoFocusLabClient(FocusLabClient):
             InvalidTrigger: As `record_trigger` does, and for a database that does not exist.
         """
         body = self.encode_trigger(
-            actor_id, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+            actor_id,
+            action,
+            obj,
+            identities,
+            attributes,
+            variables,
+            at=at,
+            trigger_id=trigger_id,
         )
         return body is not None and self._on_commit(lambda: self.record_encoded(body), using)
 

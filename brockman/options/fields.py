@@ -58,6 +58,12 @@ def choice(*names: str) -> Check:
     return check
 
 
+def text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("a text, or None")
+    return value or None
+
+
 def function(value: Any) -> Any:
     if value is not None and not callable(value):
         raise ValueError("a function, or None")

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from types import MethodType
+from types import MappingProxyType, MethodType
 from typing import Any, Literal, Protocol, TypedDict, get_args
 from urllib.parse import urlsplit
 
 from brockman.exceptions import ConfigurationError
 from brockman.options.endpoint import DEFAULT_ENDPOINT, check_endpoint, show_endpoint
-from brockman.options.fields import Settings, choice, flag, function, number, setting, show
+from brockman.options.fields import Settings, choice, flag, function, number, setting, show, text_or_none
+from brockman.options.labels import labels
 from brockman.options.secret import Secret
 
 _LONGEST = 1e6  # seconds; beyond 24 days, the milliseconds of some system calls exceed 31 bits
 
 Overflow = Literal["drop_newest", "drop_oldest", "block", "raise"]
-OnInvalid = Literal["raise", "drop"]
+OnInvalid = Literal["auto", "raise", "drop"]
 SpoolFsync = Literal["never", "interval", "always"]
 OnDrop = Callable[[str, bytes | None], object]
 OnError = Callable[[Exception, tuple[bytes, ...]], object]
@@ -88,10 +89,23 @@ class Options(Settings):
         1.0, _WAIT, "seconds", "The longest that `overflow='block'` waits; then the trigger is dropped."
     )
     on_invalid: OnInvalid = setting(
-        "raise",
+        "auto",
         choice(*get_args(OnInvalid)),
         "policy",
-        "What an invalid trigger does: `raise` an `InvalidTrigger`, or `drop` and count it.",
+        "What an invalid trigger does: `raise` an `InvalidTrigger`, or `drop`, count and log it. `auto`: drop it"
+        " in the requests of a middleware in production, otherwise raise.",
+    )
+    variables: Mapping[str, str | int | float | bool] | None = setting(
+        None,
+        labels,
+        "variables",
+        "Variables of every trigger, which it may override. In the environment `region=eu,tenant=acme`, or JSON.",
+    )
+    release: str | None = setting(
+        None, text_or_none, "text", "The release of your program, as `variables.release` of every trigger."
+    )
+    environment: str | None = setting(
+        None, text_or_none, "text", "Such as `production`, as `variables.environment` of every trigger."
     )
     connect_timeout: float = setting(3.05, _SECONDS, "seconds", "The longest that connecting may take.")
     read_timeout: float = setting(
@@ -187,6 +201,8 @@ class KeylessOptions(Options):
 
 def _identity(value: Any) -> Any:
     """Return what is equal for equal settings. Calls no foreign `__hash__` or `__eq__`."""
+    if isinstance(value, MappingProxyType):
+        return tuple((key, type(item), item) for key, item in value.items())
     if not callable(value):
         return value
     if type(value) is MethodType:  # a new object at each access
@@ -213,6 +229,9 @@ class ClientOptions(TypedDict, total=False):
     overflow: Overflow
     block_timeout: float
     on_invalid: OnInvalid
+    variables: Mapping[str, str | int | float | bool] | None
+    release: str | None
+    environment: str | None
     connect_timeout: float
     read_timeout: float
     backoff_base: float

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 from uuid import UUID
 
 from brockman.exceptions import ConfigurationError
@@ -40,6 +40,17 @@ Scalar = Actor | float | Decimal | date  # bool is an int, datetime a date
 Value = Scalar | None | Sequence[Scalar] | Set[Scalar]
 Values = Mapping[str, Value]  # `identities`, `attributes`, `variables`
 Arguments = tuple[Any, Any, Any, Any, Any, Any]  # all six, in the order of `NAMES`; not checked yet
+
+
+class Rest(TypedDict, total=False):
+    """The keywords that a call may leave out."""
+
+    actor_id: Actor | None
+    identities: Values | None
+    attributes: Values | None
+    variables: Values | None
+    at: datetime | None
+    trigger_id: UUID | str | None
 
 
 def apply_hook(

@@ -52,6 +52,8 @@ def coerce_actor_id(value: Any) -> str:
         expected += "; nobody is logged in: pass the visitor's id, or record with `request.focuslab`"
     elif value is None and _is_loaded(_unwrap(given, "actor_id"), *_MODEL):
         expected += "; a model has no key until it is saved"
+    elif given is None:
+        expected += "; it may be left out within a `brockman.context`, or a request of a middleware"
     return _required_text(value, "actor_id", expected)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import math
 import pickle
 import re
@@ -33,6 +34,9 @@ SAMPLES: dict[str, Any] = {
     "endpoint": "https://focus.example/v2/",
     "overflow": "drop_oldest",
     "on_invalid": "drop",
+    "variables": {"tenant": "acme"},
+    "release": "1.4",
+    "environment": "production",
     "spool_dir": "/var/lib/shop/focuslab",
     "spool_fsync": "interval",
     "on_drop": print,
@@ -50,6 +54,10 @@ def sample(name: str) -> Any:
         return not default
     assert type(default) in (int, float), f"give {name} a value in SAMPLES"
     return default + 1
+
+
+def in_environment(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def shown(value: Any) -> Any:
@@ -73,7 +81,7 @@ def test_an_option_is_read_from_its_keyword_and_its_variable(name):
     value, other, variable = sample(name), DEFAULTS[name], f"FL_{name.upper()}"
     rest = {} if name == "api_key" else {"api_key": KEY}
     assert shown(getattr(Options.read({**rest, name: value}, {}), name)) == value
-    by_variable = Options.read(rest or {"enabled": False}, {variable: str(value)})
+    by_variable = Options.read(rest or {"enabled": False}, {variable: in_environment(value)})
     if callable(value):
         assert getattr(by_variable, name) is None
     else:
@@ -125,7 +133,7 @@ def test_the_defaults_are_the_documented_ones():
         "max_trigger_bytes": 32 * 1024,
         "overflow": "drop_newest",
         "block_timeout": 1.0,
-        "on_invalid": "raise",
+        "on_invalid": "auto",
         "connect_timeout": 3.05,
         "read_timeout": 10.0,
         "backoff_base": 0.5,
@@ -286,7 +294,7 @@ def test_a_flag_has_its_words(name):
     ("name", "choices"),
     [
         ("overflow", ("drop_newest", "drop_oldest", "block", "raise")),
-        ("on_invalid", ("raise", "drop")),
+        ("on_invalid", ("auto", "raise", "drop")),
         ("spool_fsync", ("never", "interval", "always")),
     ],
 )

@@ -269,7 +269,6 @@ def test_anything_but_a_mapping_is_invalid(value, shown):
     [
         (True, "True (bool)"),
         (False, "False (bool)"),
-        (None, "None"),
         (1.0, "1.0 (float)"),
         (b"7", "b'7' (bytes)"),
         (Decimal(7), "a value of type Decimal"),
@@ -282,6 +281,12 @@ def test_anything_but_a_mapping_is_invalid(value, shown):
 def test_an_actor_of_another_type_is_invalid(value, shown):
     """A bool is no id; neither is a float, a Decimal, or a whole user object."""
     assert error_for(actor_id=value) == f"actor_id: {shown} should be a str, int or UUID"
+
+
+def test_an_actor_that_is_left_out_is_invalid_without_a_context():
+    """The message says where it may be left out."""
+    expected = "it may be left out within a `brockman.context`, or a request of a middleware"
+    assert error_for(actor_id=None) == f"actor_id: None should be a str, int or UUID; {expected}"
 
 
 @pytest.mark.parametrize(
