@@ -20,6 +20,7 @@ from brockman.exceptions import InvalidTrigger, NoRequest
 from brockman.process.bodies import Body, body_of
 
 if TYPE_CHECKING:
+    from brockman.process.log import Log
     from brockman.trigger.arguments import Actor, Arguments, Values
     from brockman.web.tracker import RequestTracker
 
@@ -381,7 +382,14 @@ def _keep(name: str, read: Callable[[], Any]) -> dict[str, Any]:
     except InvalidTrigger as error:
         import logging
 
-        from brockman.process.log import say
-
-        say(logging.WARNING, f"left out of the context of a message: {error}")
+        log = _log()
+        log.once(logging.WARNING, f"left out of the context of a message: {error}")
+        log.write()
         return {}
+
+
+@functools.cache
+def _log() -> Log:
+    from brockman.process.log import Log
+
+    return Log()

@@ -131,6 +131,9 @@ client.record_trigger(42, "viewed", None)  # wrong
 client.record_trigger(None, "viewed", "page")  # wrong
 client.record_trigger(4.2, "viewed", "page")  # wrong
 client.record_trigger(42, b"viewed", "page")  # wrong
+client.record_trigger(action="viewed", obj="page", variables={"title": "Queues"})
+client.record_trigger(action="viewed")  # wrong
+client.record_trigger(obj="page", variabels={"a": "b"}, action="viewed")  # wrong
 client.record_trigger(42, "viewed")  # wrong
 client.record_trigger(42, "viewed", "page", "ada@example.com")  # wrong
 client.record_trigger(42, "viewed", "page", {7: "seven"})  # wrong
