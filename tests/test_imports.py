@@ -21,8 +21,9 @@ PACKAGE = Path(brockman.__file__).parent
 DIAGRAM = """
     __main__
     cli  django  pytest_plugin
-    celery  collector  testing
-    client  asgi
+    celery  collector  testing  asgi
+    web
+    client
     compatible  delivery
     buffer  transport
     stats  groups  contexts
