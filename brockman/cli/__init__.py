@@ -1,4 +1,4 @@
-"""The command `brockman`: serve, demo, import, export, erase, replay, spool.
+"""The command `brockman`: serve, demo, check, import, export, erase, replay, spool.
 
 conditions: --where, of export and replay
 inputs, compression -> source -> formats -> importing     brockman import
@@ -80,12 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     import argparse
 
     import brockman
-    from brockman.cli import demo, erase, export, importing, replay, serve, spool
+    from brockman.cli import check, demo, erase, export, importing, replay, serve, spool
 
     parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=None)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing, export, erase, replay, spool):
+    for module in (serve, demo, check, importing, export, erase, replay, spool):
         module.add_parser(commands)
     return parser

@@ -11,7 +11,7 @@ import brockman
 from brockman.cli import main
 from tests.support.programs import ROOT, ran
 
-COMMANDS = ("serve", "demo", "import", "export", "erase", "replay", "spool")
+COMMANDS = ("serve", "demo", "check", "import", "export", "erase", "replay", "spool")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
