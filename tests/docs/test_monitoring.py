@@ -10,13 +10,16 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import format_span_id, format_trace_id
 from prometheus_client.parser import text_string_to_metric_families
 
 from brockman.metrics.table import METRICS
-from tests.docs.blocks import ROOT, only
+from tests.docs.blocks import ROOT, only, run_python
 from tests.support.endpoint import Endpoint
 from tests.support.programs import Program, drive, find_program, free_port, ran_python, running
 from tests.support.scripts import RECORDING
@@ -151,6 +154,21 @@ with FocusLabClient(transport=MemoryTransport()) as client:
 found = reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
 print({one.name: [point.value for point in one.data.data_points] for one in found if "delivered" in one.name})
 """
+
+
+def test_the_trigger_of_the_example_has_the_ids_of_its_span(
+    server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they are in a `traceparent` header."""
+    monkeypatch.setenv("FL_ENDPOINT", server.endpoint)
+    monkeypatch.setenv("FL_API_KEY", "key")
+    with TracerProvider(shutdown_on_exit=False).get_tracer("shop").start_as_current_span("request") as span:
+        names: dict[str, Any] = run_python(only("trace context"))
+    assert names["client"].close(60)
+    ids = span.get_span_context()
+    assert [trigger["variables"] for trigger in server.triggers] == [
+        {"trace_id": format_trace_id(ids.trace_id), "span_id": format_span_id(ids.span_id)}
+    ]
 
 
 def test_the_documentation_names_every_metric_and_no_other() -> None:
