@@ -21,8 +21,9 @@ PACKAGE = Path(brockman.__file__).parent
 DIAGRAM = """
     __main__
     cli  django  pytest_plugin
-    celery  collector  testing
-    client  asgi  metrics
+    celery  collector  testing  asgi
+    web
+    client  metrics
     compatible  delivery
     buffer  transport
     stats  groups  contexts
@@ -66,6 +67,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.delivery.factory", "requests"),
     ("brockman.delivery.pipeline", "requests"),
     ("brockman.django.client", "requests"),
+    ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
     ("brockman.metrics", "opentelemetry"),
     ("brockman.metrics", "prometheus_client"),
