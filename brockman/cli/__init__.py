@@ -1,4 +1,4 @@
-"""The command `brockman`: serve, demo, import, export, erase, replay, spool.
+"""The command `brockman`: serve, demo, record, import, export, tail, erase, replay, spool.
 
 arguments: what several commands have on their command lines; conditions, values: --where, --set, --variable
 inputs, compression -> source -> formats -> importing     brockman import
@@ -8,6 +8,7 @@ requesting -> stored -> export, erase                     brockman export, brock
 tables, parquet -> export                                 (formats of brockman export)
 requesting -> refusals -> export, replay, tail            (the refused triggers)
 changes -> replay                                         brockman replay
+lines -> tail                                             brockman tail
 proof -> demo                                             brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals; startup: before these
 """
@@ -26,6 +27,8 @@ EPILOG = """\
 examples:
 
   brockman serve
+  brockman record ada viewed page --variable title=Pricing
+  brockman tail
   brockman import --help"""
 
 
@@ -100,7 +103,7 @@ def new_parser() -> argparse.ArgumentParser:
     import argparse
 
     import brockman
-    from brockman.cli import demo, erase, export, importing, replay, serve, spool
+    from brockman.cli import demo, erase, export, importing, record, replay, serve, spool, tail
 
     parser = argparse.ArgumentParser(
         "brockman",
@@ -111,6 +114,6 @@ def new_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=_print_help, parser=parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing, export, erase, replay, spool):
+    for module in (serve, demo, record, importing, export, tail, erase, replay, spool):
         module.add_parser(commands)
     return parser
