@@ -21,8 +21,9 @@ PACKAGE = Path(brockman.__file__).parent
 DIAGRAM = """
     __main__
     cli  django  pytest_plugin
-    celery  collector  testing
-    client  asgi
+    celery  collector  testing  asgi
+    web
+    client
     compatible  delivery
     buffer  transport
     stats  groups  contexts
@@ -61,6 +62,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.delivery.factory", "requests"),
     ("brockman.delivery.pipeline", "requests"),
     ("brockman.django.client", "requests"),
+    ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
 }
 IMPURE = {

@@ -1,0 +1,62 @@
+"""A request as a tracker reads it, whatever the framework."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+
+class WebRequest(ABC):
+    """A request. Its parts are read when they are needed."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def header(self, name: str) -> str:
+        """Return the value of a header, whose name is in lower case; "" when there is none."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """The path of the URL, decoded."""
+
+    @property
+    @abstractmethod
+    def is_secure(self) -> bool:
+        """True for https."""
+
+    @property
+    def native(self) -> Any:
+        """The object that `may_track` is called with: the framework's request, or this one."""
+        return self
+
+    @property
+    def headers(self) -> Headers:
+        """The headers, for `may_track`: `request.headers.get("Sec-GPC")`."""
+        return Headers(self)
+
+    def cookie(self, name: str) -> str:
+        """Return the value of a cookie; "" when there is none. Of several of one name, the first."""
+        return find_cookie(self.header("cookie"), name)
+
+
+def find_cookie(header: str, name: str) -> str:
+    """Return the value of a cookie in a `Cookie` header; "" when there is none."""
+    if name in header:
+        for pair in header.split(";"):
+            found, _, value = pair.strip().partition("=")
+            if found == name:
+                return value.strip('" ')
+    return ""
+
+
+class Headers:
+    """The headers of a request, by names of any case."""
+
+    def __init__(self, request: WebRequest) -> None:
+        """Read nothing yet."""
+        self._request = request
+
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """Return the value of a header; `default` when there is none."""
+        return self._request.header(name.lower()) or default

@@ -1,0 +1,196 @@
+"""The tracker of a request, which reads the actor from the cookie of FocusLab's browser tracker."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from brockman.process.log import Log
+from brockman.trigger.coerce import is_nobody
+from brockman.web.bots import is_bot
+from brockman.web.request import find_cookie
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from brockman.client import FocusLabClient
+    from brockman.options.web import WebSettings
+    from brockman.trigger.arguments import Actor, Text, Values
+    from brockman.web.request import WebRequest
+
+_is_uuid = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+_TOO_LATE = (
+    "a new visitor's first trigger was recorded after the headers of the response: no cookie could be set;"
+    " read `actor_id` of the request's tracker before"
+)
+_log = Log()
+
+
+class Finish(NamedTuple):
+    """Changes of a response's headers.
+
+    Attributes:
+        actor: The actor whose cookie is to be set, unless the view has set that cookie; None for no cookie.
+        is_private: True when no cache may hand the response on: `Vary: Cookie`, `Cache-Control: private`.
+    """
+
+    actor: str | None = None
+    is_private: bool = False
+
+
+_NOTHING = Finish()
+
+
+class RequestTracker:
+    """Records triggers for a request. Any thread may use it, also after the response."""
+
+    def __init__(self, request: WebRequest, client: FocusLabClient, settings: WebSettings) -> None:
+        """Read nothing from the request yet."""
+        self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
+        self._client = client
+        self._settings = settings
+        # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
+        self._found: dict[str, Any] = {}
+        self._cookies = ""  # the header, when the request has ended
+        self._is_shown = False
+        self._is_finished = False  # the headers of the response are sent
+
+    @property
+    def is_tracked(self) -> bool:
+        """False when `may_track` returns False or raises, and for what is skipped. It is called once."""
+        return bool(self._once("is_tracked", self._find_tracked))
+
+    @property
+    def actor_id(self) -> str | None:
+        """The actor, a UUID from the cookie, or a new one. None when the request is not tracked.
+
+        Reading this marks the response `private`: the page may show it, and no cache must hand it on.
+        """
+        self._is_shown = True
+        return self._actor()
+
+    def _actor(self) -> str | None:
+        found = self._found
+        actor: str | None = found["actor"] if "actor" in found else self._once("actor", self._find_actor)
+        return actor
+
+    def _variables(self) -> dict[str, str] | None:
+        """Return what the triggers of this request have in common; None for nothing."""
+        agent = self._once("user_agent", self._find_agent) if self._settings.user_agent else ""
+        return {"user_agent": agent} if agent else None
+
+    def _once(self, name: str, find: Callable[[], Any]) -> Any:
+        return self._found[name] if name in self._found else self._found.setdefault(name, find())
+
+    def _find_tracked(self) -> bool:
+        request, settings = self._request, self._settings
+        if request is None:
+            return False
+        if settings.skip_paths and settings.skips_path(request.path):
+            return False
+        if settings.skip_bots and is_bot(request.header("user-agent")):
+            return False
+        return settings.may_track is None or self._ask(settings.may_track, request.native)
+
+    def _find_cookie(self) -> str:
+        request, name = self._request, self._settings.cookie_name
+        return find_cookie(self._cookies, name) if request is None else request.cookie(name)
+
+    def _find_agent(self) -> str:
+        request = self._request
+        return "" if request is None else request.header("user-agent")
+
+    def _find_actor(self) -> str | None:
+        if not self.is_tracked:
+            return None
+        text: str = self._once("cookie", self._find_cookie)
+        if _is_uuid(text):
+            return text
+        if self._is_finished:
+            _log.once(logging.WARNING, _TOO_LATE)
+            _log.write()
+        return str(uuid.uuid4())
+
+    def _ask(self, may_track: Callable[[Any], object], request: Any) -> bool:
+        try:
+            answer = may_track(request)
+            if inspect.isawaitable(answer):  # as a bool it would be True
+                if inspect.iscoroutine(answer):
+                    answer.close()
+                raise TypeError("FL_MAY_TRACK is asynchronous")
+            return bool(answer)
+        except Exception as error:
+            self._client._current().callbacks.failed("FL_MAY_TRACK", error)
+            problem = f"FL_MAY_TRACK raised {type(error).__name__}"
+            _log.once(logging.ERROR, f"{problem}; requests for which it does are not tracked")
+            _log.write()  # now: where nothing is recorded, the client writes no line before the end of the process
+            return False
+
+    def record_trigger(
+        self,
+        action: Text,
+        obj: Text,
+        identities: Values | None = None,
+        attributes: Values | None = None,
+        variables: Values | None = None,
+        *,
+        actor_id: Actor | None = None,
+        at: datetime | None = None,
+        trigger_id: uuid.UUID | str | None = None,
+    ) -> bool:
+        """Record a trigger of this request's actor; see `FocusLabClient.record_trigger`.
+
+        Args:
+            action, obj, identities, attributes, variables, at, trigger_id: As there.
+            actor_id: Another actor; None means the one of the cookie, and so does a user who is not logged in.
+
+        Returns:
+            True when the trigger is buffered. False when it was dropped, and counted: as `untracked` when the
+            request is not tracked.
+        """
+        actor = self._choose_actor(actor_id)
+        return actor is not None and self._client.record_trigger(
+            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
+        )
+
+    def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
+        """Return the actor of a trigger; None, and count it, when the request is not tracked."""
+        actor = self._actor()
+        if actor is None:
+            self._client._current().refuse("untracked")
+            return None
+        return actor if actor_id is None or is_nobody(actor_id) else actor_id
+
+    def finish(self, *, is_public: bool = False) -> Finish:
+        """Return what the headers of the response need. Call it when they are about to be sent.
+
+        Args:
+            is_public: True when the view says `Cache-Control: public`: such a response sets a cookie only if the
+                actor was used.
+        """
+        self._is_finished = True
+        if not self._found and not self._settings.cookie_always:
+            return _NOTHING
+        actor = None
+        if "actor" in self._found or (self._settings.cookie_always and not is_public):
+            actor = self._actor()
+        is_new = (
+            actor is not None
+            and self._once("cookie", self._find_cookie) != actor
+            and self._client._refusal is None  # a client that records nothing needs no cookie
+        )
+        return Finish(actor if is_new else None, is_private=self._is_shown or is_new)
+
+    def release(self) -> None:
+        """Keep of the request what a later trigger needs. Call it when the request has ended."""
+        if self._settings.may_track is not None and "is_tracked" not in self._found:
+            return  # only the request can tell
+        request, self._is_finished = self._request, True
+        if request is not None and self.is_tracked:
+            self._cookies = request.header("cookie")
+            self._variables()
+        self._request = None
