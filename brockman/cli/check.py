@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from brockman.cli.arguments import add_command
 from brockman.cli.numbers import number
+from brockman.cli.terminal import has_colours
 from brockman.client import FocusLabClient
 from brockman.diagnosis.command import add_options, run_check
 from brockman.diagnosis.finding import ACTION, ACTOR, OBJECT, Finding, Status, warning
@@ -21,34 +23,29 @@ key, a trigger alone and two in an array, the clock, the spool. Each step is a l
 
 Three triggers are sent, which the endpoint stores: actor {ACTOR}, action {ACTION}, object {OBJECT}."""
 EPILOG = """\
+examples:
+
+  brockman check
+  brockman check --endpoint http://127.0.0.1:8765/api/v1/
+  brockman check --no-send --timeout 3
+  brockman check --json | jq -r .cause.step
+
 The key is read from FL_API_KEY, or the Django settings if DJANGO_SETTINGS_MODULE is set, and is never shown.
 Run it as the application runs: the same user, environment and folder.
 
-examples:
-
-  brockman check                                            with the settings of this environment
-  brockman check --endpoint http://127.0.0.1:8765/api/v1/   another endpoint
-  brockman check --no-send --timeout 3                      nothing is stored, and it takes 3 seconds at most
-  brockman check --json | jq -r .cause.step                 for a program
-
 exit status: 0 triggers arrive (there may be warnings); 1 there is a problem; 2 wrong usage, or a setting is wrong;
 130 Ctrl-C."""
-_COLORS = {Status.OK: 32, Status.WARNING: 33, Status.PROBLEM: 31, Status.SKIPPED: 2}
+_COLOURS = {Status.OK: 32, Status.WARNING: 33, Status.PROBLEM: 31, Status.SKIPPED: 2}
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "check",
-        help="find out why nothing arrives",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "check", run, help="find out why nothing arrives", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument(
         "--endpoint", type=hide, metavar="URL", help="the endpoint (default: FL_ENDPOINT, or the API's own)"
     )
     add_options(parser, number(0.1, 3600))
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -85,5 +82,4 @@ def _find_setup(endpoint: Any) -> tuple[Setup, Sequence[Finding]]:
 
 
 def _paint(status: Status, text: str) -> str:
-    is_plain = not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return text if is_plain else f"\033[{_COLORS[status]}m{text}\033[0m"
+    return f"\033[{_COLOURS[status]}m{text}\033[0m" if has_colours() else text
