@@ -28,6 +28,7 @@ examples:
 
   brockman serve
   brockman record ada viewed page --variable title=Pricing
+  brockman check
   brockman tail
   brockman import --help"""
 

@@ -46,7 +46,7 @@ def run_check(
         notes: Findings to begin with.
         options: Those of `add_options`.
         write: Prints a line.
-        paint: Returns the word of a status in its color.
+        paint: Returns the word of a status in its colour.
     """
     from brockman.diagnosis.examination import examine  # here: it imports requests
 
