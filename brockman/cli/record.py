@@ -36,7 +36,12 @@ Many triggers, such as lines of NDJSON on standard input: brockman import --form
 
 exit status: 0 it was accepted, or is kept on disk, with a warning on stderr; 1 it is lost: it was refused, or was
 not accepted in time and is not on disk; 2 wrong usage; 130 Ctrl-C."""
-_SETTINGS: dict[str, Any] = {"on_invalid": "raise", "overflow": "drop_newest", "spool_fsync": "always"}
+_SETTINGS: dict[str, Any] = {
+    "on_invalid": "raise",
+    "overflow": "drop_newest",
+    "spool_fsync": "always",
+    "backoff_cap": 2.0,  # or the last wait would be most of the time
+}
 _TIMEOUT = 10.0  # seconds
 
 

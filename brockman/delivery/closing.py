@@ -93,8 +93,8 @@ class Closing:
     def close(self, timeout: float | None = 5.0) -> FlushResult:
         """Flush, stop the worker thread, and close the connections.
 
-        Blocks for `timeout` seconds at most; None means no limit. What is not delivered by then is dropped as
-        `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
+        Blocks for `timeout` seconds at most, and no longer once the next attempt would be after them; None means
+        no limit. What is not delivered by then is dropped as `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
         nothing; `with` opens it again. While another client with equal settings is open, this only flushes.
 
         Returns:

@@ -80,7 +80,10 @@ class Worker:
         self._start_thread = start
         self._wakeup = Wakeup()
         self._asked_at = -math.inf  # when a thread was last started
-        self._waiters = Waiters(lambda watermark: buffer.removed >= watermark or buffer.is_idle)
+        self._has_given_up = False  # what is left cannot be delivered before `_stop_at`
+        self._waiters = Waiters(
+            lambda watermark: buffer.removed >= watermark or buffer.is_idle or self._has_given_up
+        )
         self._origin = Origin()
         self._since = monotonic()  # no trigger has waited for longer
         self._flush_requested = False
@@ -305,7 +308,7 @@ class Worker:
         `flush` and `stop` cut it short for one attempt; if the server asked for it (`Retry-After`), only `stop`.
 
         Raises:
-            DeliveryStopped: When the time given to `stop` is over.
+            DeliveryStopped: When the time given to `stop` is over, or would be before the next attempt.
         """
         until = monotonic() + seconds
         while True:
@@ -317,6 +320,9 @@ class Worker:
             if self._flush_requested and (self._stopping or not server_requested):
                 self._flush_requested = False
                 return
+            if self._stopping and until >= self._stop_at:  # as with a wrong key: waiting changes nothing
+                self._has_given_up = True
+                raise DeliveryStopped
             # Not longer than a minute at once: triggers may be dropped meanwhile, and that is to be logged.
             self._listen(min(until - now, self._stop_at - now, LINE_EVERY))
 

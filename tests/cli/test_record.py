@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,6 +92,17 @@ def test_a_refused_trigger_is_an_error(record: Record, server: RecordingServer) 
     refused = record("--json")
     assert (refused.status, json.loads(refused.out)["status"]) == (1, "refused")
     assert refused.err.splitlines()[-1].startswith("brockman record: refused: the server answered 400")
+
+
+def test_a_wrong_key_ends_it_at_once(record: Record, server: RecordingServer) -> None:
+    """Trying again would change nothing within the timeout; the log says what to check."""
+    Endpoint(server, 403)
+    started = time.monotonic()
+    ended = record("--timeout", "29")
+    assert time.monotonic() - started < 20
+    assert ended.status == 1
+    assert ": check api_key (FL_API_KEY); " in ended.err
+    assert "record: not delivered (the server answered 403" in ended.err
 
 
 @pytest.mark.parametrize(

@@ -306,6 +306,20 @@ def test_close_returns_in_time_and_logs_how_many_were_lost(make_client, server, 
     server.hang_up()
 
 
+@pytest.mark.parametrize("reply", [Reply(403), Reply(503, headers={"Retry-After": "200"})])
+def test_close_does_not_wait_when_the_next_attempt_would_be_too_late(make_client, server, reply):
+    """With a wrong key, or when the server asks for more time than there is: it ends after an attempt."""
+    server.respond = lambda request: reply
+    client = make_client()
+    record(client, 3)
+    started = time.monotonic()
+    assert client.close(29).pending == 3
+    assert time.monotonic() - started < 20
+    assert client.stats().dropped == {"shutdown": 3}
+    assert len(server.requests) <= 3  # closing cuts the waits before it short
+    assert eventually(lambda: worker_threads() == [])
+
+
 def test_an_answer_that_comes_after_close_changes_no_count(server):
     """Triggers dropped by close stay dropped, even if their answer arrives a moment later."""
     gate = threading.Event()
