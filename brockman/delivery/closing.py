@@ -94,8 +94,9 @@ class Closing:
         """Flush, stop the worker thread, and close the connections.
 
         Blocks for `timeout` seconds at most, and no longer once the next attempt would be after them; None means
-        no limit. What is not delivered by then is dropped as `shutdown`, and counted on one log line. Later triggers are dropped as `closed`. Closing again does
-        nothing; `with` opens it again. While another client with equal settings is open, this only flushes.
+        no limit. What is not delivered by then is dropped as `shutdown`, and counted on one log line. Later
+        triggers are dropped as `closed`. Closing again does nothing; `with` opens it again. While another client
+        with equal settings is open, this only flushes.
 
         Returns:
             What happened during the call; `pending` counts what was not delivered.
