@@ -1,7 +1,8 @@
-"""A line for each trigger, to be read on a terminal. No I/O."""
+"""A line for each trigger, to be read on a terminal, or by a program. No I/O."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,6 +32,16 @@ def refusal_line(entry: Mapping[str, Any], *, has_colours: bool) -> str:
         what += _values(trigger, has_colours)
     reason = _painted(printable(entry["reason"]), _RED, has_colours)
     return "  ".join([_painted(_said(entry["received_at"]), _DIM, has_colours), reason, *what])
+
+
+def json_line(entry: Mapping[str, Any]) -> str:
+    """Return the JSON of an entry; what could control a terminal is escaped in it."""
+    text = json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return f"\\u{ord(character):04x}" if character.isascii() else json.dumps(character)[1:-1]
 
 
 def _values(trigger: Mapping[str, Any], has_colours: bool) -> list[str]:

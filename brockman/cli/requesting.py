@@ -21,6 +21,7 @@ from brockman.cli.arguments import add_endpoint, add_timeout
 from brockman.cli.failure import CommandFailed
 from brockman.cli.responses import find_wrong_field
 from brockman.delivery.environment import read_options
+from brockman.delivery.policy import UNAVAILABLE_STATUSES
 from brockman.exceptions import ConfigurationError
 from brockman.options.endpoint import DEFAULT_ENDPOINT
 from brockman.options.fields import printable
@@ -32,7 +33,7 @@ _READ_TIMEOUT = 120.0  # seconds without a byte
 _STREAM_TIMEOUT = 45.0  # of a stream, in which the collector sends something every 15 s
 _PATIENCE = 60.0  # seconds without a response
 _FIRST_PAUSE, _LAST_PAUSE = 0.5, 10.0
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_AGAIN = (500, *UNAVAILABLE_STATUSES)
 _MAX_ERROR_BYTES, _MAX_ERROR_CHARS = 65_536, 300
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from brockman.cli.arguments import add_command, add_json, add_where
 from brockman.cli.conditions import FIELDS, TIMES, Conditions, check_text
-from brockman.cli.lines import refusal_line, trigger_line
+from brockman.cli.lines import json_line, refusal_line, trigger_line
 from brockman.cli.numbers import whole_number
 from brockman.cli.refusals import FILTERS, PATH, matches
 from brockman.cli.requesting import Api, RequestFailed, Unavailable, add_collector_options
@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigurationError("--search is for triggers; use --where reason~=TEXT with --refused")
     api = Api(options)
     source = _Refused(api, conditions) if options.refused else _Stored(api, conditions, options.search)
-    show = _json_line if options.json else _shown(refusal_line if options.refused else trigger_line)
+    show = _json if options.json else _shown(refusal_line if options.refused else trigger_line)
     raise_on_signals()
     exit_with_reader()
     try:
@@ -93,8 +93,8 @@ def _print(entries: list[Entry], show: Callable[[Entry], bytes]) -> None:
     sys.stdout.buffer.flush()
 
 
-def _json_line(entry: Entry) -> bytes:
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode()
+def _json(entry: Entry) -> bytes:
+    return json_line(entry).encode()
 
 
 def _shown(line: Callable[..., str]) -> Callable[[Entry], bytes]:

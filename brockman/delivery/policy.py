@@ -50,6 +50,9 @@ class Outcome(enum.Enum):
 # Answers that say nothing about the triggers: they are held, and sent again.
 INCONCLUSIVE = (Outcome.UNAVAILABLE, Outcome.MISCONFIGURED)
 
+# From 521 on: a content delivery network's, for an origin that does not answer, or not with TLS.
+UNAVAILABLE_STATUSES = (408, 425, 429, 502, 503, 504, 521, 522, 523, 524, 525, 526, 529, 530)
+
 _BY_STATUS = {
     207: Outcome.PARTIAL,
     413: Outcome.TOO_LARGE,
@@ -58,9 +61,7 @@ _BY_STATUS = {
     # Not in the API's table, and no trigger's fault: payment, a proxy, a retired endpoint, a wrong host name,
     # missing TLS, a key that is too long, a portal.
     **dict.fromkeys((402, 407, 410, 411, 421, 426, 431, 511), Outcome.MISCONFIGURED),
-    **dict.fromkeys((408, 425, 429, 502, 503, 504), Outcome.UNAVAILABLE),
-    # A content delivery network's statuses for an origin that does not answer, or not with TLS.
-    **dict.fromkeys((521, 522, 523, 524, 525, 526, 529, 530), Outcome.UNAVAILABLE),
+    **dict.fromkeys(UNAVAILABLE_STATUSES, Outcome.UNAVAILABLE),
 }
 _BY_CLASS = {2: Outcome.ACCEPTED, 4: Outcome.REFUSED, 5: Outcome.SERVER_ERROR}
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 
 from brockman.cli import main
-from brockman.cli.lines import refusal_line, trigger_line
+from brockman.cli.lines import json_line, refusal_line, trigger_line
 from tests.cli.conftest import command, serving
 from tests.collector.conftest import start  # noqa: F401
 from tests.collector.running import Running, trigger
 from tests.support.client import KEY
 from tests.support.programs import environment, free_port, ran, started
+from tests.support.server import RecordingServer, Reply
 
 
 @pytest.fixture
@@ -136,6 +137,21 @@ def test_what_a_trigger_holds_does_not_reach_the_terminal_as_control_characters(
     ):
         assert line.isprintable()
         assert "a\\x1b[2J\\u202eb" in line
+    sent["variables"]["more"] = "\x7f\x9b\U000e0041"
+    assert json_line(sent).isprintable()
+    assert json.loads(json_line(sent)) == sent
+
+
+@pytest.mark.parametrize("status", [502, 521])
+def test_an_answer_of_a_proxy_whose_collector_is_away_does_not_end_it(
+    status: int, server: RecordingServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is asked again, at the start within the timeout."""
+    server.respond = lambda request: Reply(status, b"<html>")
+    monkeypatch.setenv("FL_API_KEY", KEY)
+    assert main(["tail", "--endpoint", server.endpoint, "--timeout", "0.6"]) == 1
+    assert len(server.requests) == 2
+    assert f" responds {status}\n" in capsys.readouterr().err
 
 
 def test_wrong_usage_a_wrong_key_and_a_wrong_endpoint_are_named(
