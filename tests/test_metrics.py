@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -185,6 +186,36 @@ def test_registering_again_changes_nothing(make_client: Make, server: RecordingS
     record(client, 3)
     assert client.flush(60)
     assert [system.counts(server.endpoint)["delivered"] for system in systems] == [3] * 4
+
+
+def test_a_signal_handler_that_reads_the_counts_changes_none(server: RecordingServer) -> None:
+    """Wherever it strikes while another reader adds up the counts of clients that are gone."""
+    system, lines = Prometheus(), list[int]()
+
+    def strike(frame: FrameType, event: str, argument: Any) -> Any:
+        if event == "line" and frame.f_lineno not in lines:
+            lines.append(frame.f_lineno)
+            found = system.counts(server.endpoint)
+            assert (law_holds(found), found["recorded"]) == (True, len(clients))
+        return strike
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        return strike if frame.f_code.co_name in ("add_up_ended", "read_totals") else None
+
+    clients, before = list[str](), sys.gettrace()
+    for number in range(20):
+        client = FocusLabClient(f"key {number}", server.endpoint, enabled=False)
+        record(client, 1)
+        clients.append(client.endpoint)
+        del client
+        gc.collect()
+        sys.settrace(trace)
+        try:
+            counts = system.counts(server.endpoint)
+        finally:
+            sys.settrace(before)
+        assert (law_holds(counts), counts["recorded"], counts["disabled"]) == (True, number + 1, number + 1)
+    assert len(lines) > 15
 
 
 FORKING = """

@@ -2,6 +2,7 @@
 
 Invariant: from the first `watch` on, the counts of each `Counters` object are in exactly one place: in a `_Source`
 of `_Watched.sources`, or, when nothing counts there any more, added up in `_Watched.ended`. So no total goes back.
+A source that is in both is in `_Ended.sources`: a signal handler may read between the two steps.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from brockman.buffer.counters import REASONS, Counters, read_oldest_age, read_together
 from brockman.metrics.table import KINDS, Kind, Values
@@ -44,28 +45,45 @@ class _Source:
         """Return a consistent snapshot. May read a file."""
         counters = self._counters()
         if counters is None:  # its finalizer runs now
-            return self.final or _totals_of(self._last)
+            return self.final or self._last
         pipelines = [pipeline for ref in self._pipelines if (pipeline := ref()) is not None]
         self._last = _read([pipeline.buffer for pipeline in pipelines], counters)
         return self._last
 
 
+class _Ended(NamedTuple):
+    """The sums of sources that have ended, by endpoint, and those of them that may still be among the others."""
+
+    totals: dict[str, Values]
+    sources: frozenset[_Source]
+
+
 class _Watched:
-    """The counts of one process. `lock` guards both fields, but one call in C adds a source without it."""
+    """The counts of one process. `lock` guards the fields, but one call in C adds a source without it."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.sources: dict[_Source, None] = {}
-        self.ended: dict[str, Values] = {}  # by endpoint
+        self.ended = _Ended({}, frozenset())
         self.limit = _FEW
+        self._is_adding = False
 
     def add_up_ended(self) -> None:
         """Replace the sources that have ended by their sums. To be called with the lock."""
-        for source in list(self.sources):
-            if source.final is not None:
-                self.ended[source.endpoint] = _sum((self.ended.get(source.endpoint, {}), source.final))
+        if self._is_adding:  # this is a signal handler that has interrupted it
+            return
+        self._is_adding = True
+        try:
+            present = {source for source in list(self.sources) if source.final is not None}
+            totals = dict(self.ended.totals)
+            for source in present - self.ended.sources:
+                totals[source.endpoint] = _sum((totals.get(source.endpoint, {}), source.final or {}))
+            self.ended = _Ended(totals, frozenset(present))
+            for source in present:
                 del self.sources[source]
-        self.limit = max(_FEW, 2 * len(self.sources))
+            self.limit = max(_FEW, 2 * len(self.sources))
+        finally:
+            self._is_adding = False
 
 
 _watched = fork.PerProcess(_Watched)
@@ -101,8 +119,11 @@ def read_totals() -> dict[str, Values]:
     watched = _watched.get()
     with watched.lock:
         watched.add_up_ended()
-        totals = dict(watched.ended)
-        for source in list(watched.sources):
+        sources, ended = list(watched.sources), watched.ended  # in this order: a source may be in both
+        totals = dict(ended.totals)
+        for source in sources:
+            if source in ended.sources:
+                continue
             totals[source.endpoint] = _sum((totals.get(source.endpoint, {}), source.read()))
     return totals
 
