@@ -125,7 +125,8 @@ class _Record(Sender):
             return "refused", f"refused: {printable(str(self._refusal))}"
         late = f"not delivered ({printable(stats.last_error or 'no answer yet')})"
         if not self._is_recorded or stats.dropped.get("shutdown"):
-            cause = "FL_SPOOL_DIR is not set" if folder is None else stats.spool_error or "the spool is full"
+            full = "the spool is full" if stats.dropped else "it was interrupted"
+            cause = "FL_SPOOL_DIR is not set" if folder is None else stats.spool_error or full
             return "lost", f"{late}, and not kept: {cause}"
         if stats.queued or stats.in_flight:
             return "kept", f"{late}; kept in {folder}, for the next process that uses it"
