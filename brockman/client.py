@@ -172,10 +172,16 @@ class FocusLabClient(Unique, Closing, WithGroups, Compatible):
                 return False
             pipeline = self._current()
         try:
-            if contexts.get() is not None or self._is_extended or at is not None or trigger_id is not None:
+            if self._is_extended or at is not None or trigger_id is not None:
                 body = self._encode((actor_id, action, obj, identities, attributes, variables), at, trigger_id)
                 pipeline = self._current()  # the hook may have forked, and this be the child
             else:  # written out: `_encode` would be one more call for every trigger
+                context = contexts.get()
+                if context is not None:
+                    filled = context.fill(actor_id, identities, attributes, variables)
+                    if filled is None:
+                        return pipeline.refuse("untracked")
+                    actor_id, identities, attributes, variables = filled
                 body = self._encode_arguments(
                     actor_id,
                     action,

@@ -57,10 +57,8 @@ class Context(NamedTuple):
 
         Returns None when the actor would be a visitor who is not tracked.
         """
-        from brockman.trigger.coerce import is_nobody  # not at the top: importing the client stays cheap
-
         tracker = self.tracker
-        if is_nobody(actor_id):
+        if type(actor_id) is not str and type(actor_id) is not int and _is_nobody(actor_id):
             actor_id = self.actor_id
             if actor_id is None:
                 if self.is_untracked:
@@ -69,14 +67,15 @@ class Context(NamedTuple):
                     actor_id = tracker._actor()
                     if actor_id is None:
                         return None
-        if tracker is not None:
-            variables = merge(tracker._variables(), variables)
-        return (
-            actor_id,
-            merge(self.identities, identities),
-            merge(self.attributes, attributes),
-            merge(self.variables, variables),
-        )
+        if self.identities is not None:
+            identities = merge(self.identities, identities)
+        if self.attributes is not None:
+            attributes = merge(self.attributes, attributes)
+        if self.variables is not None:
+            variables = merge(self.variables, variables)
+        if tracker is not None and (common := tracker._variables()) is not None:
+            variables = merge(common, variables)
+        return actor_id, identities, attributes, variables
 
     def within(self, outer: Context | None) -> Context:
         """Return this context inside another one: it has what this one leaves out."""
@@ -114,6 +113,14 @@ def fill(arguments: Arguments, defaults: Callable[[], Mapping[str, Any]] | None)
 
 _current: ContextVar[Context | None] = ContextVar("brockman", default=None)
 get: Callable[[], Context | None] = _current.get  # the one look of `record_trigger`
+
+
+def _is_nobody(actor_id: Any) -> bool:
+    if actor_id is None:
+        return True
+    from brockman.trigger.coerce import is_nobody  # not at the top: importing the client stays cheap
+
+    return is_nobody(actor_id)
 
 
 def merge(outer: Any, inner: Any) -> Any:
@@ -183,10 +190,8 @@ def context(
         identities, attributes, variables: As in `record_trigger`. Copied now; a mistake in them is reported by the
             `record_trigger` that uses them.
     """
-    from brockman.trigger.coerce import is_nobody
-
     values = (_copied(identities), _copied(attributes), _copied(variables))
-    return ContextBlock(Context(None if is_nobody(actor_id) else actor_id, *values))
+    return ContextBlock(Context(None if _is_nobody(actor_id) else actor_id, *values))
 
 
 class ContextBlock:

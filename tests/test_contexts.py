@@ -238,7 +238,7 @@ def test_a_message_carries_it(client, outbox):
     "message", [None, 7, "text", [], {"actor_id": []}, {"variables": {"a": {"b": 1}}}, {"identities": 3}], ids=str
 )
 def test_a_message_may_hold_anything(message):
-    """What is no part of a context is no context, and raises nothing."""
+    """It raises nothing: left out is what is no part of a context."""
     assert contexts.unpack(message) == contexts.Context()
 
 

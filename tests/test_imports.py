@@ -62,6 +62,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.delivery.factory", "requests"),
     ("brockman.delivery.pipeline", "requests"),
     ("brockman.django.client", "requests"),
+    ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
 }
 IMPURE = {

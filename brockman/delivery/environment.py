@@ -13,12 +13,13 @@ from brockman.options import Options
 from brockman.options.celery import CelerySettings
 from brockman.options.fields import PREFIX, show
 from brockman.options.table import KeylessOptions
+from brockman.options.web import WebSettings
 from brockman.process.log import Log
 
 _SHORTEST = 5  # letters of a name without prefix and underscores; shorter ones are like too many
 _LONG = 8  # letters; two of a shorter name may make another word (FL_APP_KEY)
 _UNITS = {"MS", "S", "SEC", "SECONDS", "KB", "MB"}
-_KNOWN = tuple(PREFIX + name.upper() for table in (Options, CelerySettings) for name in table.names())
+_KNOWN = tuple(PREFIX + name.upper() for table in (Options, CelerySettings, WebSettings) for name in table.names())
 _log = Log()
 
 

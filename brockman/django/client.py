@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 from django.conf import settings
@@ -17,16 +18,16 @@ from django.db.utils import ConnectionDoesNotExist
 
 from brockman.client import FocusLabClient
 from brockman.delivery.environment import warn_of_misspelt
-from brockman.django.settings import DjangoSettings, is_strict, raise_or_log, read_settings
+from brockman.django.settings import DjangoSettings, is_strict, read_settings
 from brockman.django.test_runs import in_test_run, send_nowhere
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.options import Options
 from brockman.options.fields import PREFIX, show
 from brockman.options.table import KeylessOptions
 from brockman.process import sigterm
-from brockman.process.clock import monotonic
 from brockman.process.fork import PerProcess
 from brockman.process.log import say
+from brockman.web.client import SafeClient
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -57,21 +58,21 @@ class DjangoFocusLabClient(FocusLabClient):
     triggers when it is given.
     """
 
-    _configured: _Configured | None = None  # made at the first use; also read by the repr of a failed `__init__`
+    _configured: SafeClient | None = None  # made at the first use; also read by the repr of a failed `__init__`
 
     def _configure(
         self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
     ) -> None:
         self._given = (keywords, transport, session)
 
-    def _client(self) -> _Configured:
+    def _client(self) -> SafeClient:
         """Return the client that has the settings. It is made at the first use, and when they have changed."""
         client = self._configured
         if client is None or client.is_outdated():
             with _lock.get():
                 client = self._configured
                 if client is None or client.is_outdated():
-                    client = self._configured = _Configured(*self._given)
+                    client = self._configured = _make_client(*self._given)
                     _clients.add(self)
         return client
 
@@ -231,24 +232,11 @@ class DjangoFocusLabClient(FocusLabClient):
         return self._client()._problem
 
 
-class _Configured(FocusLabClient):
-    """A client with the settings of one moment. When they are wrong, it drops triggers as misconfigured."""
-
-    def __init__(
-        self, keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
-    ) -> None:
-        self._read_at = monotonic()
-        try:
-            self._open(_read_options(keywords, needs_key=transport is None), transport, session)
-        except ConfigurationError as error:
-            raise_or_log(error, "triggers are dropped as misconfigured")
-            self._problem = error
-            self._open(Options(enabled=False))
-            self._refusal = "misconfigured"
-
-    def is_outdated(self) -> bool:
-        """Return True when the settings were wrong, and may be right by now."""
-        return self._problem is not None and monotonic() >= self._read_at + _RETRY_AFTER
+def _make_client(
+    keywords: dict[str, Any], transport: Transport | None, session: requests.Session | None
+) -> SafeClient:
+    read = partial(_read_options, keywords, needs_key=transport is None)
+    return SafeClient(read, is_strict=is_strict, transport=transport, session=session)
 
 
 def _read_options(keywords: dict[str, Any], *, needs_key: bool) -> Options:
@@ -275,7 +263,6 @@ def _read_options(keywords: dict[str, Any], *, needs_key: bool) -> Options:
     return options
 
 
-_RETRY_AFTER = 5.0  # seconds until wrong settings are read again
 _NO_KEYWORDS: dict[str, Any] = {"api_key": None, "endpoint": None}
 _read: dict[
     tuple[bool, bool, bool], Options

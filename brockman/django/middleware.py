@@ -1,10 +1,8 @@
-"""Gives each request a tracker, which reads the actor from the cookie of FocusLab's browser tracker."""
+"""Gives each request a tracker, and makes its visitor the actor of the triggers that are recorded for it."""
 
 from __future__ import annotations
 
 import importlib
-import inspect
-import logging
 import uuid
 from collections.abc import Callable
 from functools import lru_cache
@@ -14,88 +12,61 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.core.signals import setting_changed
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.cache import patch_cache_control, patch_vary_headers
 
+from brockman import contexts
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.settings import DjangoSettings, install_sigterm_handler, raise_or_log, read_settings
+from brockman.django.settings import (
+    DjangoSettings,
+    install_sigterm_handler,
+    is_strict,
+    raise_or_log,
+    read_settings,
+)
 from brockman.exceptions import ConfigurationError
-from brockman.process.log import Log
-from brockman.trigger.coerce import is_nobody
+from brockman.web import headers, tracker
+from brockman.web.request import WebRequest, find_cookie
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from brockman.trigger.arguments import Actor, Text, Values
 
-COOKIE = "fl_actor_id"
-MAX_AGE = 3650 * 24 * 60 * 60  # seconds; as the browser tracker sets it
 _client = DjangoFocusLabClient()
-_log = Log()
 
 
-class RequestTracker:
+class _Request(WebRequest):
+    __slots__ = ("native",)
+
+    def __init__(self, request: HttpRequest) -> None:
+        self.native: Any = request
+
+    def header(self, name: str) -> str:
+        value: str = self.native.META.get("HTTP_" + name.upper().replace("-", "_"), "")
+        return value
+
+    def cookie(self, name: str) -> str:
+        parsed = vars(self.native).get("COOKIES")  # Django parses them all when they are first read
+        if parsed is None:
+            return find_cookie(self.native.META.get("HTTP_COOKIE", ""), name)
+        value: str = parsed.get(name, "")
+        return value
+
+    @property
+    def path(self) -> str:
+        path: str = self.native.path
+        return path
+
+    @property
+    def is_secure(self) -> bool:
+        return bool(self.native.is_secure())
+
+
+class RequestTracker(tracker.RequestTracker):
     """Records triggers for a request: `request.focuslab`."""
 
     def __init__(self, request: HttpRequest) -> None:
         """Read nothing from the request yet."""
-        self._request: Any = request  # dropped with the response: it refers to this tracker
-        self._found: dict[str, Any] = {}
-        self._is_shown = False
-
-    @property
-    def is_tracked(self) -> bool:
-        """True unless `FL_MAY_TRACK` returns False or raises. It is called once for a request."""
-        return bool(self._once("is_tracked", lambda: _may_track(self._request)))
-
-    @property
-    def actor_id(self) -> str | None:
-        """The actor, a UUID from the cookie, or a new one. None when the request is not tracked.
-
-        Reading this marks the response `private`: the page may show it, and no cache must hand it on.
-        """
-        self._is_shown = True
-        return self._actor()
-
-    def _actor(self) -> str | None:
-        actor: str | None = self._once("actor", self._find_actor)
-        return actor
-
-    def _once(self, name: str, find: Callable[[], Any]) -> Any:
-        """Return what was found first. No lock: threads of one request may call at once, and `find` may block."""
-        return self._found[name] if name in self._found else self._found.setdefault(name, find())
-
-    def _find_actor(self) -> str | None:
-        if not self.is_tracked:
-            return None
-        text = self._request.COOKIES.get(COOKIE, "")
-        return text if _is_uuid(text) else str(uuid.uuid4())
-
-    def record_trigger(
-        self,
-        action: Text,
-        obj: Text,
-        identities: Values | None = None,
-        attributes: Values | None = None,
-        variables: Values | None = None,
-        *,
-        actor_id: Actor | None = None,
-        at: datetime | None = None,
-        trigger_id: uuid.UUID | str | None = None,
-    ) -> bool:
-        """Record a trigger of this request's actor; see `FocusLabClient.record_trigger`.
-
-        Args:
-            action, obj, identities, attributes, variables, at, trigger_id: As there.
-            actor_id: Another actor; None means the one of the cookie, and so does a user who is not logged in.
-
-        Returns:
-            True when the trigger is buffered. False when it was dropped, and counted: as `untracked` when
-            `FL_MAY_TRACK` forbids it.
-        """
-        actor = self._choose_actor(actor_id)
-        return actor is not None and _client.record_trigger(
-            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
-        )
+        super().__init__(_Request(request), _client, _read_settings()[0])
 
     def record_trigger_on_commit(
         self,
@@ -116,44 +87,12 @@ class RequestTracker:
             actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
         )
 
-    def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
-        """Return the actor of a trigger; None, and count it, when the request is not tracked."""
-        if not self.is_tracked:
-            _client._current().refuse("untracked")
-            return None
-        return self._actor() if is_nobody(actor_id) else actor_id
-
-    def finish(self, response: HttpResponseBase) -> None:
-        """Set the cookie on the response to an actor who came without one, unless the view has set it."""
-        is_public = "actor" not in self._found and "public" in response.get("Cache-Control", "")
-        actor = self._actor() if _client._refusal is None and not is_public else None
-        if actor is not None and self._request.COOKIES.get(COOKIE) != actor:
-            self._set_cookie(response, actor)
-            self._is_shown = True
-        if self._is_shown:
-            # Otherwise a cache would give one actor's cookie, or page, to everybody. `Vary` alone is not enough:
-            # two clients without this cookie may send equal other ones.
-            patch_vary_headers(response, ("Cookie",))
-            patch_cache_control(response, private=True)
-        if "is_tracked" in self._found:  # a streamed response may still record, but needs the request no more
-            self._request = None
-
-    def _set_cookie(self, response: HttpResponseBase, actor: str) -> None:
-        if COOKIE in response.cookies:
-            return
-        chosen = _read_settings()
-        response.set_cookie(
-            COOKIE,
-            actor,
-            max_age=MAX_AGE,
-            domain=chosen.cookie_domain,
-            secure=self._request.is_secure() if chosen.cookie_secure is None else chosen.cookie_secure,
-            samesite=chosen.cookie_samesite,
-        )
-
 
 class FocusLabMiddleware:
-    """Sets `request.focuslab`, and the actor's cookie on the response. For synchronous and asynchronous views."""
+    """Sets `request.focuslab`, the context of the request, and the actor's cookie on the response.
+
+    For synchronous and asynchronous views.
+    """
 
     sync_capable = True
     async_capable = True
@@ -169,57 +108,66 @@ class FocusLabMiddleware:
 
     def __call__(self, request: HttpRequest) -> Any:
         """Return the response, or a coroutine that does."""
-        tracker = request.focuslab = RequestTracker(request)
+        found = request.focuslab = RequestTracker(request)
+        context = contexts.Context(tracker=found, is_safe=_read_settings()[1]).within(contexts.get())
         if self._is_async:
-            return self._answer(request, tracker)
-        response = self._get_response(request)
-        tracker.finish(response)
+            return self._answer(request, context)
+        with contexts.entered(context):
+            response = self._get_response(request)
+        _finish(request, response, found)
+        _continue_in(context, response)
         return response
 
-    async def _answer(self, request: HttpRequest, tracker: RequestTracker) -> HttpResponseBase:
-        response = await self._get_response(request)
-        if _read_settings().may_track is None:
-            tracker.finish(response)
-        else:  # it may read the session or the database, which Django forbids in an event loop
-            await sync_to_async(tracker.finish)(response)
+    async def _answer(self, request: HttpRequest, context: contexts.Context) -> HttpResponseBase:
+        with contexts.entered(context):
+            response: HttpResponseBase = await self._get_response(request)
+        settings = _read_settings()[0]
+        if settings.cookie_always and settings.may_track is not None:
+            # It may read the session or the database, which Django forbids in an event loop.
+            await sync_to_async(_finish)(request, response, request.focuslab)
+        else:
+            _finish(request, response, request.focuslab)
+        _continue_in(context, response)
         return response
 
 
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()  # `UUID` accepts other spellings too
-    except ValueError:
-        return False
+def _finish(request: HttpRequest, response: HttpResponseBase, found: RequestTracker) -> None:
+    """Set the headers that the tracker needs."""
+    settings = _read_settings()[0]
+    is_public = settings.cookie_always and headers.is_public(response.headers.get("Cache-Control", ""))
+    actor, is_private = found.finish(is_public=is_public)
+    if actor is not None and settings.cookie_name not in response.cookies:
+        response.cookies[settings.cookie_name] = actor
+        response.cookies[settings.cookie_name].update(
+            headers.cookie_attributes(settings, is_secure=request.is_secure())
+        )
+    if is_private:
+        control = response.headers.get("Cache-Control", "")
+        response.headers["Cache-Control"] = headers.without_caches(control)
+        response.headers["Vary"] = headers.varied(response.headers.get("Vary", ""))
+    found.release()
 
 
-def _may_track(request: HttpRequest) -> bool:
-    ask = _read_settings().may_track
-    try:
-        answer = True if ask is None else ask(request)
-        if inspect.isawaitable(answer):  # as a bool it would be True
-            if inspect.iscoroutine(answer):
-                answer.close()
-            raise TypeError("FL_MAY_TRACK is asynchronous")
-        return bool(answer)
-    except Exception as error:
-        _client._current().callbacks.failed("FL_MAY_TRACK", error)
-        problem = f"FL_MAY_TRACK raised {type(error).__name__}"
-        _log.once(logging.ERROR, f"{problem}; requests for which it does are not tracked")
-        _log.write()  # now: where nothing is recorded, the client writes no line before the end of the process
-        return False
+def _continue_in(context: contexts.Context, response: Any) -> None:
+    """Have the parts of a streamed response made in the context of the request."""
+    if not response.streaming or getattr(response, "file_to_stream", None) is not None:
+        return
+    kind = contexts.async_steps if response.is_async else contexts.steps
+    response.streaming_content = kind(response.streaming_content, lambda: contexts.entered(context))
 
 
 @lru_cache(maxsize=1)
-def _read_once() -> DjangoSettings:
-    return read_settings(DjangoSettings)
+def _read_once() -> tuple[DjangoSettings, bool]:
+    return read_settings(DjangoSettings), not is_strict()
 
 
-def _read_settings() -> DjangoSettings:
+def _read_settings() -> tuple[DjangoSettings, bool]:
+    """Return the settings, and whether a mistake in a trigger raises nothing."""
     try:
         return _read_once()
     except ConfigurationError as error:  # not cached: it may pass
         raise_or_log(error, "the middleware uses the defaults, and tracks nothing")
-        return DjangoSettings(may_track=lambda request: False)
+        return DjangoSettings(may_track=lambda request: False), True
 
 
 setting_changed.connect(lambda **_: _read_once.cache_clear(), weak=False, dispatch_uid="brockman.middleware")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -18,54 +16,24 @@ from django.utils.module_loading import import_string
 from brockman.django.test_runs import in_test_run
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
-from brockman.options.fields import PREFIX, AnySettings, Settings, choice, flag, function, setting, show
+from brockman.options.fields import PREFIX, AnySettings, Settings, flag, function, setting, show, text_or_none
+from brockman.options.web import WebSettings
 from brockman.process import sigterm
-from brockman.process.log import Log
-
-
-def _text(value: Any) -> Any:
-    if value is not None and not isinstance(value, str):
-        raise ValueError("a text, or None")
-    return value
-
-
-def _domain(value: Any) -> Any:
-    if value is not None and not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9.-]+", value)):
-        raise ValueError("a domain of ASCII letters, digits, dots and hyphens, or None")
-    return value
-
-
-def _flag_or_none(value: Any) -> bool | None:
-    return None if value is None else flag(value)
+from brockman.web.client import report
 
 
 @dataclass(frozen=True, kw_only=True)
-class DjangoSettings(Settings):
-    """The settings that only Django projects have."""
+class DjangoSettings(WebSettings):
+    """The settings that Django projects have beside those of a client."""
 
     send_in_tests: bool = setting(
         False, flag, "flag", "Send triggers in test runs too. Off: they are checked, then discarded."
     )
-    may_track: Callable[[Any], bool] | None = setting(
-        None,
-        function,
-        "function",
-        "Called with a request; False: record nothing for it and set no cookie. A dotted path is fine.",
-    )
-    cookie_secure: bool | None = setting(
-        None, _flag_or_none, "flag", "Whether the actor's cookie is for https only. None: as the request is."
-    )
-    cookie_samesite: str = setting(
-        "Lax",
-        choice("Lax", "Strict", "None"),
-        "text",
-        "`SameSite` of the actor's cookie: `Lax`, `Strict`, `None`.",
-    )
-    cookie_domain: str | None = setting(
-        None, _domain, "text", "Domain of the actor's cookie, to share it among hosts. None: this host only."
-    )
     stats_cache: str | None = setting(
-        None, _text, "text", "Alias of a shared cache to which processes write their counts for `focuslab_stats`."
+        None,
+        text_or_none,
+        "text",
+        "Alias of a shared cache to which processes write their counts for `focuslab_stats`.",
     )
 
 
@@ -146,9 +114,6 @@ def install_sigterm_handler() -> None:
             sigterm.install()
 
 
-_log = Log()
-
-
 def is_strict() -> bool:
     """Return whether mistakes raise: where `DEBUG` is on, and in test runs."""
     return bool(settings.DEBUG) or in_test_run()
@@ -156,7 +121,4 @@ def is_strict() -> bool:
 
 def raise_or_log(error: ConfigurationError, consequence: str) -> None:
     """Raise the error where mistakes raise; elsewhere log it once, with its consequence."""
-    if is_strict():
-        raise error
-    _log.once(logging.ERROR, f"{error}; until then {consequence}")
-    _log.write()
+    report(error, consequence, is_strict=is_strict())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-# Words that the user agents of crawlers, previews, monitors and health probes have, and those of browsers do not: Cubot makes phones.
-# Libraries (curl, python-requests) are not among them: they may be the clients of an API, whose users are actors.
+# Words that the user agents of crawlers, previews, monitors and health probes have, and those of browsers do not
+# (Cubot makes phones). Libraries such as curl are not among them: they may be clients of an API, used by actors.
 _MARKS = re.compile(
     "(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|scrap|preview|facebookexternalhit|embedly|headlesschrome|lighthouse"
     "|pingdom|uptime|statuscake|monitor|nagios|zabbix|datadog|newrelicpinger|site24x7|checkly|blackbox"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, MutableSequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from brockman.web.settings import WebSettings
+    from brockman.options.web import WebSettings
     from brockman.web.tracker import RequestTracker
 
 Header = tuple[str, str]
@@ -15,15 +15,25 @@ _PUBLIC = re.compile(r"(?:^|,)\s*public\s*(?=,|$)", re.IGNORECASE)
 _PRIVATE = re.compile(r"(?:^|,)\s*(?:private|no-store)\s*(?:,|$)", re.IGNORECASE)
 
 
+def cookie_attributes(settings: WebSettings, *, is_secure: bool) -> dict[str, str | int | bool]:
+    """Return the attributes of the actor's cookie, in lower case; True for one without a value."""
+    found: dict[str, str | int | bool] = {
+        "max-age": settings.cookie_age,
+        "path": "/",
+        "samesite": settings.cookie_samesite,
+    }
+    if settings.cookie_domain is not None:
+        found["domain"] = settings.cookie_domain
+    if is_secure if settings.cookie_secure is None else settings.cookie_secure:
+        found["secure"] = True
+    return found
+
+
 def cookie_text(settings: WebSettings, actor: str, *, is_secure: bool) -> str:
     """Return the value of `Set-Cookie` for an actor (RFC 6265)."""
-    text = f"{settings.cookie_name}={actor}; Max-Age={settings.cookie_age}; Path=/"
-    text += f"; SameSite={settings.cookie_samesite}"
-    if settings.cookie_domain is not None:
-        text += f"; Domain={settings.cookie_domain}"
-    if is_secure if settings.cookie_secure is None else settings.cookie_secure:
-        text += "; Secure"
-    return text
+    attributes = cookie_attributes(settings, is_secure=is_secure).items()
+    texts = [name if value is True else f"{name}={value}" for name, value in attributes]
+    return "; ".join([f"{settings.cookie_name}={actor}", *texts])
 
 
 def is_public(cache_control: str) -> bool:

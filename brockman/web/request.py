@@ -37,14 +37,17 @@ class WebRequest(ABC):
 
     def cookie(self, name: str) -> str:
         """Return the value of a cookie; "" when there is none. Of several of one name, the first."""
-        text = self.header("cookie")
-        if name not in text:
-            return ""
-        for pair in text.split(";"):
+        return find_cookie(self.header("cookie"), name)
+
+
+def find_cookie(header: str, name: str) -> str:
+    """Return the value of a cookie in a `Cookie` header; "" when there is none."""
+    if name in header:
+        for pair in header.split(";"):
             found, _, value = pair.strip().partition("=")
             if found == name:
                 return value.strip('" ')
-        return ""
+    return ""
 
 
 class Headers:

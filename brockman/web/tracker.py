@@ -12,16 +12,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from brockman.process.log import Log
 from brockman.trigger.coerce import is_nobody
 from brockman.web.bots import is_bot
+from brockman.web.request import find_cookie
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from brockman.client import FocusLabClient
+    from brockman.options.web import WebSettings
     from brockman.trigger.arguments import Actor, Text, Values
     from brockman.web.request import WebRequest
-    from brockman.web.settings import WebSettings
 
 _is_uuid = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+_TOO_LATE = (
+    "a new visitor's first trigger was recorded after the headers of the response: no cookie could be set;"
+    " read `actor_id` of the request's tracker before"
+)
 _log = Log()
 
 
@@ -50,7 +55,9 @@ class RequestTracker:
         self._settings = settings
         # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
         self._found: dict[str, Any] = {}
+        self._cookies = ""  # the header, when the request has ended
         self._is_shown = False
+        self._is_finished = False  # the headers of the response are sent
 
     @property
     def is_tracked(self) -> bool:
@@ -67,7 +74,8 @@ class RequestTracker:
         return self._actor()
 
     def _actor(self) -> str | None:
-        actor: str | None = self._once("actor", self._find_actor)
+        found = self._found
+        actor: str | None = found["actor"] if "actor" in found else self._once("actor", self._find_actor)
         return actor
 
     def _variables(self) -> dict[str, str] | None:
@@ -89,16 +97,23 @@ class RequestTracker:
         return settings.may_track is None or self._ask(settings.may_track, request.native)
 
     def _find_cookie(self) -> str:
-        return self._request.cookie(self._settings.cookie_name) if self._request is not None else ""
+        request, name = self._request, self._settings.cookie_name
+        return find_cookie(self._cookies, name) if request is None else request.cookie(name)
 
     def _find_agent(self) -> str:
-        return self._request.header("user-agent") if self._request is not None else ""
+        request = self._request
+        return "" if request is None else request.header("user-agent")
 
     def _find_actor(self) -> str | None:
         if not self.is_tracked:
             return None
         text: str = self._once("cookie", self._find_cookie)
-        return text if _is_uuid(text) else str(uuid.uuid4())
+        if _is_uuid(text):
+            return text
+        if self._is_finished:
+            _log.once(logging.WARNING, _TOO_LATE)
+            _log.write()
+        return str(uuid.uuid4())
 
     def _ask(self, may_track: Callable[[Any], object], request: Any) -> bool:
         try:
@@ -144,10 +159,11 @@ class RequestTracker:
 
     def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
         """Return the actor of a trigger; None, and count it, when the request is not tracked."""
-        if not self.is_tracked:
+        actor = self._actor()
+        if actor is None:
             self._client._current().refuse("untracked")
             return None
-        return self._actor() if actor_id is None or is_nobody(actor_id) else actor_id
+        return actor if actor_id is None or is_nobody(actor_id) else actor_id
 
     def finish(self, *, is_public: bool = False) -> Finish:
         """Return what the headers of the response need. Call it when they are about to be sent.
@@ -156,19 +172,25 @@ class RequestTracker:
             is_public: True when the view says `Cache-Control: public`: such a response sets a cookie only if the
                 actor was used.
         """
+        self._is_finished = True
         if not self._found and not self._settings.cookie_always:
             return _NOTHING
         actor = None
         if "actor" in self._found or (self._settings.cookie_always and not is_public):
-            actor = self._actor() if self._client._refusal is None else None
-        is_new = actor is not None and self._once("cookie", self._find_cookie) != actor
+            actor = self._actor()
+        is_new = (
+            actor is not None
+            and self._once("cookie", self._find_cookie) != actor
+            and self._client._refusal is None  # a client that records nothing needs no cookie
+        )
         return Finish(actor if is_new else None, is_private=self._is_shown or is_new)
 
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
         if self._settings.may_track is not None and "is_tracked" not in self._found:
             return  # only the request can tell
-        if self.is_tracked:
-            self._once("cookie", self._find_cookie)
+        request, self._is_finished = self._request, True
+        if request is not None and self.is_tracked:
+            self._cookies = request.header("cookie")
             self._variables()
         self._request = None

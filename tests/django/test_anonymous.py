@@ -20,11 +20,12 @@ from django.test.utils import override_settings
 from django.utils.functional import SimpleLazyObject
 
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.middleware import COOKIE, FocusLabMiddleware
+from brockman.django.middleware import FocusLabMiddleware
 from brockman.exceptions import InvalidTrigger
 from tests.support.client import KEY
 from tests.support.server import RecordingServer
 
+COOKIE = "fl_actor_id"
 VISITOR = "9b2f8a34-6a2e-4a8e-9f5e-0a3b7c1d2e4f"
 
 

@@ -303,7 +303,7 @@ def test_sigterm_cannot_be_handled_from_a_thread_and_makes_no_page_fail(
 def test_wrong_settings_are_read_again(project: RecordingServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as a hook that cannot be imported yet: triggers are dropped only until it can."""
     client = DjangoFocusLabClient()
-    monkeypatch.setattr("brockman.django.client._RETRY_AFTER", 0.0)
+    monkeypatch.setattr("brockman.web.client._RETRY_AFTER", 0.0)
     with override_settings(FL_BEFORE_RECORD=f"{__name__}.not_yet"):
         assert not client.record_trigger(1, "viewed", "page")
         monkeypatch.setitem(globals(), "not_yet", dict)
@@ -343,7 +343,7 @@ def test_wrong_settings_close_no_transport(monkeypatch: pytest.MonkeyPatch) -> N
     closed: list[bool] = []
     transport.close = lambda: closed.append(True)  # type: ignore[method-assign]
     client = DjangoFocusLabClient(transport=transport)
-    monkeypatch.setattr("brockman.django.client._RETRY_AFTER", 0.0)
+    monkeypatch.setattr("brockman.web.client._RETRY_AFTER", 0.0)
     with override_settings(FL_FLUSH_INTERVAL="soon"):
         assert not client.record_trigger(1, "viewed", "page")
     record(client, 1)

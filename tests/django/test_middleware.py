@@ -18,13 +18,19 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.test.utils import override_settings
 
+import brockman
+from brockman import contexts
 from brockman.django.client import DjangoFocusLabClient
-from brockman.django.middleware import COOKIE, FocusLabMiddleware, RequestTracker
-from brockman.exceptions import ConfigurationError
+from brockman.django.middleware import FocusLabMiddleware, RequestTracker
+from brockman.exceptions import ConfigurationError, InvalidTrigger, NoRequest
+from brockman.process.log import Log
+from brockman.web import tracker
+from tests.django.urls import PLAIN, SENT
 from tests.support.server import RecordingServer, Reply, silence
 from tests.support.waiting import eventually
 
 MIDDLEWARE = "brockman.django.middleware.FocusLabMiddleware"
+COOKIE = "fl_actor_id"
 KNOWN = "9B2F8A34-6a2e-4a8e-9f5e-0a3b7c1d2e4f"  # in capitals too: it is kept as it is
 YEARS = 3650 * 24 * 60 * 60  # seconds
 
@@ -73,6 +79,7 @@ def dropped() -> dict[str, int]:
     return {reason: count for reason, count in DjangoFocusLabClient().stats().dropped.items() if count}
 
 
+OTHER_KIND = pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")  # of iterator
 BOTH = pytest.mark.parametrize("ask", [get, get_async], ids=["wsgi", "asgi"])
 
 
@@ -200,6 +207,116 @@ def test_a_view_that_sets_the_cookie_wins() -> None:
     assert response.headers["Cache-Control"] == "private"
 
 
+@BOTH
+@pytest.mark.parametrize("path", ["/nothing/", "/quiet-async/", "/nowhere/", "/robots.txt"])
+@pytest.mark.parametrize("cookie", [None, KNOWN])
+def test_a_response_for_which_nothing_is_recorded_stays_as_it_is(
+    ask: Callable[..., Any], path: str, cookie: str | None
+) -> None:
+    """A cache may keep it for everybody: it has no cookie, and does not become private."""
+    response = ask(path, cookie)
+    assert not response.cookies
+    assert not {"Vary", "Cache-Control"} & set(response.headers)
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/nothing/", "/quiet-async/", "/nowhere/"])
+def test_every_response_sets_the_cookie_where_that_is_wanted(ask: Callable[..., Any], path: str) -> None:
+    """With `FL_COOKIE_ALWAYS`; for a visitor without one."""
+    with override_settings(FL_COOKIE_ALWAYS=True):
+        response = ask(path)
+        assert COOKIE in response.cookies
+        assert response.headers["Cache-Control"] == "private"
+        assert not ask(path, KNOWN).cookies
+
+
+def test_name_and_age_of_the_cookie_are_settings(project: RecordingServer) -> None:
+    """The cookie of that name is read, too."""
+    with override_settings(FL_COOKIE_NAME="visitor", FL_COOKIE_AGE=3600):
+        cookie = get("/page/", KNOWN).cookies["visitor"]
+        assert cookie["max-age"] == 3600
+        client = Client()
+        client.cookies["visitor"] = KNOWN
+        assert client.get("/page/").content.decode() == f"{KNOWN} True"
+    assert actors(project) == {cookie.value, KNOWN}
+
+
+# The context of a request.
+
+
+@BOTH
+@pytest.mark.parametrize("path", ["/client-stream/", "/client-stream-async/"])
+@OTHER_KIND
+def test_any_client_records_for_the_visitor(ask: Callable[..., Any], path: str) -> None:
+    """In the view, in threads and tasks that it starts, and while the parts of its answer are made."""
+    before = len(SENT.triggers)
+    first = ask(path)
+    list(getattr(first, "parts", first))
+    actor = first.cookies[COOKIE].value
+    list(getattr(second := ask(path, KNOWN), "parts", second))
+    assert PLAIN.flush()
+    assert [trigger["actor_id"] for trigger in SENT.triggers[before:]] == [actor] * 4 + [KNOWN] * 4
+    assert contexts.get() is None
+
+
+def test_the_tracker_of_the_request_is_current(project: RecordingServer) -> None:
+    """For code that has no request at hand; not any more when the request has ended, even if the view fails."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        assert brockman.current() is request.focuslab
+        with brockman.context(7, variables={"part": "inner"}):
+            assert DjangoFocusLabClient().record_trigger(action="viewed", obj="page")
+            assert brockman.current().record_trigger("viewed", "page")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        FocusLabMiddleware(view)(RequestFactory().get("/", headers={"cookie": f"{COOKIE}={KNOWN}"}))
+    with pytest.raises(NoRequest):
+        brockman.current()
+    assert [trigger["actor_id"] for trigger in triggers(project)] == ["7", KNOWN]
+
+
+def test_a_client_of_its_own_makes_no_page_fail(caplog: pytest.LogCaptureFixture) -> None:
+    """A wrong value is counted, and logged with the place of the call; where `DEBUG` is on, it raises."""
+    before = PLAIN.stats().dropped.get("invalid", 0)
+    response = get("/client-wrong/")
+    assert (response.status_code, response.content) == (200, b"False")
+    assert PLAIN.stats().dropped["invalid"] == before + 1
+    assert eventually(lambda: [line for line in caplog.messages if "urls.py" in line and "obj: " in line])
+    with override_settings(DEBUG=True), pytest.raises(InvalidTrigger):
+        Client().get("/client-wrong/")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("settings", "path", "agent"),
+    [
+        ({"FL_SKIP_PATHS": ["/page/"]}, "/page/", "Mozilla/5.0"),
+        ({"FL_SKIP_PATHS": "/healthz, /pa*"}, "/page/", "Mozilla/5.0"),
+        ({"FL_SKIP_BOTS": True}, "/page/", "Mozilla/5.0 (compatible; Googlebot/2.1)"),
+        ({"FL_SKIP_BOTS": True}, "/page/", "kube-probe/1.30"),
+    ],
+)
+def test_bots_and_health_checks_can_be_left_out(
+    project: RecordingServer, ask: Callable[..., Any], settings: dict[str, Any], path: str, agent: str
+) -> None:
+    """They get no cookie, and their triggers are counted as untracked."""
+    with override_settings(**settings):
+        response = ask(path, headers={"user-agent": agent})
+        assert response.content == b"None False"
+        assert not response.cookies
+        assert dropped() == {"untracked": 1}
+    assert ask(path, headers={"user-agent": agent}).content.endswith(b" True")
+
+
+def test_the_user_agent_is_recorded_where_that_is_wanted(project: RecordingServer) -> None:
+    """As FocusLab's browser tracker does, also with any client."""
+    with override_settings(FL_USER_AGENT=True):
+        get("/page/", headers={"user-agent": "Mozilla/5.0"})
+    get("/page/", headers={"user-agent": "Mozilla/5.0"})
+    assert [trigger["variables"].get("user_agent") for trigger in triggers(project)] == ["Mozilla/5.0", None]
+
+
 # Caches.
 
 
@@ -243,18 +360,40 @@ def test_a_public_response_becomes_private_only_if_it_has_an_actor(records: bool
 # Every kind of page.
 
 
+STREAMS = pytest.mark.parametrize("path", ["/stream/", "/stream-async/"])
+
+
 @BOTH
-@pytest.mark.parametrize("path", ["/stream/", "/stream-async/"])
-@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume:Warning")  # the other kind of iterator
+@STREAMS
+@OTHER_KIND
 def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callable[..., Any], path: str) -> None:
-    """The cookie is in the headers, and the parts of the stream have its actor."""
-    response = ask(path)
-    actor = response.cookies[COOKIE].value
+    """Its parts have the actor of the request."""
+    response = ask(path, KNOWN)
     parts = response.parts if hasattr(response, "parts") else list(response)
-    assert b"".join(parts).decode().split() == [actor] * 5
+    assert b"".join(parts).decode().split() == [KNOWN] * 5
     assert [(trigger["actor_id"], trigger["object"]) for trigger in triggers(project)] == [
-        (actor, f"part {number}") for number in range(5)
+        (KNOWN, f"part {number}") for number in range(5)
     ]
+
+
+@BOTH
+@STREAMS
+@OTHER_KIND
+def test_a_stream_that_is_the_first_to_record_sets_no_cookie(
+    project: RecordingServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[..., Any],
+    path: str,
+) -> None:
+    """The headers are sent by then: its parts have one new actor, and a line of the log says what to do."""
+    monkeypatch.setattr(tracker, "_log", Log())  # it says so once
+    response = ask(path)
+    parts = response.parts if hasattr(response, "parts") else list(response)
+    assert len(set(b"".join(parts).split())) == 1
+    assert COOKIE not in response.cookies
+    assert len(actors(project)) == 1
+    assert [line for line in caplog.messages if "no cookie could be set" in line]
 
 
 @BOTH
@@ -265,10 +404,10 @@ def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callab
 def test_a_failing_page_stays_as_it_is(
     caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], path: str, status: int
 ) -> None:
-    """The status stays, Django logs the exception, and the cookie is set."""
+    """The status stays, Django logs the exception, and the cookie is set if the view has recorded."""
     response = ask(path)
     assert response.status_code == status
-    assert COOKIE in response.cookies
+    assert (COOKIE in response.cookies) == (status == 500)  # the view has recorded
     if status == 500:
         assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
 
@@ -462,8 +601,8 @@ def test_consent_may_query_the_database() -> None:
         with connection.cursor() as cursor:
             return bool(cursor.execute("SELECT 1").fetchone()[0])
 
-    with override_settings(FL_MAY_TRACK=may_track):
-        for path in ("/quiet/", "/quiet-async/", "/page/"):
+    with override_settings(FL_MAY_TRACK=may_track, FL_COOKIE_ALWAYS=True):
+        for path in ("/quiet/", "/nothing/", "/quiet-async/", "/page/"):
             assert COOKIE in get_async(path).cookies, path
         assert dropped() == {}
 

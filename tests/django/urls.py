@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,6 +10,12 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.urls import path
+
+from brockman import FocusLabClient
+from brockman.transport.memory import MemoryTransport
+
+SENT = MemoryTransport()
+PLAIN = FocusLabClient(transport=SENT, flush_interval=0.05)
 
 
 def show(request: HttpRequest) -> HttpResponse:
@@ -94,13 +101,47 @@ async def fail_async(request: HttpRequest) -> HttpResponse:
     return fail(request)
 
 
+def client_stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Record with a client of its own, without an actor: before the answer, and with each part of it."""
+    PLAIN.record_trigger(action="viewed", obj="page")
+
+    def parts() -> Iterator[str]:
+        for number in range(3):
+            PLAIN.record_trigger(action="read", obj=f"part {number}")
+            yield f"{number} "
+
+    return StreamingHttpResponse(parts())
+
+
+async def client_stream_async(request: HttpRequest) -> StreamingHttpResponse:
+    """Do so in an event loop, in a thread and in a task."""
+    await asyncio.to_thread(PLAIN.record_trigger, action="viewed", obj="page")
+
+    async def later() -> None:
+        PLAIN.record_trigger(action="read", obj="task")
+
+    async def parts() -> AsyncIterator[str]:
+        for number in range(2):
+            PLAIN.record_trigger(action="read", obj=f"part {number}")
+            yield f"{number} "
+        await asyncio.create_task(later())
+
+    return StreamingHttpResponse(parts())
+
+
+def client_wrongly(request: HttpRequest) -> HttpResponse:
+    """Record what is no trigger, with a client that has no settings of Django's."""
+    return HttpResponse(str(PLAIN.record_trigger(action="viewed", obj=object())))
+
+
 def forbid(request: HttpRequest) -> HttpResponse:
     """Refuse."""
     raise PermissionDenied
 
 
 def set_cookie(request: HttpRequest) -> HttpResponse:
-    """Set the actor's cookie as another program would."""
+    """Set the actor's cookie as another program would, and record."""
+    request.focuslab.record_trigger(action="viewed", obj="page")
     response = HttpResponse("set")
     response.set_cookie("fl_actor_id", "chosen by the view")
     return response
@@ -127,7 +168,7 @@ urlpatterns = [
     path("page/", show),
     path("quiet/", quiet),
     path("async/", show_async),
-    path("quiet/", record_nothing),
+    path("nothing/", record_nothing),
     path("quiet-async/", record_nothing_async),
     path("many/", record_many),
     path("threads/", record_in_threads),
@@ -135,6 +176,9 @@ urlpatterns = [
     path("stream-async/", stream_async),
     path("fail/", fail),
     path("fail-async/", fail_async),
+    path("client-stream/", client_stream),
+    path("client-stream-async/", client_stream_async),
+    path("client-wrong/", client_wrongly),
     path("forbidden/", forbid),
     path("set/", set_cookie),
     path("order/", order),

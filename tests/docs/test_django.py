@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,6 +55,21 @@ def test_the_views_record(project: RecordingServer) -> None:
     assert DjangoFocusLabClient().flush()
     assert [trigger["action"] for trigger in project.triggers] == ["viewed", "ordered", "ordered", "sold"]
     assert [trigger["actor_id"] for trigger in project.triggers] == [viewed, ordered, "7", "shop"]
+
+
+def test_code_without_a_request_records_for_the_visitor(project: RecordingServer) -> None:
+    """The actor is that of the cookie, which the response sets."""
+    reserve: Any = run_python(only("django without request"))["reserve"]
+
+    def view(request: HttpRequest, title: str) -> HttpResponse:
+        reserve(SimpleNamespace(title=title))
+        return HttpResponse()
+
+    reserved = visit(view, "Queues").cookies["fl_actor_id"].value
+    assert DjangoFocusLabClient().flush()
+    assert [(trigger["actor_id"], trigger["variables"]) for trigger in project.triggers] == [
+        (reserved, {"title": "Queues"})
+    ]
 
 
 def test_the_asgi_application_has_a_lifespan() -> None:
