@@ -32,7 +32,7 @@ from brockman.web.tracker import RequestTracker
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from brockman.web.settings import WebOptions
+    from brockman.options.web import WebOptions
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

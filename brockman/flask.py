@@ -22,7 +22,7 @@ from brockman.wsgi import Environ, TrackedApplication, WsgiRequest
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from brockman.web.settings import WebOptions
+    from brockman.options.web import WebOptions
 
 _EXTENSION = "focuslab"
 

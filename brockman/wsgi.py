@@ -21,7 +21,7 @@ from brockman.web.tracker import RequestTracker
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from brockman.web.settings import WebOptions
+    from brockman.options.web import WebOptions
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]

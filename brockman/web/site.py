@@ -15,9 +15,9 @@ from brockman.delivery.environment import warn_of_misspelt
 from brockman.exceptions import ConfigurationError
 from brockman.options import Options
 from brockman.options.fields import show
+from brockman.options.web import WebSettings
 from brockman.web.client import SafeClient, report
 from brockman.web.request import WebRequest
-from brockman.web.settings import WebSettings
 from brockman.web.tracker import RequestTracker
 
 _FUNCTION = "FL_MAY_TRACK"
