@@ -43,7 +43,7 @@ class Response:
 
 def call_wsgi(app: Any, path: str, headers: Headers) -> Response:
     """Send a request to a WSGI application."""
-    environ: dict[str, Any] = {"PATH_INFO": path, "QUERY_STRING": ""}
+    environ: dict[str, Any] = {"SCRIPT_NAME": "", "PATH_INFO": path, "QUERY_STRING": ""}
     setup_testing_defaults(environ)
     environ |= {"HTTP_" + name.upper().replace("-", "_"): value for name, value in headers.items()}
     started: list[Any] = []
@@ -60,7 +60,14 @@ def call_wsgi(app: Any, path: str, headers: Headers) -> Response:
 async def call_asgi_soon(app: Any, path: str, headers: Headers, kind: str = "http") -> Response:
     """Send a request to an ASGI application."""
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": kind, "method": "GET", "path": path, "headers": pairs, "query_string": b"", "scheme": "http"}
+    scope = {"type": kind, "method": "GET", "path": path, "raw_path": path.encode(), "headers": pairs}
+    scope |= {
+        "query_string": b"",
+        "scheme": "http",
+        "http_version": "1.1",
+        "root_path": "",
+        "asgi": {"version": "3.0"},
+    }
     sent: list[dict[str, Any]] = []
     received = asyncio.Queue[dict[str, Any]]()
     received.put_nowait({"type": "http.request"} if kind == "http" else {"type": "websocket.connect"})

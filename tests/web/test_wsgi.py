@@ -27,7 +27,7 @@ def test_it_keeps_to_the_specification(client: FocusLabClient) -> None:
     """As the validator of Python's library sees it, from above and from below."""
 
     def app(environ: Any, start_response: Any) -> Any:
-        environ["focuslab"].record_trigger("viewed", "page")
+        environ["focuslab.tracker"].record_trigger("viewed", "page")
         start_response("200 OK", [("Content-Type", "text/plain")])
         return iter([b"a", b"b"])
 
@@ -66,7 +66,7 @@ def test_a_body_is_closed_in_its_context(client: FocusLabClient) -> None:
     tracked = FocusLabMiddleware(lambda environ, start_response: Body(), client=client)
     environ: dict[str, Any] = {}
     tracked(environ, lambda *_: None).close()  # type: ignore[attr-defined]
-    assert closed == [environ["focuslab"].actor_id]
+    assert closed == [environ["focuslab.tracker"].actor_id]
 
 
 def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
@@ -74,7 +74,7 @@ def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
     started: list[Any] = []
 
     def app(environ: Any, start_response: Any) -> Any:
-        environ["focuslab"].record_trigger("viewed", "page")
+        environ["focuslab.tracker"].record_trigger("viewed", "page")
         start_response("200 OK", [("Content-Length", "2")])
         try:
             raise ZeroDivisionError
@@ -111,7 +111,7 @@ def test_consent_sees_the_request(client: FocusLabClient) -> None:
         return False
 
     def app(environ: Any, start_response: Any) -> Any:
-        assert not environ["focuslab"].is_tracked
+        assert not environ["focuslab.tracker"].is_tracked
         start_response("200 OK", [])
         return []
 
