@@ -20,8 +20,8 @@ PACKAGE = Path(brockman.__file__).parent
 # A module imports from its own folder, and from the lines below it.
 DIAGRAM = """
     __main__
-    cli  django  pytest_plugin
-    celery  collector  testing  asgi
+    cli  django  flask  pytest_plugin
+    celery  collector  testing  asgi  wsgi
     web
     client
     compatible  delivery
@@ -52,6 +52,7 @@ LIBRARIES = {
     "django": ("brockman.django",),
     "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
+    "flask": ("brockman.flask",),
     "fcntl": ("brockman.buffer.spool",),
     "pytest": ("brockman.pytest_plugin",),
     "typing_extensions": (),
@@ -64,6 +65,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.django.client", "requests"),
     ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
+    *((module, "typing_extensions") for module in ("brockman.asgi", "brockman.flask", "brockman.wsgi")),
 }
 IMPURE = {
     *("asyncio", "atexit", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),

@@ -15,7 +15,7 @@ from brockman import FocusLabClient
 from brockman.testing import Outbox, capture
 from tests.docs.blocks import ROOT, only, run_python
 from tests.support.client import KEY
-from tests.web.applications import call_asgi, call_wsgi, make_wsgi
+from tests.web.applications import ASGI, Response, call_asgi, call_asgi_soon, call_wsgi, make_wsgi
 
 ACTOR = "0f8fad5b-d9cb-469f-a165-70867728950e"
 COOKIE = {"cookie": f"fl_actor_id={ACTOR}"}
@@ -95,6 +95,18 @@ def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
         yield captured
 
 
+async def visit(app: Any) -> list[Response]:
+    """Return the responses to a known and to a new visitor, between the startup of an application and its shutdown."""
+    asked, answered = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": ASGI, "state": {}}, asked.get, answered.put))
+    await asked.put({"type": "lifespan.startup"})
+    await answered.get()
+    answers = [await call_asgi_soon(app, "/book", headers) for headers in (COOKIE, {})]
+    await asked.put({"type": "lifespan.shutdown"})
+    await lifespan
+    return answers
+
+
 def test_every_framework_of_the_table_is_run() -> None:
     """No row without an application."""
     assert [name for name, _, _ in LINES] == list(APPLICATIONS)
@@ -106,10 +118,12 @@ def test_the_line_of_a_framework_works(outbox: Outbox, name: str, module: str, l
     """A view records for the visitor of the cookie, and a new visitor gets one."""
     if name in NOT_IN_THE_TEST_EXTRA and importlib.util.find_spec(name.lower()) is None:
         pytest.skip(f"{name} is not installed")
-    names: dict[str, Any] = {"client": FocusLabClient()}
+    names: dict[str, Any] = {"client": FocusLabClient(), "__name__": "shop"}
     exec(f"from {module} import *\n{APPLICATIONS[name]}\n{line}", names)
-    call = call_asgi if module == "brockman.asgi" else call_wsgi
-    answers = [call(names["app"], "/book", headers) for headers in (COOKIE, {})]
+    if module == "brockman.asgi":
+        answers = asyncio.run(visit(names["app"]))
+    else:
+        answers = [call_wsgi(names["app"], "/book", headers) for headers in (COOKIE, {})]
     assert [answer.status for answer in answers] == [200, 200]
     assert [trigger.actor_id for trigger in outbox] == [ACTOR, answers[1].cookie]
 

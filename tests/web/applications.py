@@ -18,6 +18,7 @@ from brockman.flask import FocusLab
 
 View = Callable[[], Iterable[str]]
 Headers = dict[str, str]
+ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
 @dataclass
