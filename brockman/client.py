@@ -182,16 +182,9 @@ class FocusLabClient(Unique, Closing, WithGroups, Compatible):
                     if filled is None:
                         return pipeline.refuse("untracked")
                     actor_id, identities, attributes, variables = filled
+                new_id, now, limit = pipeline.next_id(), datetime.now(_UTC), self._max_trigger_bytes
                 body = self._encode_arguments(
-                    actor_id,
-                    action,
-                    obj,
-                    identities,
-                    attributes,
-                    variables,
-                    pipeline.next_id(),
-                    datetime.now(_UTC),
-                    self._max_trigger_bytes,
+                    actor_id, action, obj, identities, attributes, variables, new_id, now, limit
                 )
         except InvalidTrigger as error:
             self._drop_invalid(error)

@@ -90,8 +90,8 @@ class TrackedApplication:
 class FocusLabMiddleware(TrackedApplication):
     """Wraps a WSGI application: triggers recorded in a request have its visitor as their actor.
 
-    `brockman.current()`, also `environ["focuslab.tracker"]`, is the tracker of the request. A new visitor gets the cookie
-    of FocusLab's browser tracker with the response, if something was recorded before `start_response`.
+    `brockman.current()`, also `environ["focuslab.tracker"]`, is the tracker of the request. A new visitor gets the
+    cookie of FocusLab's browser tracker with the response, if something was recorded before `start_response`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the middleware costs a Django view, in one process: `python -m tests.benchmarks.request`.
+"""The cost of the middleware for a Django view, in one process: `python -m tests.benchmarks.request`.
 
 Django's handler answers requests, alternately with and without the middleware. The figures are medians of the CPU
 time of the thread. Triggers stay in the buffer: the worker thread sleeps.
@@ -30,7 +30,7 @@ def answer(request: HttpRequest) -> HttpResponse:
 
 
 def environ(*, cookie: bool = True, record: bool = False) -> dict[str, Any]:
-    """Return what a WSGI server gives for a request."""
+    """Return a request as a WSGI server gives it."""
     from django.test import RequestFactory
 
     made = RequestFactory().get("/").environ

@@ -96,7 +96,7 @@ def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
 
 
 async def visit(app: Any) -> list[Response]:
-    """Return the responses to a known and to a new visitor, between the startup of an application and its shutdown."""
+    """Return the responses to a known and to a new visitor, between startup and shutdown."""
     asked, answered = asyncio.Queue[Any](), asyncio.Queue[Any]()
     lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": ASGI, "state": {}}, asked.get, answered.put))
     await asked.put({"type": "lifespan.startup"})
@@ -118,7 +118,7 @@ def test_the_line_of_a_framework_works(outbox: Outbox, name: str, module: str, l
     """A view records for the visitor of the cookie, and a new visitor gets one."""
     if name in NOT_IN_THE_TEST_EXTRA and importlib.util.find_spec(name.lower()) is None:
         pytest.skip(f"{name} is not installed")
-    names: dict[str, Any] = {"client": FocusLabClient(), "__name__": "shop"}
+    names: dict[str, Any] = {"client": FocusLabClient(), "__name__": __name__}
     exec(f"from {module} import *\n{APPLICATIONS[name]}\n{line}", names)
     if module == "brockman.asgi":
         answers = asyncio.run(visit(names["app"]))
@@ -129,13 +129,14 @@ def test_the_line_of_a_framework_works(outbox: Outbox, name: str, module: str, l
 
 
 def test_the_first_applications_record(outbox: Outbox) -> None:
-    """Those of Flask and FastAPI."""
+    """Those of Flask and FastAPI, here and in the README."""
     answers = [
+        call_asgi(run_python(only("web readme"))["app"], "/book/Queues", COOKIE),
         call_wsgi(run_python(only("web flask"), {"__name__": "'shop'"})["app"], "/book/Queues", COOKIE),
         call_asgi(run_python(only("web fastapi"))["app"], "/book/Queues", COOKIE),
     ]
-    assert [answer.status for answer in answers] == [200, 200]
-    assert [(trigger.actor_id, trigger.variables["title"]) for trigger in outbox] == [(ACTOR, "Queues")] * 2
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert [(trigger.actor_id, trigger.variables["title"]) for trigger in outbox] == [(ACTOR, "Queues")] * 3
 
 
 def test_a_view_uses_the_tracker(outbox: Outbox) -> None:
