@@ -51,7 +51,7 @@ import litestar
 @litestar.get("/book")
 async def book() -> str:
     return str({RECORD})
-app = litestar.Litestar([book])
+app = litestar.Litestar([book], logging_config=None)  # which starts a thread
 """,
     "Sanic": f"""
 import sanic
@@ -113,6 +113,7 @@ def test_every_framework_of_the_table_is_run() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")  # of WebOb, which Pyramid uses
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")  # of what Sanic uses
 @pytest.mark.parametrize(("name", "module", "line"), LINES, ids=[name for name, _, _ in LINES])
 def test_the_line_of_a_framework_works(outbox: Outbox, name: str, module: str, line: str) -> None:
     """A view records for the visitor of the cookie, and a new visitor gets one."""
