@@ -20,8 +20,9 @@ PACKAGE = Path(brockman.__file__).parent
 # A module imports from its own folder, and from the lines below it.
 DIAGRAM = """
     __main__
-    cli  django  flask  pytest_plugin
-    celery  collector  testing  asgi  wsgi
+    cli
+    django  flask  pytest_plugin
+    celery  collector  testing  asgi  wsgi  diagnosis
     web
     client  metrics
     compatible  delivery

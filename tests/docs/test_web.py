@@ -89,7 +89,7 @@ NOT_IN_THE_TEST_EXTRA = ("Litestar", "Sanic")  # one loads Faker into every test
 
 @pytest.fixture
 def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
-    """What is recorded."""
+    """The triggers that are recorded."""
     monkeypatch.setenv("FL_API_KEY", KEY)
     with capture() as captured:
         yield captured
@@ -113,7 +113,7 @@ def test_every_framework_of_the_table_is_run() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'cgi' is deprecated:DeprecationWarning")  # of WebOb, which Pyramid uses
-@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated:UserWarning")  # of what Sanic uses
+@pytest.mark.filterwarnings("ignore:.*pkg_resources:Warning")  # of what Sanic uses
 @pytest.mark.parametrize(("name", "module", "line"), LINES, ids=[name for name, _, _ in LINES])
 def test_the_line_of_a_framework_works(outbox: Outbox, name: str, module: str, line: str) -> None:
     """A view records for the visitor of the cookie, and a new visitor gets one."""

@@ -67,6 +67,6 @@ def test_an_application_is_set_up_once() -> None:
 
 
 def test_a_wrong_setting_of_the_configuration_raises_in_tests() -> None:
-    """When the application is made."""
+    """As soon as the application is made."""
     with pytest.raises(ConfigurationError, match="cookie_age"):
         make(FocusLab(), "shop", FL_COOKIE_AGE="long")

@@ -173,7 +173,7 @@ def test_wrong_settings_are_logged_once(monkeypatch: pytest.MonkeyPatch, caplog:
 
 
 def test_wrong_settings_raise_where_debug_is_on(make: Callable[..., Ask]) -> None:
-    """When the application starts; a FastAPI application makes its middlewares then."""
+    """As soon as the application starts; a FastAPI application makes its middlewares then."""
     with pytest.raises(ConfigurationError, match="api_key"):
         make(lambda: ["ab"], client=None, debug=True)()
 
