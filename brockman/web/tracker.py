@@ -89,6 +89,8 @@ class RequestTracker:
 
     def _find_tracked(self) -> bool:
         request, settings = self._request, self._settings
+        if not settings.is_selective:
+            return True
         if request is None:
             return False
         if settings.skip_paths and settings.skips_path(request.path):
@@ -106,12 +108,9 @@ class RequestTracker:
         return "" if request is None else request.header("user-agent")
 
     def _find_actor(self) -> str | None:
-        found = self._found  # not by `_once`: these calls are much of what a record costs
-        if not (
-            found["is_tracked"] if "is_tracked" in found else found.setdefault("is_tracked", self._find_tracked())
-        ):
+        if self._settings.is_selective and not self.is_tracked:
             return None
-        text: str = found.setdefault("cookie", self._find_cookie())
+        text: str = self._found.setdefault("cookie", self._find_cookie())
         if _is_uuid(text):
             return text
         if self._is_finished:
@@ -192,10 +191,13 @@ class RequestTracker:
 
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
-        if self._settings.may_track is not None and "is_tracked" not in self._found:
+        request, settings, found = self._request, self._settings, self._found
+        if request is None or (settings.may_track is not None and "is_tracked" not in found):
             return  # only the request can tell
-        request, self._is_finished = self._request, True
-        if request is not None and self.is_tracked:
-            self._cookies = request.header("cookie")
-            self._variables()
+        self._is_finished = True
+        if not settings.is_selective or self.is_tracked:
+            if "actor" not in found:
+                self._cookies = request.header("cookie")
+            if settings.user_agent:
+                self._variables()
         self._request = None
