@@ -26,6 +26,8 @@ NAMES = [
     ("brockman.client", "FocusLabClient"),
     ("brockman.cli", "main"),
     ("brockman.transport.memory", "MemoryTransport"),
+    ("brockman.metrics", "register_prometheus"),
+    ("brockman.metrics", "observe_opentelemetry"),
     ("brockman.testing", "capture"),
     ("brockman.asgi", "DeliverOnShutdown"),
     ("brockman.celery", "record_trigger"),
