@@ -105,6 +105,47 @@ def test_one_setting_turns_it_off(setup: str, variable: str, found: Any, logged:
     assert logged in ended.err
 
 
+REQUESTS = """
+import celery, json
+from celery import signals
+from django.http import HttpResponse
+from django.urls import re_path
+
+app = celery.Celery("app", broker="memory://")
+sent = []
+
+def view(request):
+    app.send_task("any")
+    return HttpResponse()
+
+urlpatterns = [re_path("", view)]
+from django.test import Client
+
+@signals.before_task_publish.connect(weak=False)
+def look(headers=None, **_):
+    sent.append(headers["brockman-context"])
+
+browser = Client()
+cookies = [browser.get(path).cookies.get("fl_actor_id") for path in ("/first", "/again", "/private")]
+print(json.dumps([cookies[0].value, cookies[1:], *map(json.loads, sent)]))
+"""
+
+
+def test_a_task_that_a_view_calls_has_its_visitor() -> None:
+    """A new visitor gets a cookie, since the task may record; who is not tracked is not tracked in the task."""
+    setting = (
+        "ALLOWED_HOSTS=['*'], ROOT_URLCONF='__main__', FL_MAY_TRACK=lambda request: request.path != '/private',"
+        " MIDDLEWARE=['brockman.django.middleware.FocusLabMiddleware']"
+    )
+    parts = REQUESTS.partition("from django.test")
+    ended = ran_python(parts[0] + DJANGO.format(setting=setting) + "".join(parts[1:]), env=environment())
+    assert ended.status == 0, ended.err
+    visitor, other_cookies, first, again, private = json.loads(ended.out)
+    assert first == again == {"actor_id": visitor}
+    assert private == {"untracked": True}
+    assert other_cookies == [None, None]
+
+
 def test_a_project_without_celery_does_not_import_it() -> None:
     """`brockman.django` alone costs no import of a library that the project does not use."""
     ended = ran_python(DJANGO.format(setting="") + "import sys; print('celery' in sys.modules)", env=environment())
