@@ -20,8 +20,9 @@ PACKAGE = Path(brockman.__file__).parent
 # A module imports from its own folder, and from the lines below it.
 DIAGRAM = """
     __main__
-    cli  django  pytest_plugin
-    celery  collector  testing  asgi
+    cli
+    django  pytest_plugin
+    celery  collector  testing  asgi  diagnosis
     web
     client  metrics
     compatible  delivery

@@ -1,4 +1,4 @@
-"""The command `brockman`: serve, demo, record, import, export, tail, erase, replay, spool.
+"""The command `brockman`: serve, demo, check, record, import, export, tail, erase, replay, spool.
 
 arguments: what several commands have on their command lines; conditions, values: --where, --set, --variable
 inputs, compression -> source -> formats -> importing     brockman import
@@ -28,6 +28,7 @@ examples:
 
   brockman serve
   brockman record ada viewed page --variable title=Pricing
+  brockman check
   brockman tail
   brockman import --help"""
 
@@ -103,7 +104,7 @@ def new_parser() -> argparse.ArgumentParser:
     import argparse
 
     import brockman
-    from brockman.cli import demo, erase, export, importing, record, replay, serve, spool, tail
+    from brockman.cli import check, demo, erase, export, importing, record, replay, serve, spool, tail
 
     parser = argparse.ArgumentParser(
         "brockman",
@@ -114,6 +115,6 @@ def new_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
     parser.set_defaults(run=_print_help, parser=parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, record, importing, export, tail, erase, replay, spool):
+    for module in (serve, demo, check, record, importing, export, tail, erase, replay, spool):
         module.add_parser(commands)
     return parser

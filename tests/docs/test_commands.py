@@ -74,6 +74,7 @@ def test_the_keys_of_the_json_are_those_of_the_page(keys_of: Callable[..., set[s
     spool, file = tmp_path / "spool", tmp_path / "file"
     spool.mkdir(mode=0o700)
     file.write_text('{"actor_id": "7", "action": "viewed", "object": "page"}\n')
+    assert keys_of("check") == documented_keys("check")
     assert keys_of("record", "ada", "viewed", "page") == documented_keys("record")
     assert keys_of("import", str(file)) == documented_keys("import")
     assert keys_of("erase", "--actor", "7", "--dry-run") >= documented_keys("erase")
