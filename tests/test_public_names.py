@@ -36,6 +36,7 @@ NAMES = [
     ("brockman.celery", "record_trigger"),
     ("brockman.django.client", "DjangoFocusLabClient"),
     ("brockman.django.celery.tasks", "record_trigger"),
+    ("brockman.django.tasks_context", "ContextMixin"),
     ("brockman.django.middleware", "FocusLabMiddleware"),
     ("brockman.options", "Options"),
     ("brockman.stats", "Stats"),
