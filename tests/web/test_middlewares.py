@@ -217,4 +217,4 @@ def test_a_dotted_path_that_names_nothing_is_a_wrong_setting(
     """A consent function that is not found is not ignored."""
     monkeypatch.setenv("FL_MAY_TRACK", "brockman.web.consent.missing")
     with pytest.raises(ConfigurationError, match=r"FL_MAY_TRACK is 'brockman\.web\.consent\.missing'"):
-        make(lambda: ["ab"])()
+        make(lambda: ["ab"], debug=True)()
