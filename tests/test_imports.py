@@ -20,10 +20,11 @@ PACKAGE = Path(brockman.__file__).parent
 # A module imports from its own folder, and from the lines below it.
 DIAGRAM = """
     __main__
-    cli  django  pytest_plugin
-    celery  collector  testing  asgi
+    cli
+    django  pytest_plugin
+    celery  collector  testing  asgi  diagnosis
     web
-    client
+    client  metrics
     compatible  delivery
     buffer  transport
     stats  groups  contexts
@@ -37,7 +38,10 @@ FORBIDDEN = {
     "collector": set(FLOORS) - {"collector"},
 }
 # Values and rules: no thread, file, socket, clock or random of their own.
-PURE = ("exceptions", "options", "trigger", "stats", "groups", "delivery.policy", "delivery.endpoint")
+PURE = (
+    *("exceptions", "options", "trigger", "stats", "groups", "delivery.policy", "delivery.endpoint"),
+    "metrics.table",
+)
 # A library that is not Python's own, or that does I/O of a special kind, and the only places that import it.
 LIBRARIES = {
     "requests": ("brockman.transport.http",),
@@ -53,6 +57,8 @@ LIBRARIES = {
     "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
     "fcntl": ("brockman.buffer.spool",),
+    "prometheus_client": ("brockman.metrics.prometheus",),
+    "opentelemetry": ("brockman.metrics.opentelemetry", "brockman.delivery.traces"),
     "pytest": ("brockman.pytest_plugin",),
     "typing_extensions": (),
 }
@@ -64,6 +70,8 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.django.client", "requests"),
     ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
+    ("brockman.metrics", "opentelemetry"),
+    ("brockman.metrics", "prometheus_client"),
 }
 IMPURE = {
     *("asyncio", "atexit", "concurrent", "http", "io", "logging", "multiprocessing", "os", "pathlib", "queue"),
@@ -302,7 +310,9 @@ def watched_import(module: str) -> dict:
     return json.loads(result.stdout)
 
 
-@pytest.mark.parametrize("module", ["brockman", "brockman.exceptions", "brockman.options", "brockman.client"])
+@pytest.mark.parametrize(
+    "module", ["brockman", "brockman.exceptions", "brockman.options", "brockman.client", "brockman.metrics"]
+)
 def test_an_import_starts_nothing_and_reads_nothing(module):
     """No thread, socket, process, signal handler or written file; no read of the environment; no HTTP library."""
     seen = watched_import(module)
@@ -310,9 +320,8 @@ def test_an_import_starts_nothing_and_reads_nothing(module):
     assert seen["events"] == []
     assert seen["reads"] == []
     libraries = {name.split(".")[0] for name in seen["loaded"]}
-    assert (
-        libraries & {"requests", "urllib3", "sqlite3", "ssl", "asyncio", "django", "celery", "starlette"} == set()
-    )
+    others = {"django", "celery", "starlette", "prometheus_client", "opentelemetry"}
+    assert libraries & {"requests", "urllib3", "sqlite3", "ssl", "asyncio", *others} == set()
 
 
 def test_importing_the_client_loads_no_settings_and_no_log():

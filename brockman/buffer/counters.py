@@ -15,6 +15,8 @@ import json
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 from brockman.buffer.base import Buffer
 from brockman.process.clock import monotonic, wall
@@ -86,6 +88,8 @@ REASONS = (
 class Counters:
     """Counters of one client. Only the worker writes `retries`; any thread may write the others."""
 
+    source: Any = None  # set by `brockman.metrics`: its `end` gets the counts when nothing counts here any more
+
     def __init__(self, callbacks: Callbacks) -> None:
         self.delivered = 0
         self.rejected = 0
@@ -101,6 +105,13 @@ class Counters:
         self.guard = make_lock_without_gil()
         self._callbacks = callbacks
         self._identity: Identity | None = None
+
+    def __del__(self) -> None:
+        if self.source is not None:
+            try:
+                self.source.end(self)
+            except Exception:  # at the end of the process the modules are gone
+                return
 
     @property
     def identity(self) -> Identity:
@@ -136,20 +147,28 @@ class Counters:
 def read_stats(buffer: Buffer, counters: Counters) -> Stats:
     """Return a consistent snapshot. Takes no lock and does not block."""
     # `oldest` may read a file: only once.
-    return replace(read_counts(buffer, counters), oldest_age=_age(buffer.oldest))
+    return replace(read_counts(buffer, counters), oldest_age=read_oldest_age(buffer))
 
 
 def read_counts(buffer: Buffer, counters: Counters) -> Stats:
     """Return a consistent snapshot without `oldest_age`. Takes no lock, does not block, reads no file."""
+    return read_together((buffer,), counters)[0]
 
-    def read() -> Stats:
+
+def read_together(buffers: Sequence[Buffer], counters: Counters) -> tuple[Stats, int]:
+    """Return what `read_counts` does for all buffers that count here, and how many of `queued` they left on disk.
+
+    More than one, when a client is opened again while its last triggers are delivered.
+    """
+
+    def read() -> tuple[Stats, int]:
         delivered, rejected = counters.delivered, counters.rejected
         recovered, left_on_disk = counters.recovered, counters.left_on_disk
-        queued, in_flight = len(buffer), buffer.in_flight
-        dropped = dict(counters.dropped)
-        dropped["overflow"] += buffer.evicted
+        queued, in_flight = sum(map(len, buffers)), sum(buffer.in_flight for buffer in buffers)
+        dropped, evicted = dict(counters.dropped), sum(buffer.evicted for buffer in buffers)
+        dropped["overflow"] += evicted
         settled = delivered + rejected + sum(dropped.values())
-        return Stats(
+        stats = Stats(
             recorded=settled + queued + left_on_disk + in_flight - recovered,
             recovered=recovered,
             queued=queued + left_on_disk,
@@ -160,12 +179,20 @@ def read_counts(buffer: Buffer, counters: Counters) -> Stats:
             retries=counters.retries,
             batches=counters.batches,
             repeated=counters.repeated,
-            queued_bytes=buffer.waiting_bytes,
+            queued_bytes=sum(buffer.waiting_bytes for buffer in buffers),
             last_error=counters.last_error,
-            spool_error=buffer.trouble,
+            spool_error=next(filter(None, (buffer.trouble for buffer in buffers)), None),
         )
+        return stats, left_on_disk
 
-    return buffer.read_consistently(read)
+    for buffer in buffers:
+        read = partial(buffer.read_consistently, read)
+    return read()
+
+
+def read_oldest_age(buffer: Buffer) -> float | None:
+    """Return the seconds since the time of the oldest unsettled trigger, or None. May read a file."""
+    return _age(buffer.oldest)
 
 
 def _age(body: bytes | None) -> float | None:

@@ -1,12 +1,14 @@
-"""The command `brockman`: serve, demo, import, export, erase, replay, spool.
+"""The command `brockman`: serve, demo, check, record, import, export, tail, erase, replay, spool.
 
-conditions: --where, of export and replay
+arguments: what several commands have on their command lines; conditions, values: --where, --set, --variable
 inputs, compression -> source -> formats -> importing     brockman import
 occurrences -> ids -> importing                           (ids of lines without one)
 spool_view, spool_send -> spool                           brockman spool
 requesting -> stored -> export, erase                     brockman export, brockman erase
 tables, parquet -> export                                 (formats of brockman export)
-conditions -> changes -> replay                           brockman replay
+requesting -> refusals -> export, replay, tail            (the refused triggers)
+changes -> replay                                         brockman replay
+lines -> tail                                             brockman tail
 proof -> demo                                             brockman demo
 sending: a client that a command sends through; terminal: progress bar, tables, signals; startup: before these
 """
@@ -20,7 +22,15 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-DESCRIPTION = "The FocusLab client: run a collector or a demonstration, send triggers from files or a spool."
+DESCRIPTION = "The FocusLab client: run a collector, send triggers, and read what a collector has."
+EPILOG = """\
+examples:
+
+  brockman serve
+  brockman record ada viewed page --variable title=Pricing
+  brockman check
+  brockman tail
+  brockman import --help"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,19 +55,16 @@ def _run(argv: Sequence[str] | None) -> int:
 
     if argv is None:
         prepare_process()
-    from brockman.cli.terminal import exit_status, handle_signals
+    from brockman.cli.failure import CommandFailed
+    from brockman.cli.terminal import exit_status, handle_signals, say_interrupted
     from brockman.exceptions import ConfigurationError
 
     name = "brockman"
     try:
         with handle_signals(at_once=argv is None):
             try:
-                parser = _parser()
-                options = parser.parse_args(argv)
-                if options.run is None:
-                    parser.print_help()
-                    return 0
-                name = f"brockman {options.command}"
+                options = _parse(argv)
+                name = options.parser.prog
                 status: int = options.run(options)
                 return status
             finally:
@@ -65,7 +72,11 @@ def _run(argv: Sequence[str] | None) -> int:
     except ConfigurationError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
+    except CommandFailed as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as error:
+        say_interrupted(name, error)
         return exit_status(error)
     except BrokenPipeError:
         discard_output(sys.stdout)
@@ -76,16 +87,34 @@ def _run(argv: Sequence[str] | None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    options, unknown = new_parser().parse_known_args(argv)
+    if unknown:  # the parser of the command names it, and shows its usage
+        options.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return options
+
+
+def _print_help(options: argparse.Namespace) -> int:
+    options.parser.print_help()
+    return 0
+
+
+def new_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line; `run` of what it parses is the function of the command."""
     import argparse
 
     import brockman
-    from brockman.cli import demo, erase, export, importing, replay, serve, spool
+    from brockman.cli import check, demo, erase, export, importing, record, replay, serve, spool, tail
 
-    parser = argparse.ArgumentParser("brockman", description=DESCRIPTION)
+    parser = argparse.ArgumentParser(
+        "brockman",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"brockman {brockman.__version__}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=_print_help, parser=parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND")
-    for module in (serve, demo, importing, export, erase, replay, spool):
+    for module in (serve, demo, check, record, importing, export, tail, erase, replay, spool):
         module.add_parser(commands)
     return parser

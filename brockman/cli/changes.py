@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
 from brockman.cli.conditions import FIELDS, field_of
+from brockman.cli.values import parse_value
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import show
 
@@ -57,10 +57,7 @@ def _parse(given: str) -> tuple[str, Any]:
     field = _field("--set", name if equals else "", given)
     if field in _PLAIN:
         return field, text
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
+    value = parse_value(text)
     if "." not in field and not isinstance(value, dict):
         raise ConfigurationError(
             f"--set is {show(given)}; it should have an object, such as {{}}, or name a value"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import secrets
 import subprocess
@@ -19,10 +20,19 @@ from time import perf_counter_ns
 from typing import Any
 
 import brockman
+from brockman.cli.arguments import add_command, add_json
+from brockman.cli.failure import CommandFailed
 from brockman.cli.numbers import whole_number
 from brockman.cli.proof import Proof, compose, examine
 from brockman.cli.serve import has_collector
-from brockman.cli.terminal import Progress, Row, format_table, ignore_signals, raise_on_signals
+from brockman.cli.terminal import (
+    Progress,
+    Row,
+    explain_interruption,
+    format_table,
+    ignore_signals,
+    raise_on_signals,
+)
 from brockman.client import FocusLabClient
 from brockman.options import Options
 from brockman.process.clock import monotonic
@@ -32,6 +42,14 @@ from brockman.stats import Stats
 DESCRIPTION = """\
 Start a collector, record triggers from many threads through a short outage, and prove from its database that each
 of them arrived exactly once. Nothing leaves this machine, and nothing stays on it."""
+EPILOG = """\
+examples:
+
+  brockman demo
+  brockman demo --triggers 2000
+  brockman demo --triggers 2000 --json
+
+exit status: 0 each trigger arrived once; 1 some did not, or the collector failed; 2 wrong usage; 130 Ctrl-C."""
 THREADS = 8
 _OUTAGE = 1.0  # seconds
 _PATIENCE = 30.0  # seconds that a thread waits for room in the buffer, and `flush` for the last triggers
@@ -39,12 +57,19 @@ _STOP_TIMEOUT = 10.0  # seconds
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("demo", help="see triggers delivered through an outage", description=DESCRIPTION)
+    parser = add_command(
+        commands,
+        "demo",
+        run,
+        help="see triggers delivered through an outage",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+    )
     parser.add_argument(
         "--triggers", type=whole_number(1), default=20_000, metavar="N", help="how many (default: %(default)s)"
     )
     parser.add_argument("--seed", type=whole_number(), default=1, metavar="N", help="selects other triggers")
-    parser.set_defaults(run=run)
+    add_json(parser, "print only the numbers, as JSON")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,27 +78,54 @@ def run(options: argparse.Namespace) -> int:
     from brockman.collector.errors import InvalidSetting, StoreUnavailable
 
     try:
-        outcome, proof = _perform(options.seed, options.triggers)
+        with explain_interruption("nothing of it is left"):
+            outcome, proof = _perform(options)
     except (CollectorFailed, InvalidSetting, StoreUnavailable) as error:
-        print(f"brockman demo: the collector failed: {error}", file=sys.stderr)
-        return 1
+        raise CommandFailed(f"the collector failed: {error}") from None
+    if options.json:
+        print(json.dumps(_numbers(outcome, proof)))
+        return 1 if proof.problems else 0
     return conclude(outcome, proof)
 
 
-def _perform(seed: int, count: int) -> tuple[Outcome, Proof]:
+def _numbers(outcome: Outcome, proof: Proof) -> dict[str, Any]:
+    stats = outcome.stats
+    return {
+        "recorded": stats.recorded,
+        "delivered": stats.delivered,
+        "requests": stats.batches,
+        "retries": stats.retries,
+        "rejected": stats.rejected,
+        "dropped": sum(stats.dropped.values()),
+        "rows": proof.rows,
+        "distinct_ids": proof.distinct_ids,
+        "duplicates": proof.duplicates,
+        "seconds": round(outcome.seconds, 3),
+        "cost_microseconds": round(median(outcome.costs) / 1000, 1),
+        "problems": proof.problems,
+    }
+
+
+def _perform(options: argparse.Namespace) -> tuple[Outcome, Proof]:
     raise_on_signals()
+    seed, count = options.seed, options.triggers
     api_key, outage_after = secrets.token_hex(16), max(1, count // 3)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="brockman-demo-")))
         stack.callback(ignore_signals)  # while the directory is removed
         database = folder / "triggers.sqlite3"
         with _collector(database, api_key, outage_after) as endpoint:
-            print(f"collector at {endpoint}, a process with its SQLite file in a temporary directory")
-            print(f"{count} triggers from {THREADS} threads through one client; after {outage_after} of them")
-            print(f"the collector responds 503 for {_OUTAGE:g} s. With overflow='block' nothing is dropped:")
-            print("a thread that finds the buffer full waits for room.", flush=True)
+            if not options.json:
+                _introduce(endpoint, count, outage_after)
             outcome = _record(endpoint, api_key, seed, count)
         return outcome, examine(database, seed, count)
+
+
+def _introduce(endpoint: str, count: int, outage_after: int) -> None:
+    print(f"collector at {endpoint}, a process with its SQLite file in a temporary directory")
+    print(f"{count} triggers from {THREADS} threads through one client; after {outage_after} of them")
+    print(f"the collector responds 503 for {_OUTAGE:g} s. With overflow='block' nothing is dropped:")
+    print("a thread that finds the buffer full waits for room.", flush=True)
 
 
 def conclude(outcome: Outcome, proof: Proof) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from typing import Any
 
+from brockman.cli.arguments import add_command, add_json
 from brockman.cli.conditions import check_text
 from brockman.cli.requesting import Api, RequestFailed, add_source_options
 from brockman.cli.serve import has_collector
 from brockman.cli.stored import open_existing, store_location
-from brockman.cli.terminal import format_table
+from brockman.cli.terminal import explain_interruption, format_table, raise_on_signals
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import printable, show
 from brockman.process.log import count_of
@@ -34,37 +36,31 @@ _SHOWN = 5  # actor ids
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "erase",
-        help="erase what is stored about a person",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "erase", run, help="erase what is stored about a person", description=DESCRIPTION, epilog=EPILOG
     )
     person = parser.add_mutually_exclusive_group(required=True)
     person.add_argument("--actor", metavar="ID", help="the actor_id of the triggers")
     person.add_argument("--identity", metavar="NAME=VALUE", help="an identity, such as email=ada@example.com")
     parser.add_argument("--dry-run", action="store_true", help="only show what would be erased")
     parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_json(parser, "print the numbers as JSON; with --yes, or --dry-run")
     add_source_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     person = _person(options)
+    if options.json and not (options.dry_run or options.yes):
+        raise ConfigurationError("--json asks nothing; give --yes, or --dry-run, with it")
     if not (options.dry_run or options.yes or sys.stdin.isatty()):
         raise ConfigurationError("there is no terminal to ask; give --yes, or --dry-run")
-    try:
-        location = store_location(options)
-        if location is None:
-            api = Api(options)
-            return _erase(options, lambda trial: api.delete("person/", {**person, "dry_run": trial}))
-        if not has_collector("erase"):
-            return 2
-        return _erase_in_store(options, location, person)
-    except RequestFailed as error:
-        print(f"brockman erase: {error}", file=sys.stderr)
-        return 1
+    location = store_location(options)
+    if location is None:
+        api = Api(options)
+        return _erase(options, lambda trial: api.delete("person/", {**person, "dry_run": trial}))
+    if not has_collector("erase"):
+        return 2
+    return _erase_in_store(options, location, person)
 
 
 def _person(options: argparse.Namespace) -> dict[str, str]:
@@ -106,11 +102,14 @@ def _erase_in_store(options: argparse.Namespace, location: str, person: dict[str
 
 
 def _erase(options: argparse.Namespace, erase: Any) -> int:
-    found = erase("yes")
-    if not found["triggers"] and options.dry_run:
-        print("nothing is stored about this person")
+    if options.json:
+        print(json.dumps(erase("yes") if options.dry_run else _erase_now(erase)))
         return 0
-    if not options.yes or options.dry_run:
+    if options.dry_run or not options.yes:
+        found = erase("yes")
+        if not found["triggers"] and options.dry_run:
+            print("nothing is stored about this person")
+            return 0
         _show(found, "would be erased" if options.dry_run else "to erase")
         if options.dry_run:
             return 0
@@ -118,7 +117,7 @@ def _erase(options: argparse.Namespace, erase: Any) -> int:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             print("nothing was erased")
             return 1
-    erased = erase("no")
+    erased = _erase_now(erase)
     _show(erased, "erased")
     if not erased["overwritten"]:
         print(
@@ -126,6 +125,12 @@ def _erase(options: argparse.Namespace, erase: Any) -> int:
             " large SQLite file, run it at a quiet time."
         )
     return 0
+
+
+def _erase_now(erase: Any) -> Any:
+    raise_on_signals()
+    with explain_interruption("some or all may be erased; --dry-run shows the rest"):
+        return erase("no")
 
 
 def _show(found: dict[str, Any], what: str) -> None:

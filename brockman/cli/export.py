@@ -13,13 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TextIO
 
+from brockman.cli.arguments import add_command, add_where
 from brockman.cli.conditions import FIELDS, TIMES, Conditions
 from brockman.cli.parquet import load_duckdb, parquet_line, parquet_rows
-from brockman.cli.requesting import Api, RequestFailed, add_source_options
+from brockman.cli.refusals import read_refused
+from brockman.cli.requesting import Api, add_source_options
 from brockman.cli.spool_view import is_file
 from brockman.cli.stored import Stored, store_location, stored_triggers
 from brockman.cli.tables import Columns, Table
-from brockman.cli.terminal import Progress, raise_on_signals
+from brockman.cli.terminal import Progress, explain_interruption, raise_on_signals
 from brockman.collector import strict_json
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import printable
@@ -47,25 +49,18 @@ formats:
             JSON. Needs DuckDB (pip install duckdb), --output, and room for the triggers as JSON beside the file.
 
 exit status: 0 everything was written; 1 it was not, and FILE is as before; 2 wrong usage; 130 Ctrl-C."""
-_REFUSED_FILTERS = ("action", "object", "actor_id", "reason")
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "export",
+        run,
         help="write the triggers of a collector to a file",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="only triggers with this value, such as action=paid or attributes.plan=pro; FIELD~=PART for a part of"
-        " it. May be repeated: each must match",
-    )
+    add_where(parser, "only triggers with this value")
     parser.add_argument("--since", metavar="TIME", help="recorded at this time or later: a date, or ISO 8601")
     parser.add_argument("--until", metavar="TIME", help="recorded before it")
     parser.add_argument("--format", choices=["ndjson", "csv", "parquet"], default="ndjson", help="default: ndjson")
@@ -75,21 +70,17 @@ def add_parser(commands: Any) -> None:
         "--refused", action="store_true", help="the refused triggers, with their reasons, as ndjson"
     )
     add_source_options(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     conditions = _check(options)
     raise_on_signals()
-    try:
+    with explain_interruption("the output ends early" if options.output is None else "the file is as before"):
         if options.refused:
             written = _run(options, _Refused(Api(options), conditions))
         else:
             with stored_triggers(options) as stored:
                 written = _run(options, _Triggers(stored, conditions))
-    except RequestFailed as error:
-        print(f"brockman export: {error}", file=sys.stderr)
-        return 1
     if options.output is not None:
         print(f"{count_of(written, 'trigger')} written to {printable(options.output)}", file=sys.stderr)
     return 0
@@ -138,20 +129,14 @@ class _Refused:
 
     def __init__(self, api: Api, conditions: Conditions) -> None:
         self._api, self._conditions = api, conditions
-        self._filters = conditions.parameters(_REFUSED_FILTERS)
         self.total: int | None = None
         self.read = 0
 
     def lines(self) -> Iterator[str]:
-        newest = None
-        for page in self._api.pages("refused/", {**self._filters, "order": "oldest", "limit": "1000"}):
-            newest = int(page["newest"]) if newest is None else newest
-            for entry in page["refused"]:
-                if entry["number"] > newest:  # refused since
-                    return
-                if self._conditions.matches(entry["trigger"] or {}, reason=entry["reason"]):
-                    yield json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
-            self.read += len(page["refused"])
+        for entries in read_refused(self._api, self._conditions):
+            for entry in entries:
+                yield json.dumps(entry, ensure_ascii=False, separators=(",", ":"))
+            self.read += len(entries)
 
 
 def _run(options: argparse.Namespace, source: _Triggers | _Refused) -> int:

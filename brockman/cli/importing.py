@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import threading
 from collections import deque
@@ -11,11 +12,13 @@ from contextlib import closing
 from tempfile import gettempdir
 from typing import Any
 
+from brockman.cli.arguments import add_command, add_json
 from brockman.cli.formats import FORMATS, read_lines
 from brockman.cli.formats.fields import check_mapping
 from brockman.cli.ids import ContentIds
 from brockman.cli.inputs import find_inputs, total_size
-from brockman.cli.sending import MAX_SECONDS, Sender, add_options
+from brockman.cli.numbers import MAX_SECONDS
+from brockman.cli.sending import Sender, add_options
 from brockman.cli.source import BadLine, Source, reason_of
 from brockman.cli.terminal import Row, format_table
 from brockman.exceptions import ConfigurationError, InvalidTrigger
@@ -69,12 +72,8 @@ _MAX_REASONS, _MAX_REASON_LENGTH = 3, 100  # in the table
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "import",
-        help="send triggers from files",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "import", run, help="send triggers from files", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILE", help="what to read; a pattern such as 'logs/*.gz'; - is standard input"
@@ -88,11 +87,11 @@ def add_parser(commands: Any) -> None:
         metavar="FIELD=NAME",
         help="the name of a field in the files, such as time=created; can be repeated",
     )
+    add_json(parser)
     add_options(
         parser,
         timeout_help="give up if the endpoint accepts nothing for SECONDS, or not all at the end (default: wait)",
     )
-    parser.set_defaults(run=run)
 
 
 def _mapped(text: str) -> tuple[str, str]:
@@ -111,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
     for line in again:
         print(f"brockman import: {line}", file=sys.stderr)
     status = job.run(total=total_size(paths), unit="B", is_bytes=True)
-    print(format_table(job.summary()))
+    print(json.dumps(job.numbers()) if options.json else format_table(job.summary()))
     return status or (0 if job.is_complete else 1)
 
 
@@ -142,7 +141,7 @@ class _Import(Sender):
                     if len(self._paths) == 1:
                         raise
                     self._unread += 1
-                    self.say(str(error))
+                    self.fail(str(error))
         self.client.flush(self._timeout)
 
     def _send_file(self, path: str, ids: ContentIds) -> bool:
@@ -172,14 +171,14 @@ class _Import(Sender):
                 trigger_id, at = stamp(reading)
                 if not record(*reading[:6], at=at, trigger_id=trigger_id):
                     limit = self._timeout or MAX_SECONDS
-                    self.say(f"{file}line {number}: buffer full for {limit:g} s; giving up")
+                    self.fail(f"{file}line {number}: buffer full for {limit:g} s; giving up")
                     return False
             except (InvalidTrigger, RecursionError) as error:
                 pending.remove_last()
                 self._report(f"{file}line {number}", str(error))
             except OSError as error:
                 pending.remove_last()
-                self.say(f"{file}line {number}: cannot write to {gettempdir()}: {reason_of(error)}; giving up")
+                self.fail(f"{file}line {number}: cannot write to {gettempdir()}: {reason_of(error)}; giving up")
                 return False
         return True
 
@@ -194,26 +193,42 @@ class _Import(Sender):
         text = f"delivered={stats.delivered} waiting={waiting} bad={self._bad_lines} retries={stats.retries}"
         return self._progress()[1], text
 
-    def summary(self) -> list[Row]:
+    def numbers(self) -> dict[str, Any]:
+        """Return the counts of the summary; `repeated` is None if the server does not say, `new` has them then."""
         stats, first = self.client.stats(), self._pending.first()
-        if stats.repeated is None and stats.delivered:
+        return {
+            "files": len(self._paths),
+            "unread_files": self._unread,
+            "lines": self._progress()[0],
+            "new": stats.delivered - (stats.repeated or 0),
+            "repeated": stats.repeated if stats.delivered else 0,
+            "refused": stats.rejected,
+            "reasons": [*self._reasons],
+            "bad_lines": self._bad_lines,
+            "not_delivered": self._undelivered,
+            "first_not_delivered": None if first is None else _name(first),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def summary(self) -> list[Row]:
+        found = self.numbers()
+        if found["repeated"] is None:
             new, repeated = ("accepted by the server, repeated or not",), ("unknown", "the server does not say")
         else:
-            new, repeated = ("accepted by the server",), (str(stats.repeated or 0), "the server had them already")
+            new, repeated = ("accepted by the server",), (str(found["repeated"]), "the server had them already")
+        first, unread = found["first_not_delivered"], found["unread_files"]
         rows: list[Row] = [
-            ("lines read", str(self._progress()[0]), ""),
-            ("new", str(stats.delivered - (stats.repeated or 0)), *new),
+            ("lines read", str(found["lines"]), ""),
+            ("new", str(found["new"]), *new),
             ("repeated", *repeated),
-            ("refused", str(stats.rejected), "; ".join(self._reasons) or "by the server"),
-            ("bad lines", str(self._bad_lines), "not sent"),
-            ("not delivered", str(self._undelivered), "" if first is None else f"from {_name(first)} on"),
+            ("refused", str(found["refused"]), "; ".join(found["reasons"]) or "by the server"),
+            ("bad lines", str(found["bad_lines"]), "not sent"),
+            ("not delivered", str(found["not_delivered"]), "" if first is None else f"from {first} on"),
             ("seconds", f"{self.seconds:.2f}", ""),
-            ("rate", f"{stats.delivered / self.seconds:.0f}", "triggers a second"),
+            ("rate", f"{self.client.stats().delivered / self.seconds:.0f}", "triggers a second"),
         ]
-        if len(self._paths) > 1:
-            rows.insert(
-                0, ("files", str(len(self._paths)), f"{self._unread} of them not read" if self._unread else "")
-            )
+        if found["files"] > 1:
+            rows.insert(0, ("files", str(found["files"]), f"{unread} of them not read" if unread else ""))
         return rows
 
     @property

@@ -12,6 +12,7 @@ from typing import TypeVar
 from brockman.options.fields import show
 
 Number = TypeVar("Number", int, float)
+MAX_SECONDS = 1_000_000.0  # the limit of `block_timeout`, more than eleven days
 
 
 def whole_number(lowest: float = -math.inf, highest: float = math.inf) -> Callable[[str], int]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from uuid import UUID, uuid5
 
+from brockman.cli.arguments import add_command, add_json, add_where
 from brockman.cli.changes import Changes, Unchangeable
 from brockman.cli.conditions import Conditions
+from brockman.cli.numbers import MAX_SECONDS
+from brockman.cli.refusals import FILTERS, PATH, Entry, read_refused
 from brockman.cli.requesting import Api, RequestFailed
-from brockman.cli.sending import MAX_SECONDS, Sender, add_options
+from brockman.cli.sending import Sender, add_options
 from brockman.cli.terminal import Row, format_table
 from brockman.exceptions import BadRequest, InvalidTrigger
 from brockman.options.fields import printable
@@ -40,9 +42,7 @@ part of it, in upper or lower case.
 
 exit status: 0 all that matched were accepted; 1 some were refused again, are no triggers, or were not delivered; 2
 wrong usage; 130 Ctrl-C."""
-PATH = "refused/"
-_FILTERS = ("action", "object", "actor_id")  # which the collector has too
-_PAGE = 1000  # entries
+_PAGE = 1000  # entries that are sent together
 _DELETED_AT_ONCE = 200
 _PATIENCE = 60.0  # seconds without a response while reading
 _MAX_REASONS, _MAX_REASON_LENGTH = 3, 100
@@ -58,24 +58,13 @@ _SETTINGS: dict[str, Any] = {
 # The id of version 5 of this URL. Must never change: a later replay would send the same trigger twice.
 # https://focuslab.io/brockman/replay
 _NAMESPACE = UUID("8db00fa0-ee56-58a6-aa6d-a2c33e6db311")
-Entry = dict[str, Any]  # as the API has it
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "replay",
-        help="send refused triggers again",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "replay", run, help="send refused triggers again", description=DESCRIPTION, epilog=EPILOG
     )
-    parser.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="only these, such as action=paid or reason~=currency; can be repeated",
-    )
+    add_where(parser, "only triggers with this value")
     parser.add_argument(
         "--set",
         action="append",
@@ -89,9 +78,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--to", type=hide, metavar="URL", help="another endpoint to send to (default: the same)")
     parser.add_argument("--to-api-key", type=hide, metavar="KEY", help="its key (default: the same)")
     parser.add_argument("--dry-run", action="store_true", help="send nothing; print what would be sent, as NDJSON")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add_json(parser)
     add_options(parser, timeout_help="give up if the endpoint has not accepted a page by then (default: wait)")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -99,33 +87,13 @@ def run(options: argparse.Namespace) -> int:
     changes = Changes(options.set, options.unset)
     patience = _PATIENCE if options.timeout is None else options.timeout
     source = Api(argparse.Namespace(endpoint=options.endpoint, api_key=options.api_key, timeout=patience))
-    try:
-        if options.dry_run:
-            return _print_triggers(source, conditions, changes)
-        total: int = source.get(PATH, {**conditions.parameters(_FILTERS), "limit": "1"})["total"]
-    except RequestFailed as error:
-        print(f"brockman replay: {error}", file=sys.stderr)
-        return 1
+    if options.dry_run:
+        return _print_triggers(source, conditions, changes)
+    total: int = source.get(PATH, {**conditions.parameters(FILTERS), "limit": "1"})["total"]
     job = _Replay(options, source, conditions, changes)
     status = job.run(total=total, unit=" refused")
     print(json.dumps(job.numbers()) if options.json else format_table(job.rows()))
     return status or (0 if job.is_complete else 1)
-
-
-def read_refused(source: Api, conditions: Conditions) -> Iterator[Entry]:
-    """Yield the refused triggers of a collector that match, the oldest first, up to the newest one at the start.
-
-    The `trigger` of an entry is None if it is not one.
-    """
-    newest = None
-    parameters = {**conditions.parameters(_FILTERS), "order": "oldest", "limit": str(_PAGE)}
-    for page in source.pages(PATH, parameters):
-        newest = int(page["newest"]) if newest is None else newest
-        for entry in page["refused"]:
-            if entry["number"] > newest:  # refused since, perhaps again
-                return
-            if conditions.matches(entry["trigger"] or {}, reason=entry["reason"]):
-                yield entry
 
 
 def _prepare(entry: Entry, changes: Changes) -> dict[str, Any]:
@@ -144,7 +112,7 @@ def _encode(trigger: dict[str, Any]) -> bytes:
 
 def _print_triggers(source: Api, conditions: Conditions, changes: Changes) -> int:
     printed = left = 0
-    for entry in read_refused(source, conditions):
+    for entry in chain.from_iterable(read_refused(source, conditions)):
         try:
             if entry["trigger"] is not None:
                 sys.stdout.buffer.write(_encode(_prepare(entry, changes)) + b"\n")
@@ -173,13 +141,14 @@ class _Replay(Sender):
         self._refused: dict[bytes, Exception] = {}  # of the page, again
         self._reasons: dict[str, None] = {}  # in order
         target = argparse.Namespace(
+            command=options.command,
             endpoint=options.endpoint if options.to is None else options.to,
             api_key=options.api_key if options.to_api_key is None else options.to_api_key,
         )
         super().__init__(target, **_SETTINGS)
 
     def send(self) -> None:
-        entries = read_refused(self._source, self._conditions)
+        entries = chain.from_iterable(read_refused(self._source, self._conditions))
         try:
             while some := list(islice(entries, _PAGE)):
                 self._record(some)
@@ -188,7 +157,7 @@ class _Replay(Sender):
                 self._settle()
         except RequestFailed as error:
             self._is_read = False
-            self.say(str(error))
+            self.fail(str(error))
 
     def _record(self, entries: list[Entry]) -> None:
         self._page, self._refused = {}, {}

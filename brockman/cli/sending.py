@@ -1,4 +1,4 @@
-"""The client that `brockman import` and `brockman spool --send` send through, and its options."""
+"""The client through which commands send, and its options."""
 
 from __future__ import annotations
 
@@ -7,27 +7,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from brockman.cli.numbers import number
+from brockman.cli.arguments import add_endpoint, add_timeout
 from brockman.cli.source import excerpt
 from brockman.cli.terminal import Progress, exit_status, ignore_signals, raise_on_signals
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError
 from brockman.options.fields import printable
-from brockman.options.secret import hide
 from brockman.process.clock import monotonic
 
-MAX_SECONDS = 1_000_000.0  # the limit of `block_timeout`, more than eleven days
 _CLOSE_TIMEOUT = 1.0  # seconds; `shutdown_timeout` if that is less
 
 
-def add_options(parser: Any, *, timeout_help: str) -> None:
-    parser.add_argument(
-        "--endpoint", type=hide, metavar="URL", help="where to send (default: FL_ENDPOINT, or the API's own)"
-    )
-    parser.add_argument(
-        "--api-key", type=hide, metavar="KEY", help="the key of the project (default, and better: FL_API_KEY)"
-    )
-    parser.add_argument("--timeout", type=number(0, MAX_SECONDS), metavar="SECONDS", help=timeout_help)
+def add_options(parser: Any, *, timeout_help: str, timeout: float | None = None) -> None:
+    add_endpoint(parser, endpoint="where to send (default: FL_ENDPOINT, or the API's own)")
+    add_timeout(parser, timeout_help, default=timeout)
 
 
 class Sender(ABC):
@@ -40,6 +33,7 @@ class Sender(ABC):
         if not self.client.options.enabled:
             raise ConfigurationError("enabled is off (FL_ENABLED): nothing would be sent")
         self.say: Callable[[str], None] = print
+        self._name = options.command
         self.seconds = 0.0  # the duration of `run`
 
     def run(self, **bar: Any) -> int:
@@ -57,6 +51,10 @@ class Sender(ABC):
                 self.client.close(min(_CLOSE_TIMEOUT, self.client.options.shutdown_timeout))
         self.seconds = monotonic() - started
         return status
+
+    def fail(self, text: str) -> None:
+        """Print an error that ends the command, or leaves out a part of its work."""
+        self.say(f"brockman {self._name}: {text}")
 
     @abstractmethod
     def send(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from contextlib import suppress
@@ -10,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from brockman.cli.arguments import add_command, add_json
 from brockman.cli.numbers import byte_size, duration, whole_number
 from brockman.cli.startup import discard_output
 from brockman.options.fields import show
@@ -24,12 +26,20 @@ DESCRIPTION = """\
 Run a collector: it accepts triggers over HTTP, as the FocusLab API does, and stores them in a SQLite file
 or in PostgreSQL. Ctrl-C stops it."""
 EPILOG = """\
-Send to it:
+examples:
+
+  brockman serve
+  brockman serve --port 0 --store triggers.sqlite3 --json
+  brockman serve --store postgresql://focuslab@db.internal/focuslab --host 0.0.0.0 --keep 90d --max-bytes 10GB
+  brockman serve --fail 503:0.1 --delay 200ms
+
+Send to it, and read back:
 
   export FL_ENDPOINT=http://127.0.0.1:8765/api/v1/ FL_API_KEY=<the key; any, if the collector has none>
-  brockman import access.log
+  brockman record ada viewed page
+  brockman tail
 
-Read back: curl -H "X-FL-API-KEY: $FL_API_KEY" "${FL_ENDPOINT}trigger/?limit=10" """
+exit status: 0 it was stopped, by Ctrl-C too; 1 it cannot listen, or not say where; 2 wrong usage."""
 
 
 def has_collector(command: str) -> bool:
@@ -41,12 +51,8 @@ def has_collector(command: str) -> bool:
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "serve",
-        help="run a collector on this machine",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = add_command(
+        commands, "serve", run, help="run a collector on this machine", description=DESCRIPTION, epilog=EPILOG
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument(
@@ -60,13 +66,13 @@ def add_parser(commands: Any) -> None:
         f"(default: FL_STORE in the environment, or {_DEFAULT_STORE} in the current directory); a password is "
         "better in FL_STORE, PGPASSWORD or ~/.pgpass",
     )
+    add_json(parser, "print where it listens as a line of JSON")
     _add_key_options(parser)
     _add_log_options(parser)
     _add_page_options(parser)
     _add_people_options(parser)
     _add_retention_options(parser)
     _add_rehearsal_options(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_key_options(parser: argparse.ArgumentParser) -> None:
@@ -208,10 +214,15 @@ def run(options: argparse.Namespace) -> int:
     def announce(endpoint: str) -> None:
         nonlocal is_listening
         is_listening = True
+        page, database, has_key = endpoint.removesuffix("api/v1/"), without_password(store), bool(settings.keys)
+        if options.json:
+            found = {"endpoint": endpoint, "page": page, "database": database, "key_required": has_key}
+            print(json.dumps(found), flush=True)
+            return
         print(f"listening on {endpoint}")
-        print(f"page         {endpoint.removesuffix('api/v1/')}")
-        print(f"database     {without_password(store)}")
-        print(f"key          {'required' if settings.keys else 'not checked'}", flush=True)
+        print(f"page         {page}")
+        print(f"database     {database}")
+        print(f"key          {'required' if has_key else 'not checked'}", flush=True)
 
     store = _choose_store(options)
     _free_large_blocks()

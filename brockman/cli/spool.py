@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from brockman.cli.arguments import add_command, add_json
 from brockman.cli.sending import add_options
 from brockman.exceptions import ConfigurationError
 
@@ -12,6 +13,12 @@ DESCRIPTION = """\
 Show what waits in a spool, the directory named by spool_dir (FL_SPOOL_DIR). Without options: a table of the
 processes that left triggers there. Safe while other processes use the spool."""
 EPILOG = """\
+examples:
+
+  brockman spool /var/lib/shop/focuslab
+  brockman spool /var/lib/shop/focuslab --list > waiting.ndjson
+  brockman spool /var/lib/shop/focuslab --send --timeout 60 --json
+
 the table:
 
   owner     alive: a running process holds the directory, and delivers its triggers.
@@ -32,23 +39,24 @@ _FOR_SENDING = ("endpoint", "api_key", "timeout")
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
+    parser = add_command(
+        commands,
         "spool",
+        run,
         help="show, list or send what waits on disk",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("dir", metavar="DIR", help="directory of the spool; never created")
     actions = parser.add_mutually_exclusive_group()
     actions.add_argument("--list", action="store_true", help="print every waiting trigger, as NDJSON")
     actions.add_argument("--send", action="store_true", help="deliver what has no owner")
     actions.add_argument("--drop-damaged", action="store_true", help="remove what is kept in DIR/damaged")
+    add_json(parser, "print the table, or the numbers, as JSON; --list prints NDJSON always")
     add_options(
         parser.add_argument_group("with --send"),
         timeout_help="give up after this long (default: wait until all is delivered)",
     )
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,5 +73,5 @@ def run(options: argparse.Namespace) -> int:
     if options.list:
         return spool_view.list_triggers(options.dir)
     if options.drop_damaged:
-        return spool_view.drop_damaged(options.dir)
-    return spool_view.show(options.dir)
+        return spool_view.drop_damaged(options.dir, as_json=options.json)
+    return spool_view.show(options.dir, as_json=options.json)

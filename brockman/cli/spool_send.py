@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
+from typing import Any
 
 from brockman.buffer.spool.inspection import Inspection
 from brockman.cli.sending import Sender
-from brockman.cli.spool_view import count, print_skipped, visit
+from brockman.cli.spool_view import count, print_skipped, skipped, visit
 from brockman.cli.terminal import Row, format_table
 from brockman.process.clock import monotonic
 
@@ -20,8 +22,11 @@ def send(options: argparse.Namespace) -> int:
         waiting = sum(process.triggers for process in count(visited).processes if process.is_adoptable)
         status = job.run(total=waiting, unit="trigger")
         left = count(visited)
-        print(format_table([*job.summary(), *_rows_of_left(left)]))
-        print_skipped(left)
+        if options.json:
+            print(json.dumps({**job.numbers(), **_numbers_of_left(left), "skipped": skipped(left)}))
+        else:
+            print(format_table([*job.summary(), *_rows_of_left(left)]))
+            print_skipped(left)
     is_left = any(process.triggers or process.refusal or process.foreign for process in left.processes)
     return status or (0 if job.is_clean and not is_left else 1)
 
@@ -48,12 +53,21 @@ class _Sending(Sender):
         text = f"delivered={stats.delivered} rejected={stats.rejected} damaged={damaged} retries={stats.retries}"
         return stats.delivered + stats.rejected + damaged, text
 
-    def summary(self) -> list[Row]:
+    def numbers(self) -> dict[str, Any]:
         stats = self.client.stats()
+        return {
+            "delivered": stats.delivered,
+            "rejected": stats.rejected,
+            "damaged": stats.dropped.get("damaged", 0),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def summary(self) -> list[Row]:
+        found = self.numbers()
         return [
-            ("delivered", str(stats.delivered), "triggers accepted by the server"),
-            ("rejected", str(stats.rejected), "by the server"),
-            ("damaged", str(stats.dropped.get("damaged", 0)), "not sent; kept in DIR/damaged"),
+            ("delivered", str(found["delivered"]), "triggers accepted by the server"),
+            ("rejected", str(found["rejected"]), "by the server"),
+            ("damaged", str(found["damaged"]), "not sent; kept in DIR/damaged"),
             ("seconds", f"{self.seconds:.2f}", ""),
         ]
 
@@ -63,9 +77,14 @@ class _Sending(Sender):
         return not (stats.rejected or stats.dropped)
 
 
-def _rows_of_left(left: Inspection) -> list[Row]:
+def _numbers_of_left(left: Inspection) -> dict[str, int]:
     owned = sum(process.triggers for process in left.processes if process.is_alive)
     free = sum(process.triggers for process in left.processes if process.is_adoptable)
+    return {"left_in_use": owned, "left_without_owner": free}
+
+
+def _rows_of_left(left: Inspection) -> list[Row]:
+    owned, free = _numbers_of_left(left).values()
     return [
         ("left, in use", str(owned), "triggers of running processes, which deliver them"),
         ("left, no owner", str(free), "not delivered; run this again" if free else ""),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import stat
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timezone
 from itertools import islice
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from brockman.buffer.spool.inspection import Inspection, Process, Visit
 from brockman.buffer.spool.quarantine import DAMAGED
@@ -67,28 +68,57 @@ def _bar(visited: Visit, text: str) -> AbstractContextManager[object]:
     return Progress(lambda: (min(visited.done, total), text), total=total, unit="B", is_bytes=True)
 
 
-def show(path: str) -> int:
+def show(path: str, *, as_json: bool) -> int:
     with visit(path) as visited:
         inspection = count(visited)
     processes = inspection.processes
+    if as_json:
+        print(json.dumps(_described(inspection)))
+        return 0
     print(format_table([_HEADER, *map(_row, processes), _total(processes)], right_aligned=_NUMBERS))
     print(f"damaged: {inspection.damaged_bytes} bytes in {count_of(inspection.damaged_files, 'file')}")
     print_skipped(inspection)
     return 0
 
 
+def _described(inspection: Inspection) -> dict[str, Any]:
+    """Return what the table shows, with its names."""
+    processes = [
+        {
+            "folder": process.name,
+            "owner": None if process.refusal is not None else _owner(process),
+            "triggers": process.triggers,
+            "bytes": process.size,
+            "oldest": process.recorded_at,
+        }
+        for process in inspection.processes
+    ]
+    damaged = {"bytes": inspection.damaged_bytes, "files": inspection.damaged_files}
+    return {"processes": processes, "damaged": damaged, "skipped": skipped(inspection)}
+
+
+def skipped(inspection: Inspection) -> list[str]:
+    """Return a line for each directory and file that is never delivered, with the reason."""
+    lines = [
+        f"{process.name}: {printable(reason)}"
+        for process in inspection.processes
+        for reason in (process.refusal, process.foreign)
+        if reason is not None
+    ]
+    return lines + [f"{printable(name)}: not part of the spool" for name in inspection.unknown_files]
+
+
 def print_skipped(inspection: Inspection) -> None:
-    """Print a line for each directory and file that is never delivered, with the reason."""
-    for process in inspection.processes:
-        for reason in (process.refusal, process.foreign):
-            if reason is not None:
-                print(f"skipped: {process.name}: {printable(reason)}")
-    for name in inspection.unknown_files:
-        print(f"skipped: {printable(name)}: not part of the spool")
+    for line in skipped(inspection):
+        print(f"skipped: {line}")
+
+
+def _owner(process: Process) -> str:
+    return "alive" if process.is_alive else "gone"
 
 
 def _row(process: Process) -> Sequence[str]:
-    owner = "-" if process.refusal is not None else "alive" if process.is_alive else "gone"
+    owner = "-" if process.refusal is not None else _owner(process)
     return (process.name, owner, str(process.triggers), str(process.size), *_oldest([process]))
 
 
@@ -145,11 +175,12 @@ def is_file(out: BinaryIO) -> bool:
         return False
 
 
-def drop_damaged(path: str) -> int:
+def drop_damaged(path: str, *, as_json: bool) -> int:
     with visit(path, to_write=True) as visited:
         try:
             files, size = visited.drop_damaged()
         except OSError as error:
             raise ConfigurationError(f"{os.path.join(path, DAMAGED)!r}: {error.strerror or error}") from None
-    print(f"removed {size} bytes in {count_of(files, 'file')}")
+    removed = {"removed_files": files, "removed_bytes": size}
+    print(json.dumps(removed) if as_json else f"removed {size} bytes in {count_of(files, 'file')}")
     return 0

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -27,8 +29,8 @@ Row = tuple[str, str, str]
 class Progress:
     """A bar on stderr, which a thread updates. A context manager; `say` is thread-safe.
 
-    `look` returns the position and the text after the bar. Inside the block the log of brockman is printed
-    through `say`.
+    `look` returns the position and the text after the bar; without a unit there is no bar. Inside the block the
+    log of brockman is printed through `say`.
     """
 
     def __init__(
@@ -99,7 +101,7 @@ class _LineHandler(logging.Handler):
 
 
 def _make_bar(total: int | None, unit: str, is_bytes: bool) -> Any:
-    if not sys.stderr.isatty():
+    if not (unit and sys.stderr.isatty()):
         return None
     try:
         from tqdm import tqdm
@@ -124,6 +126,11 @@ def _terminal_width() -> int:
         return 80
 
 
+def has_colours() -> bool:
+    """Return whether standard output is a terminal that shows colours, and NO_COLOR does not forbid them."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def format_table(rows: Sequence[Sequence[str]], right_aligned: Collection[int] = (1,)) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
@@ -140,15 +147,30 @@ _FATAL = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(sig
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised by SIGTERM and SIGHUP, as `KeyboardInterrupt` is by Ctrl-C."""
+    """Raised by SIGTERM and SIGHUP, as `KeyboardInterrupt` is by Ctrl-C; `done` says what was done."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+    def __init__(self, number: int, done: str = "") -> None:
+        super().__init__(number, done)
+        self.number, self.done = number, done
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
     return 128 + (error.number if isinstance(error, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def explain_interruption(done: str) -> Iterator[None]:
+    """Have the line about a signal that strikes in the block say what was done."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Terminated(exit_status(error) - 128, done) from None
+
+
+def say_interrupted(name: str, error: KeyboardInterrupt) -> None:
+    done = f"; {error.done}" if isinstance(error, Terminated) and error.done else ""
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"\n{name}: interrupted{done}", file=sys.stderr)
 
 
 @contextmanager
@@ -193,3 +215,21 @@ def ignore_signals() -> None:
 
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
+
+
+def exit_with_reader() -> None:
+    """Have the process exit, with status 0, as soon as the reader of a pipe leaves, also while nothing is written.
+
+    `brockman tail | head -3` ends with its third line. Only for commands that have nothing to clean up.
+    """
+    with contextlib.suppress(OSError, ValueError):  # no file of the system
+        number = sys.stdout.fileno()
+        if hasattr(select, "poll") and stat.S_ISFIFO(os.fstat(number).st_mode):
+            threading.Thread(target=_wait_for_end, args=(number,), name="brockman-reader", daemon=True).start()
+
+
+def _wait_for_end(number: int) -> None:
+    ends = select.poll()
+    ends.register(number, 0)  # an error, such as that nobody reads, is always reported
+    ends.poll()
+    os._exit(0)

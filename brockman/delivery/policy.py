@@ -160,18 +160,20 @@ def describe(result: SendResult, target: str, waiting: str) -> str:
         cause = f"status {error.status}" if isinstance(error, AnswerError) else str(error)
         return f"{target} is unavailable ({cause}); {waiting} and retried"
     status = error.status or 0  # which an answer always has
-    if "://" not in target:
-        advice = "it should answer as the API does"
-    elif 300 <= status < 400:
-        advice = f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
-    elif 200 <= status < 300:
-        advice = "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
-    elif result.by_page:
-        advice = "that is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
-    else:
-        advice = _ADVICE.get(status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
+    advice = advise(result, status) if "://" in target else "it should answer as the API does"
     words = f" ({error.words})" if error.words else ""
     return f"{target} answers {status}{words}: {advice}; until then {waiting}"
+
+
+def advise(result: SendResult, status: int) -> str:
+    """Return the advice for an answer that says that the set-up is wrong."""
+    if 300 <= status < 400:
+        return f"it redirects to {result.location!r}, which is not followed; check endpoint (FL_ENDPOINT)"
+    if 200 <= status < 300:
+        return "that is no answer of the API, but of a captive portal or proxy; check endpoint (FL_ENDPOINT)"
+    if result.by_page:
+        return "that is no answer of the API, but of a proxy or another server; check endpoint (FL_ENDPOINT)"
+    return _ADVICE.get(status, "check api_key and endpoint (FL_API_KEY, FL_ENDPOINT)")
 
 
 def delay(result: SendResult, failures: int, base: float, cap: float, rand: Callable[[], float]) -> float:

@@ -23,6 +23,7 @@ from brockman.delivery.engine import Engine, Held, Settled
 from brockman.delivery.policy import Outcome
 from brockman.delivery.report import DELIVERY, Report
 from brockman.options import Options
+from brockman.process import pulse
 from brockman.process.clock import monotonic
 from brockman.process.fork import Origin
 from brockman.process.interruption import is_interruption
@@ -229,7 +230,10 @@ class Worker:
         """
         if self._origin.is_inherited:  # a callback forked, and this is the child
             raise DeliveryStopped
-        waits = (seconds, self._report.due_in(), self._buffer.due_in())
+        pulse.beat()
+        waits = [seconds, self._report.due_in(), self._buffer.due_in()]
+        if seconds is None or seconds > _LINGER:  # or a thread that lingers would not end while others work
+            waits.append(pulse.due_in())
         longest = min((wait for wait in waits if wait is not None), default=math.inf)
         woken = self._wakeup.wait(longest)
         self._buffer.keep_up()
@@ -247,6 +251,7 @@ class Worker:
             self.deliver(batch)
         self._waiters.notify()
         self._report.write()
+        pulse.beat()
 
     def deliver(self, batch: Sequence[bytes]) -> None:
         """Bring a batch to its end, however long it takes. Raises DeliveryStopped when the client closes."""

@@ -106,14 +106,21 @@ def _is_this_machine(options: Options) -> bool:
 def check_names(app_configs: Any, **_: Any) -> list[CheckMessage]:
     """W002: an unknown setting that begins with `FL_`, or a variable that is nearly one of ours."""
     known = [name for table in TABLES for name in _spelled(table)]
+    found = find_unknown_settings()
+    for name, right in find_misspelt(set(ENVIRONMENT) - set(known), known).items():
+        problem = f"There is no setting {name}, which is in the environment."
+        found.append(Caution(problem, hint=f"Did you mean {right}?", id="brockman.W002"))
+    return found
+
+
+def find_unknown_settings() -> list[CheckMessage]:
+    """Return a warning for each setting of the project that begins with `FL_` and is none of brockman's."""
+    known = [name for table in TABLES for name in _spelled(table)]
     found: list[CheckMessage] = []
     for name in sorted(set(PROJECT) - set(known)):
         near = difflib.get_close_matches(name, known, 1)
         hint = f"Did you mean {near[0]}?" if near else "If it is not for brockman, silence this check."
         found.append(Caution(f"There is no setting {name}.", hint=hint, id="brockman.W002"))
-    for name, right in find_misspelt(set(ENVIRONMENT) - set(known), known).items():
-        problem = f"There is no setting {name}, which is in the environment."
-        found.append(Caution(problem, hint=f"Did you mean {right}?", id="brockman.W002"))
     return found
 
 

@@ -159,14 +159,18 @@ class Settings(metaclass=_Hiding):
 
     @classmethod
     def _read_sources(cls, sources: tuple[Mapping[str, Any], ...]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for spec in fields(cls):
-            for source in sources:
-                value = hide(source.get(PREFIX + spec.name.upper()))
-                if _is_set(value, spec.metadata["check"]):
-                    values[spec.name] = value
-                    break
-        return values
+        found = {name: cls.find(name, *sources) for name in cls.names()}
+        return {name: place_and_value[1] for name, place_and_value in found.items() if place_and_value is not None}
+
+    @classmethod
+    def find(cls, name: str, *sources: Mapping[str, Any]) -> tuple[int, Any] | None:
+        """Return the number of the first source that sets a setting, and the hidden value; None if none does."""
+        check = cls.__dataclass_fields__[name].metadata["check"]
+        for number, source in enumerate(sources):
+            value = hide(source.get(PREFIX + name.upper()))
+            if _is_set(value, check):
+                return number, value
+        return None
 
 
 def _is_set(value: Any, check: Check) -> bool:

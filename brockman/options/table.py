@@ -107,6 +107,13 @@ class Options(Settings):
     environment: str | None = setting(
         None, text_or_none, "text", "Such as `production`, as `variables.environment` of every trigger."
     )
+    trace_context: bool = setting(
+        False,
+        flag,
+        "flag",
+        "Add the ids of OpenTelemetry's current span to each trigger that has none, as `variables.trace_id` and"
+        " `variables.span_id`. Needs the extra `opentelemetry`.",
+    )
     connect_timeout: float = setting(3.05, _SECONDS, "seconds", "The longest that connecting may take.")
     read_timeout: float = setting(
         10.0, _SECONDS, "seconds", "With `connect_timeout`: the longest that one whole attempt may take."
@@ -232,6 +239,7 @@ class ClientOptions(TypedDict, total=False):
     variables: Mapping[str, str | int | float | bool] | None
     release: str | None
     environment: str | None
+    trace_context: bool
     connect_timeout: float
     read_timeout: float
     backoff_base: float

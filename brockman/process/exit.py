@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from brockman.process import log_thread, registry
+from brockman.process import log_thread, pulse, registry
 from brockman.process.clock import monotonic
 from brockman.process.uwsgi import UWSGI
 
@@ -121,6 +121,7 @@ def after_request(now: bool) -> None:
     """Deliver between two requests of a uWSGI worker; see `brockman.process.uwsgi`."""
     for pipeline in registry.active_pipelines():
         pipeline.after_request(now=now)
+    pulse.beat_here()
 
 
 def claim_final_line() -> bool:

@@ -54,6 +54,7 @@ class Process:
 _processes = fork.PerProcess(Process)
 _uwsgi_inherited: list[Pipeline] = []  # in a worker of uWSGI: the master's
 substitutes: list[Callable[[Pipeline], Pipeline]] = []  # for tests: the last one replaces every new pipeline
+made_hooks: list[Callable[[Pipeline], object]] = []  # called with each new pipeline, under the lock
 first_use_hooks: list[Callable[[], object]] = []  # called in each process before it acquires its first pipeline
 
 
@@ -111,6 +112,8 @@ def acquire(key: Hashable, lease: Lease, make: Callable[[], Pipeline]) -> Pipeli
         with process.lock:
             pipeline = process.pipelines.get(key)
             if pipeline is None and fresh is not None:
+                for hook in made_hooks:
+                    hook(fresh)
                 process.unfinished.add(fresh)
                 pipeline = process.pipelines[key] = fresh
                 pipeline.exiting = process.exiting

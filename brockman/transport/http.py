@@ -24,7 +24,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.cookies import RequestsCookieJar
-from requests.utils import get_environ_proxies
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, select_proxy
 from urllib3.connection import HTTPConnection
 
 import brockman
@@ -302,6 +302,12 @@ class HttpTransport:
         if session.trust_env and is_excepted(self._url):
             settings["proxies"] = session.proxies
         return dict(settings)
+
+    def find_route(self) -> tuple[str | None, str]:
+        """Return the URL of the proxy, or None, and the path of the certificates that are trusted."""
+        settings = self._settings or self._read_settings()
+        trusted = DEFAULT_CA_BUNDLE_PATH if settings["verify"] is True else settings["verify"]
+        return select_proxy(self._url, settings["proxies"]), trusted
 
     def close(self) -> None:
         """Close the connections. `send` afterwards opens new ones."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,10 +13,19 @@ from typing import Any
 import pytest
 import requests
 
-from brockman.cli import main
+from brockman.cli import main, new_parser
 from tests.collector.running import Running
 from tests.support.client import KEY
 from tests.support.programs import ROOT, Ended, environment, started
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command by its name."""
+    (action,) = [one for one in new_parser()._actions if isinstance(one, argparse._SubParsersAction)]
+    return dict(action.choices)
+
+
+COMMANDS = tuple(subparsers())
 
 
 def command(*arguments: str) -> list[str]:

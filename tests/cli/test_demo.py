@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -18,6 +19,7 @@ from brockman.cli.proof import compose, examine
 from brockman.client import FocusLabClient
 from brockman.stats import Stats
 from tests.cli.conftest import command, read_terminal, row, serving
+from tests.docs.test_commands import documented_keys
 from tests.support.client import KEY
 from tests.support.programs import Ended, environment, ran, started
 
@@ -57,9 +59,11 @@ def test_20_000_triggers_arrive_once_each_through_an_outage(tmp_path: Path) -> N
     assert processes_with(str(tmp_path)) == []
 
 
-def test_it_works_for_one_trigger(tmp_path: Path) -> None:
-    ended = run_demo(tmp_path, "--triggers", "1")
-    assert (ended.status, ended.out.splitlines()[-1]) == (0, "1 of 1, each once")
+def test_it_works_for_one_trigger_and_prints_json(tmp_path: Path) -> None:
+    ended = run_demo(tmp_path, "--triggers", "1", "--json")
+    numbers = json.loads(ended.out)
+    assert (ended.status, numbers["rows"], numbers["problems"]) == (0, 1, [])
+    assert set(numbers) == documented_keys("demo")
 
 
 def test_settings_in_the_environment_are_ignored(tmp_path: Path) -> None:
@@ -100,7 +104,8 @@ def test_a_signal_leaves_nothing_behind(tmp_path: Path, number: int, status: int
     assert process.returncode == status
     # The outage may be over before the signal comes; then a thread may be about to record.
     expected = ("answers again", "is unavailable", "recorded on a closed client", "closed with ")
-    assert [text for text in err.splitlines() if not any(words in text for words in expected)] == []
+    rest = [text for text in err.splitlines() if text and not any(words in text for words in expected)]
+    assert rest == ["brockman demo: interrupted; nothing of it is left"]
     assert list(tmp_path.iterdir()) == []
     assert processes_with(str(tmp_path)) == []
 

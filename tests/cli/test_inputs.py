@@ -95,9 +95,9 @@ def test_a_file_that_cannot_be_read_is_reported_and_the_others_are_imported(
     assert (ended.status, objects(server)) == (1, ["a", "e"])
     bad, folder, unknown, missing = ended.err.splitlines()
     assert bad.startswith(f"{tmp_path / 'a'}: line 2: not JSON")
-    assert folder == f"'{tmp_path / 'b'}' cannot be read: Is a directory"
-    assert unknown.startswith(f"'{tmp_path / 'c'}': cannot detect the format")
-    assert missing == f"'{tmp_path / 'd'}' cannot be read: No such file or directory"
+    assert folder == f"brockman import: '{tmp_path / 'b'}' cannot be read: Is a directory"
+    assert unknown.startswith(f"brockman import: '{tmp_path / 'c'}': cannot detect the format")
+    assert missing == f"brockman import: '{tmp_path / 'd'}' cannot be read: No such file or directory"
     assert "3 of them not read" in ended.out
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import command
 from tests.support.client import KEY
+from tests.support.endpoint import Endpoint
 from tests.support.programs import Ended, environment, ran, started
 from tests.support.server import RecordingServer
+from tests.support.waiting import eventually
 
 CLOSED = "brockman: standard output is closed; nothing is shown there\n"
 # Sends Ctrl-C when the modules of a command are being imported, at the import with a number.
@@ -56,7 +60,7 @@ def test_a_closed_stdin_is_said(triggers: Path, server: RecordingServer) -> None
     assert ended.err == "brockman import: '-' cannot be read: standard input is closed\n"
     ended = run_in_shell("<&-", triggers, server.endpoint, "import", "-", "triggers")
     assert (ended.status, len(server.triggers)) == (1, 3)
-    assert ended.err == "'-' cannot be read: standard input is closed\n"
+    assert ended.err == "brockman import: '-' cannot be read: standard input is closed\n"
 
 
 @pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&-", "<&- >&- 2>&-", "2>/dev/full"])
@@ -147,3 +151,28 @@ def test_a_number_that_is_none_is_a_wrong_usage(arguments: tuple[str, ...], erro
     ended = ran(command(*arguments), env=environment())
     assert (ended.status, ended.out) == (2, "")
     assert f"argument {error}\n" in ended.err
+
+
+def test_ctrl_c_ends_a_command_in_a_line_that_says_what_was_done(tmp_path: Path, server: RecordingServer) -> None:
+    """While it waits for the endpoint."""
+    endpoint = Endpoint(server)
+    endpoint.hold()
+    spool = str(tmp_path / "spool")
+    ended = {
+        ("export", "--output", "file"): "brockman export: interrupted; the file is as before",
+        ("erase", "--actor", "7", "--yes"): "brockman erase: interrupted; some or all may be erased;",
+        ("record", "7", "viewed", "page"): f"brockman record: not delivered (no answer yet); kept in {spool},",
+    }
+    env = environment(FL_API_KEY=KEY, FL_ENDPOINT=server.endpoint, FL_SPOOL_DIR=spool)
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(started(command(*arguments), env=env, cwd=tmp_path)) for arguments in ended
+        ]
+        assert eventually(lambda: endpoint.arrived == len(processes))
+        for process, line in zip(processes, ended.values(), strict=True):
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate()
+            assert process.returncode == 130
+            assert err.splitlines()[-1].startswith(line)
+            assert "Traceback" not in err
+        endpoint.release()

@@ -27,7 +27,7 @@ from django.test.utils import override_settings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.shared_stats import publish, publish_now_and_then
 from tests.support.client import record
-from tests.support.programs import drive, find_program, free_port, running
+from tests.support.programs import drive, environment, find_program, free_port, running
 from tests.support.server import RecordingServer, Reply
 from tests.support.waiting import eventually
 
@@ -125,107 +125,135 @@ def run(command: str, *arguments: str, **options: Any) -> str:
 # focuslab_check.
 
 
-def test_check_says_that_a_trigger_was_accepted(project: RecordingServer) -> None:
-    """With the endpoint, the duration, and the trigger's fields."""
+def test_check_says_that_triggers_arrive(project: RecordingServer) -> None:
+    """One alone, and two together; a line for each step, with the source of each setting."""
     text = run("focuslab_check")
-    assert re.search(rf"^{re.escape(project.endpoint)} accepted a test trigger in \d+ ms\.$", text, re.MULTILINE)
-    (trigger,) = project.triggers
-    assert (trigger["actor_id"], trigger["action"], trigger["object"]) == (
-        "focuslab_check",
-        "checked",
-        "installation",
-    )
-    assert all(repr(trigger[name]) in text for name in ("actor_id", "action", "object"))
-
-
-PORTAL = b"<!doctype html><title>Log in to the network</title>"
+    assert text.endswith("\ntriggers arrive\n")
+    assert f"endpoint {project.endpoint} (FL_ENDPOINT in the Django settings)" in text
+    assert [request.is_array for request in project.requests] == [False, True]
+    assert {(one["actor_id"], one["action"], one["object"]) for one in project.triggers} == {
+        ("brockman-check", "checked", "connection")
+    }
+    assert run("focuslab_check", "--no-send", "--timeout", "5").endswith(": none was sent\n")
+    assert json.loads(run("focuslab_check", "--json"))["ok"]
 
 
 @pytest.mark.parametrize(
     ("reply", "words"),
     [
         (
-            Reply(200, PORTAL, {"Content-Type": "text/html"}),
-            "The trigger was not accepted: the server answered 200",
+            Reply(200, b"<!doctype html><title>Log in</title>"),
+            "answers 200 (Log in): that is no answer of the API",
         ),
-        (
-            Reply(302, b"", {"Location": "https://elsewhere.example/"}),
-            "The trigger was not accepted: the server answered 302",
-        ),
-        (Reply(400, b'{"message": "no such field"}'), "The server refused the trigger: the server answered 400"),
-        (
-            Reply(401),
-            "The server does not accept the key: the server answered 401: (no text). Correct FL_API_KEY.",
-        ),
-        (Reply(403), "The server does not accept the key: the server answered 403"),
-        (Reply(404), "There is no API at {endpoint}: the server answered 404: (no text). Correct FL_ENDPOINT."),
-        (Reply(500), "The server failed: the server answered 500"),
-        (Reply(503), "The server failed: the server answered 503"),
-        (Reply(429), "The trigger was not accepted: the server answered 429"),
+        (Reply(401), "the key is refused: {endpoint} answers 401: check api_key (FL_API_KEY)"),
+        (Reply(404), "{endpoint} answers 404: check endpoint (FL_ENDPOINT)"),
     ],
     ids=lambda value: str(value.status) if isinstance(value, Reply) else "",
 )
-def test_check_says_in_words_what_was_answered(project: RecordingServer, reply: Reply, words: str) -> None:
-    """It fails after one attempt."""
+def test_check_says_what_was_answered(project: RecordingServer, reply: Reply, words: str) -> None:
+    """As `brockman check` does, after one attempt."""
     project.respond = lambda request: reply
-    with pytest.raises(CommandError) as caught:
+    with pytest.raises(CommandError, match=r"^nothing arrives because ") as caught:
         run("focuslab_check")
     assert words.format(endpoint=project.endpoint) in str(caught.value)
+    assert caught.value.returncode == 1
     assert len(project.requests) == 1
-
-
-def test_check_says_that_there_is_no_answer() -> None:
-    """At a closed port."""
-    endpoint = f"http://127.0.0.1:{free_port()}/api/v1/"
-    with (
-        override_settings(FL_ENDPOINT=endpoint),
-        pytest.raises(CommandError, match=f"No answer from {re.escape(endpoint)}: .*Triggers wait in the buffer"),
-    ):
-        run("focuslab_check")
 
 
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"FL_ENABLED": False}, "FL_ENABLED is off: nothing is sent"),
-        ({"FL_ENABLED": False, "FL_API_KEY": None}, "FL_ENABLED is off: nothing is sent"),
-        ({"FL_API_KEY": None}, "The settings are wrong: api_key is missing"),
-        ({"FL_FLUSH_INTERVAL": "soon"}, "The settings are wrong: flush_interval is 'soon'"),
-        ({"FL_BEFORE_RECORD": lambda arguments: None}, "FL_BEFORE_RECORD dropped the test trigger"),
+        ({"FL_ENABLED": False}, "enabled is off, so nothing is sent"),
+        ({"FL_API_KEY": None}, "api_key is missing"),
+        ({"FL_FLUSH_INTERVAL": "soon"}, "flush_interval is 'soon' (FL_FLUSH_INTERVAL in the Django settings)"),
+        ({"FL_COOKIE_SAMESITE": "Maybe"}, "cookie_samesite is 'Maybe'"),
+        ({"FL_STATS_CACHE": "nope"}, "There is no cache 'nope' for FL_STATS_CACHE. (brockman.E004)"),
     ],
 )
 def test_check_says_why_nothing_was_sent(
     project: RecordingServer, settings: dict[str, Any], words: str, debug: bool
 ) -> None:
-    """It does not say that the trigger was accepted."""
-    with override_settings(DEBUG=debug, **settings), pytest.raises(CommandError, match=words):
+    """It does not say that triggers arrive."""
+    with override_settings(DEBUG=debug, **settings), pytest.raises(CommandError) as caught:
         run("focuslab_check")
+    assert words in str(caught.value)
+    assert caught.value.returncode == 2
     assert project.requests == []
+
+
+def test_check_looks_without_a_trigger_that_before_record_drops(project: RecordingServer) -> None:
+    """The way is examined all the same."""
+    with (
+        override_settings(FL_BEFORE_RECORD=lambda arguments: None),
+        pytest.raises(CommandError, match=r"since none was sent, but .* is dropped by this client \(filtered\)"),
+    ):
+        run("focuslab_check")
+    assert [request.method for request in project.requests] == ["GET"]
+
+
+def test_check_warns_of_settings(project: RecordingServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown ones, and those in the environment that the project's replace: each once."""
+    monkeypatch.setenv("FL_GZIP", "1")
+    monkeypatch.setenv("FL_ENDPIONT", "x")
+    with override_settings(FL_GZIP=False, FL_FLUSH_INTREVAL=3):
+        text = run("focuslab_check")
+    assert "FL_GZIP in the environment has no effect: another value is in the Django settings; keep one" in text
+    assert text.count("FL_ENDPIONT") == text.count("FL_FLUSH_INTREVAL") == 1
+    assert text.endswith("triggers arrive; see the 3 warnings above\n")
 
 
 def test_check_in_a_test_run_says_that_nothing_was_sent(project: RecordingServer, test_run: None) -> None:
     """Unless `FL_SEND_IN_TESTS` is on."""
-    with pytest.raises(CommandError, match=r"This is a test run: nothing was sent.*FL_SEND_IN_TESTS"):
+    with pytest.raises(CommandError, match=r"this is a test run.*FL_SEND_IN_TESTS"):
         run("focuslab_check")
     assert project.requests == []
     with override_settings(FL_SEND_IN_TESTS=True):
-        assert "accepted a test trigger" in run("focuslab_check")
-    assert len(project.triggers) == 1
+        assert "triggers arrive" in run("focuslab_check")
+    assert len(project.triggers) == 3
 
 
-@pytest.mark.parametrize(("status", "expected"), [(201, 0), (401, 1)])
-def test_the_exit_status_of_check(server: RecordingServer, folder: Path, status: int, expected: int) -> None:
-    """0 when the trigger was accepted, else 1 with the error on stderr, and no traceback."""
-    server.respond = lambda request: Reply(status)
-    command = [sys.executable, "manage.py", "focuslab_check"]
-    environment = {**os.environ, "FL_API_KEY": "a key", "FL_ENDPOINT": server.endpoint}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == expected, done.stderr
-    said = done.stderr if expected else done.stdout
-    assert ("Correct FL_API_KEY" if expected else "accepted a test trigger") in said
+@pytest.mark.parametrize(
+    "command",
+    [["manage.py", "focuslab_check"], ["-m", "brockman", "check"]],
+    ids=["manage.py", "brockman"],
+)
+def test_both_commands_say_the_same_of_a_project(
+    server: RecordingServer, folder: Path, command: list[str]
+) -> None:
+    """`brockman check` reads the project that DJANGO_SETTINGS_MODULE names, in the current folder."""
+    server.respond = lambda request: Reply(403, b"wrong key")
+    with (folder / "settings.py").open("a") as settings:
+        settings.write(f"FL_API_KEY = 'a key'\nFL_ENDPOINT = {server.endpoint!r}\n")
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=folder,
+        env=environment(DJANGO_SETTINGS_MODULE="settings"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "api_key is set (FL_API_KEY in the Django settings)" in done.stdout
+    words = f"nothing arrives because the key is refused: {server.endpoint} answers 403 (wrong key): check api_key"
+    assert words in done.stdout + done.stderr
+    assert "a key'" not in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
-    assert len(server.requests) == 1
+
+
+def test_a_project_that_cannot_be_imported_is_a_warning(server: RecordingServer, tmp_path: Path) -> None:
+    """`brockman check` goes on with the environment."""
+    variables = environment(DJANGO_SETTINGS_MODULE="no_such", FL_API_KEY="a key", FL_ENDPOINT=server.endpoint)
+    done = subprocess.run(
+        [sys.executable, "-m", "brockman", "check"],
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "the settings of DJANGO_SETTINGS_MODULE=no_such cannot be read (ModuleNotFoundError" in done.stdout
 
 
 # focuslab_stats.

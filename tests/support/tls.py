@@ -18,15 +18,16 @@ PASSWORD = "opensesame"
 LATE = 1.5  # seconds
 
 
-def make_certificates(folder: Path) -> None:
-    """Write the certificate of a CA, and that of a server with its key."""
+def make_certificates(folder: Path, days: int = 30) -> None:
+    """Write the certificate of a CA, and that of a server with its key; -1 makes one that has expired."""
     more = "subjectAltName=DNS:focuslab.invalid,IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n"
     (folder / "more").write_text(more)
+    by_ca = "-CA ca.pem -CAkey ca.key -CAcreateserial"
     ec = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
     for command in (
         f"req -x509 {ec} -subj /CN=ca -addext keyUsage=critical,keyCertSign -keyout ca.key -out ca.pem",
         f"req {ec} -subj /CN=focuslab.invalid -keyout key.pem -out asked.pem",
-        "x509 -req -in asked.pem -CA ca.pem -CAkey ca.key -CAcreateserial -extfile more -out server.pem",
+        f"x509 -req -in asked.pem {by_ca} -days {days} -extfile more -out server.pem",
     ):
         subprocess.run([find_program("openssl"), *command.split()], check=True, capture_output=True, cwd=folder)
 
