@@ -67,7 +67,7 @@ class TrackedApplication:
         """Return the body, made in the context of the request."""
         site = self._site
         request = self._make_request(environ)
-        tracker = environ["focuslab"] = site.tracker(request)
+        tracker = environ["focuslab.tracker"] = site.tracker(request)
         context = site.context(tracker)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -90,8 +90,8 @@ class TrackedApplication:
 class FocusLabMiddleware(TrackedApplication):
     """Wraps a WSGI application: triggers recorded in a request have its visitor as their actor.
 
-    `brockman.current()`, also `environ["focuslab"]`, is the tracker of the request. A new visitor gets the cookie
-    of FocusLab's browser tracker with the response, if something was recorded before `start_response`.
+    `brockman.current()`, also `environ["focuslab.tracker"]`, is the tracker of the request. A new visitor gets the
+    cookie of FocusLab's browser tracker with the response, if something was recorded before `start_response`.
     """
 
     def __init__(

@@ -50,7 +50,9 @@ class Site:
         except ConfigurationError as error:
             report(error, "the middleware uses the defaults, and tracks nothing", is_strict=is_strict())
             self.settings = WebSettings(may_track=lambda request: False)
-        self.client = client or SafeClient(partial(_read_options, sources), is_strict=is_strict)
+        self.client = (
+            SafeClient(partial(_read_options, sources), is_strict=is_strict) if client is None else client
+        )
 
     def tracker(self, request: WebRequest) -> RequestTracker:
         """Return the tracker of a request."""

@@ -97,7 +97,7 @@ def actor_of(visitor: int) -> str:
     return f"00000000-0000-4000-8000-{visitor:012}"
 
 
-def visit(port: int) -> dict[int, str]:
+def visit(port: int, count: int) -> dict[int, str]:
     """Make requests from concurrent visitors; return the actor of each by its number.
 
     Every tenth comes without a cookie: its actor is in the `Set-Cookie` of the response.
@@ -106,7 +106,7 @@ def visit(port: int) -> dict[int, str]:
 
     def work(visitor: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for number in range(visitor, REQUESTS, VISITORS):
+        for number in range(visitor, count, VISITORS):
             is_new = number // VISITORS % 10 == 0
             headers = {} if is_new else {"Cookie": f"fl_actor_id={actor_of(visitor)}"}
             connection.request("GET", f"/?n={number}", headers=headers)
@@ -127,10 +127,10 @@ def visit(port: int) -> dict[int, str]:
     return actors
 
 
-def check(started: Program, port: int, server: RecordingServer) -> None:
+def check(started: Program, port: int, server: RecordingServer, count: int = REQUESTS) -> None:
     """Make the requests, stop the server, and compare what arrived."""
-    actors = visit(port)
-    assert len(actors) == REQUESTS, started.text()
+    actors = visit(port, count)
+    assert len(actors) == count, started.text()
     started.stop()
     expected = {f"{number} {place}": actor for number, actor in actors.items() for place in PLACES}
     eventually(lambda: len(server.triggers) >= len(expected), 30)
@@ -164,3 +164,18 @@ def test_fastapi_under_uvicorn(server: RecordingServer, tmp_path: Path, how: str
         command += [f"--bind=127.0.0.1:{port}", "site_app:app"]
     with running(command, tmp_path, server, port, XDG_RUNTIME_DIR=str(tmp_path)) as started:
         check(started, port, server)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["hypercorn", "--bind=127.0.0.1:{}"], ["granian", "--interface=asgi", "--port={}"]],
+    ids=lambda c: c[0],
+)
+def test_other_servers(server: RecordingServer, tmp_path: Path, command: list[str]) -> None:
+    """A few requests, with nothing but the middleware: the right actors, and nothing lost at the stop."""
+    (tmp_path / "site_app.py").write_text(FASTAPI)
+    port = free_port()
+    program, *options = command
+    arguments = [find_program(program), *(option.format(port) for option in options), "site_app:app"]
+    with running(arguments, tmp_path, server, port) as started:
+        check(started, port, server, 40)

@@ -28,7 +28,7 @@ def answer(request: HttpRequest) -> HttpResponse:
     elif SIDE == "posthog":
         import posthog
 
-        posthog.capture("viewed page", properties={"title": "Queues"})
+        posthog.capture("viewed page", distinct_id=request.COOKIES["fl_actor_id"], properties={"title": "Queues"})
     elif SIDE == "sentry":
         import sentry_sdk
 
@@ -64,5 +64,5 @@ settings.configure(
 )
 set_up()
 django.setup()
-urlpatterns: list[Any] = [path("", answer)]
+urlpatterns: list[Any] = [path("", answer), path("ready", lambda request: HttpResponse(PAGE))]
 application = get_wsgi_application()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 
 SIDE, SINK = os.environ["SIDE"], os.environ["SINK"]
@@ -27,14 +27,22 @@ if SIDE == "posthog":
     posthog.api_key, posthog.host, posthog.max_queue_size = "k", SINK, 10**6
 
 
+@app.get("/ready", response_class=HTMLResponse)
+async def ready() -> str:
+    """Record nothing."""
+    return PAGE
+
+
 @app.get("/", response_class=HTMLResponse)
-async def answer() -> str:
+async def answer(request: Request) -> str:
     """Record one event, as the side does, and answer with a page of 3 KB."""
     if SIDE == "brockman":
         brockman.current().record_trigger(action="viewed", obj="page", variables={"title": "Queues"})
     elif SIDE == "posthog":
         with posthog.new_context():
-            posthog.capture("viewed page", distinct_id="42", properties={"title": "Queues"})
+            posthog.capture(
+                "viewed page", distinct_id=request.cookies["fl_actor_id"], properties={"title": "Queues"}
+            )
     elif SIDE == "sentry":
         sentry_sdk.capture_message("viewed page")
     return PAGE
