@@ -15,9 +15,9 @@ _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]
 
 
 def bind_arguments(
-    actor_id: Any,
-    action: Any,
-    obj: Any,
+    actor_id: Any = None,
+    action: Any = None,
+    obj: Any = None,
     identities: Any = None,
     attributes: Any = None,
     variables: Any = None,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import celery
 from celery.exceptions import Reject
 
+from brockman import contexts
 from brockman.celery.message import as_uuid, bind_arguments, parse_time, validate_trigger
 from brockman.celery.publish import Publisher
 from brockman.client import FocusLabClient
@@ -83,7 +84,7 @@ class RecordTask(celery.Task):
 
         Raises:
             InvalidTrigger: For a mistake in the arguments.
-            TypeError: For missing arguments, or too many.
+            TypeError: For an unknown argument, or too many.
             ConfigurationError: When settings are wrong.
             BufferFull: When the broker is unreachable, the buffer is full, and `overflow="raise"`.
             OperationalError: When the broker is unreachable, and `celery_fallback` is off or other tasks are to
@@ -104,8 +105,10 @@ class RecordTask(celery.Task):
         return self.client.encode_trigger(*arguments, **stamp)
 
     def _publish_as_is(self, *args: Any, **options: Any) -> Any:
-        """Call Celery's own `apply_async`."""
-        return super().apply_async(*args, **options)
+        """Call Celery's own `apply_async`. The trigger has its context; only tasks that follow need it."""
+        has_followers = any(options.get(name) for name in ("link", "link_error", "chain", "chord"))
+        with contexts.entered(contexts.get() if has_followers else None):
+            return super().apply_async(*args, **options)
 
     def _requeue_trigger(self, body: bytes, countdown: float, faults: int = 0) -> NoReturn:
         """Do the same as `_requeue`; `faults` is how many attempts were answered with a 500."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 
 from django.apps import AppConfig
@@ -29,6 +30,8 @@ class FocusLabConfig(AppConfig):
             register(check, deploy=True)
         install_sigterm_handler()
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
+        if sys.modules.get("celery") is not None:  # the package of a project that uses it has made the app by now
+            from brockman.django.celery import context  # noqa: F401 - Celery tasks run in the context of their caller
         if in_test_run():  # also for plain clients, which read no Django settings
             with suppress(ConfigurationError):
                 send_nowhere(on=not read_settings(DjangoSettings).send_in_tests)

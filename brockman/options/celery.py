@@ -30,3 +30,9 @@ class CelerySettings(Settings):
         "seconds",
         "The longest that a call waits for each answer of the broker.",
     )
+    celery_context: bool = setting(
+        True,
+        flag,
+        "flag",
+        "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
+    )

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.celery.calls import ACCEPT, SETTINGS, TASKS, calling, check
 from tests.celery.old_messages import every_kind, objects
 from tests.celery.rabbitmq import Node
 from tests.celery.workers import (
@@ -89,6 +90,21 @@ def test_nothing_is_lost_by_kill_9_at_any_moment(
     assert len(arrived) < 700
     with worker(tmp_path / "last", server, settings, *POOL, **CONFIRMED) as last:
         assert eventually(lambda: arrived.keys() == set(ids), 30), last.text()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent"])
+def test_a_task_runs_in_the_context_of_its_caller(
+    server: RecordingServer, tmp_path: Any, node: Node, endpoint: dict[str, str], pool: str
+) -> None:
+    """As over Redis; here a task of Celery's own waits for the header of a chord."""
+    if pool == "gevent":
+        pytest.importorskip("gevent")
+    (tmp_path / "results").mkdir()
+    results = {"result_backend": f"file://{tmp_path}/results", "result_chord_retry_interval": 0.1}
+    settings = conf(node, f"context {pool}") | ACCEPT | results
+    options = (tmp_path / "worker", server, settings, "-P", pool, "-c", "2")
+    with calling(settings, pool, endpoint) as caller, worker(*options, source=TASKS, **SETTINGS) as running:
+        check(caller, running, server)
 
 
 @pytest.mark.parametrize("mode", ["buffered", "confirmed"])

@@ -13,7 +13,9 @@ import pytest
 from tests.cli.conftest import recorded
 from tests.collector.running import Running
 from tests.support.client import KEY
-from tests.support.programs import ROOT, environment, ran, started
+from tests.support.programs import ROOT, environment, find_program, free_port, ran, started
+from tests.support.redis_server import redis_server
+from tests.support.server import RecordingServer
 
 EXAMPLES = ROOT / "examples"
 
@@ -51,6 +53,42 @@ def test_the_web_application_records_a_trigger_for_each_request(collector: Runni
     assert (process.returncode, out) == (0, "recorded 3\n"), err
     assert "Traceback" not in err
     assert [trigger["object"] for trigger in recorded(collector)] == ["/pricing", "/blog", "/pricing"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "library", "command", "said"),
+    [
+        ("rq_job", "rq", ["rq", "worker", "--burst", "--path", "{}"], "2 jobs are in the queue\n"),
+        (
+            "dramatiq_actor",
+            "dramatiq",
+            ["dramatiq", "report", "--path", "{}", "--processes", "1"],
+            "2 messages are in the queue\n",
+        ),
+    ],
+    ids=["rq", "dramatiq"],
+)
+def test_a_task_has_the_actor_of_its_caller(
+    server: RecordingServer, tmp_path: Path, folder: str, library: str, command: list[str], said: str
+) -> None:
+    pytest.importorskip(library)
+    pytest.importorskip("redis")
+    port, place = free_port(), EXAMPLES / folder
+    url = f"redis://127.0.0.1:{port}"
+    options = [option.format(place) for option in command[1:]] + (["--url", url] if library == "rq" else [])
+    env = environment(FL_ENDPOINT=server.endpoint, FL_API_KEY=KEY, REDIS_URL=url)
+    with redis_server(tmp_path / "redis", server, port):
+        ended = ran([sys.executable, "-W", "error", str(place / "report.py")], env=env)
+        assert (ended.status, ended.out) == (0, said), ended.err
+        with started([find_program(command[0]), *options], env=env) as worker:
+            server.wait_until(lambda server: len(server.triggers) == 2)
+            worker.send_signal(signal.SIGTERM)
+            worker.communicate()
+    assert said in (place / "README.rst").read_text()
+    assert {(trigger["actor_id"], trigger["captured_attributes"]["plan"]) for trigger in server.triggers} == {
+        ("17", "team"),
+        ("23", "team"),
+    }
 
 
 def get(port: int, path: str) -> bytes:

@@ -8,7 +8,7 @@ import redis
 
 from tests.celery.conftest import redis_port
 from tests.celery.old_messages import OldMessage
-from tests.celery.workers import DJANGO, redis_conf, worker
+from tests.celery.workers import APP, DJANGO, redis_conf, worker
 from tests.docs.blocks import only
 from tests.support.server import RecordingServer
 
@@ -29,3 +29,14 @@ def test_pickles_of_python_2_are_delivered(server: RecordingServer, tmp_path: Pa
         (old[0].id, "page"),
         (old[1].id, "Zoë"),
     ]
+
+
+def test_a_task_records_in_the_context_of_its_caller(
+    server: RecordingServer, tmp_path: Path, redis_port: int
+) -> None:
+    """The task of docs/celery.rst, called by the module that the worker imports."""
+    source = APP + only("celery context").code
+    with worker(tmp_path / "worker", server, redis_conf(redis_port), "-P", "solo", source=source):
+        server.wait_until(lambda server: len(server.triggers) == 1)
+    (trigger,) = server.triggers
+    assert (trigger["actor_id"], trigger["variables"]) == ("42", {"number": "2025-031"})

@@ -12,6 +12,7 @@ from typing import Any
 from celery.signals import task_postrun
 
 from brockman.celery.task import RecordTask, make_task
+from brockman.django.celery import context  # noqa: F401 - reads the project's settings
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.settings import raise_or_log, read_settings
 from brockman.django.shared_stats import publish_now_and_then
