@@ -325,3 +325,36 @@ def test_the_spool_shows_what_processes_have_left(check: Check, server: Recordin
     assert blocked.status == 1
     assert status_of(blocked, "spool") == ["problem"]
     assert last_line(blocked).startswith("triggers arrive, but triggers cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FL_ENDPOINT": '"https://focuslab.invalid/"'}, "endpoint is in quotation marks"),
+        (
+            {"FL_ENDPOINT": "\ufeffhttps://focuslab.invalid/"},
+            "endpoint begins with an invisible character (U+FEFF)",
+        ),
+        ({"FL_ENDPOINT": " https://focuslab.invalid/"}, "endpoint has white space around it"),
+        ({"FL_ENABLED": "'1'"}, "enabled is in quotation marks"),
+        ({"FL_API_KEY": f"\u201c{KEY}\u201d"}, "api_key is in quotation marks"),
+        (
+            {"FL_API_KEY": "", "FL_APIKEY": KEY},
+            "FL_API_KEY is not set, and the environment has 'FL_APIKEY': rename",
+        ),
+    ],
+)
+def test_what_a_file_of_variables_adds_to_a_value_is_named(
+    check: Check, variables: dict[str, str], words: str
+) -> None:
+    """Quotation marks, blanks, a byte order mark, a misspelt name."""
+    ended = check(variables.pop("FL_ENDPOINT", "https://focuslab.invalid/"), **variables)
+    assert ended.status == 2
+    assert last_line(ended).startswith(f"nothing arrives because {words}")
+
+
+def test_a_misspelt_endpoint_is_recalled_where_the_default_fails(check: Check) -> None:
+    """The endpoint that is used is not the one that was meant: the last line points to the warning."""
+    ended = check("http://127.0.0.1:1/", FL_ENDPIONT="https://focuslab.example/")
+    assert "in a container that host is the container itself" in last_line(ended)
+    assert last_line(ended).endswith("; see also the warning about settings above")
