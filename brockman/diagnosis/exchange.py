@@ -20,6 +20,7 @@ from brockman.transport.http import HttpTransport
 from brockman.trigger.batch import encode_batch
 
 _KEY_STATUSES = (401, 403)
+_NEEDED_BYTES = 1024 * 1024  # a server that takes less makes more requests necessary
 _NO_GET = (400, 405, 415, 422, 501)  # of an API that takes only POST here
 _API_PATH = urlsplit(DEFAULT_ENDPOINT).path
 _OFF, _FAR_OFF = 60.0, 1800.0  # seconds between two clocks; a wrong time zone makes an hour
@@ -139,6 +140,9 @@ class Correspondence:
             )
         if result.outcome is Outcome.SERVER_ERROR:
             return problem("endpoint", f"{seen}, the server fails", "look at its log", **details)
+        if result.outcome is Outcome.TOO_LARGE:
+            advice = f"let {self._beyond} take requests of {_NEEDED_BYTES} bytes and more"
+            return problem("single", f"a small trigger is too large: {seen}", advice, **details)
         words = str(result.rejected[0]) if result.rejected else ""
         advice = "let it accept the action 'checked'; other triggers may pass"
         return problem("single", f"a trigger is refused: {seen} {words}".rstrip(), advice, **details)
