@@ -21,6 +21,7 @@ from brockman.trigger.batch import encode_batch
 
 _KEY_STATUSES = (401, 403)
 _NEEDED_BYTES = 1024 * 1024  # a server that takes less makes more requests necessary
+_FROM_GATEWAYS = (502, 504)
 _NO_GET = (400, 405, 415, 422, 501)  # of an API that takes only POST here
 _API_PATH = urlsplit(DEFAULT_ENDPOINT).path
 _OFF, _FAR_OFF = 60.0, 1800.0  # seconds between two clocks; a wrong time zone makes an hour
@@ -134,6 +135,8 @@ class Correspondence:
             if self._is_tls_port(asked):
                 return self._name_tls_port()
             return problem("endpoint", seen, self._advise(asked), **details)
+        if asked.status in _FROM_GATEWAYS:
+            return problem("endpoint", seen, "a gateway answers: look at the server behind it", **details)
         if result.outcome is Outcome.UNAVAILABLE:
             return problem(
                 "endpoint", f"{seen}, it is unavailable", f"wait, and look at {self._beyond}", **details

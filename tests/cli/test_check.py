@@ -383,10 +383,12 @@ def test_what_a_project_prints_is_not_among_the_json(server: RecordingServer, tm
         assert KEY not in ended.out + ended.err
 
 
-def test_a_server_that_takes_no_request_of_any_size_is_named(check: Check, server: RecordingServer) -> None:
-    """The action of the trigger is not to blame for a 413."""
+def test_who_is_to_blame_is_named(check: Check, server: RecordingServer) -> None:
+    """A 413 is not about the action of the trigger, a 502 not about the server that says it."""
     server.respond = lambda request: Reply(413)
     assert "a small trigger is too large" in last_line(check(server.endpoint))
+    server.respond = lambda request: Reply(502)
+    assert "a gateway answers: look at the server behind it" in last_line(check(server.endpoint))
 
 
 def test_a_timeout_that_is_too_short_is_told_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
