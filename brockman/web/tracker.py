@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from brockman.web.request import WebRequest
 
 _is_uuid = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+_AGENT_SIZE = 512  # characters: one of 32 KiB would make its triggers too large
 _TOO_LATE = (
     "a new visitor's first trigger was recorded after the headers of the response: no cookie could be set;"
     " read `actor_id` of the request's tracker before"
@@ -105,7 +106,9 @@ class RequestTracker:
 
     def _find_agent(self) -> str:
         request = self._request
-        return "" if request is None else request.header("user-agent")
+        if request is None or (self._settings.is_selective and not self.is_tracked):
+            return ""
+        return request.header("user-agent")[:_AGENT_SIZE]
 
     def _find_actor(self) -> str | None:
         if self._settings.is_selective and not self.is_tracked:
