@@ -45,12 +45,12 @@ class _Request(WebRequest):
         value: str = self.native.META.get("HTTP_" + name.upper().replace("-", "_"), "")
         return value
 
-    def cookie(self, name: str) -> str:
-        found = find_cookie(self.native.META.get("HTTP_COOKIE", ""), name)
+    def cookie(self, name: str, accepts: Callable[[str], object] = bool) -> str:
+        found = find_cookie(self.native.META.get("HTTP_COOKIE", ""), name, accepts)
         if found:  # not from COOKIES, for which Django parses them all
             return found
         value: str = vars(self.native).get("COOKIES", {}).get(name, "")  # set by hand, as tests do
-        return value
+        return value if accepts(value) else ""
 
     @property
     def path(self) -> str:

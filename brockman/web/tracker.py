@@ -102,7 +102,7 @@ class RequestTracker:
 
     def _find_cookie(self) -> str:
         request, name = self._request, self._settings.cookie_name
-        return find_cookie(self._cookies, name) if request is None else request.cookie(name)
+        return find_cookie(self._cookies, name, _is_uuid) if request is None else request.cookie(name, _is_uuid)
 
     def _find_agent(self) -> str:
         request = self._request
@@ -114,7 +114,7 @@ class RequestTracker:
         if self._settings.is_selective and not self.is_tracked:
             return None
         text: str = self._found.setdefault("cookie", self._find_cookie())
-        if _is_uuid(text):
+        if text:
             return text
         if self._is_finished:
             _log.once(logging.WARNING, _TOO_LATE)
