@@ -111,11 +111,11 @@ def test_what_ends_in_another_context_changes_nothing_there() -> None:
         with contexts.entered(contexts.Context(actor_id="first")):
             yield
 
-    abandoned = handle()
-    contextvars.copy_context().run(next, abandoned)
+    suspended = handle()
+    contextvars.copy_context().run(next, suspended)
     second = contexts.Context(actor_id="second")
     with contexts.entered(second):
-        abandoned.close()
+        suspended.close()
         assert contexts.get() is second
     assert contexts.get() is None
 

@@ -67,7 +67,8 @@ class RequestTracker(tracker.RequestTracker):
 
     def __init__(self, request: HttpRequest) -> None:
         """Read nothing from the request yet."""
-        super().__init__(_Request(request), _client, _read_settings()[0])
+        settings, is_safe = _read_settings()
+        super().__init__(_Request(request), _client, settings, is_safe=is_safe)
 
     def record_trigger_on_commit(
         self,
@@ -86,9 +87,10 @@ class RequestTracker(tracker.RequestTracker):
         actor = self._choose_actor(actor_id)
         if actor is None:
             return _client._current().refuse("untracked")
-        return _client.record_trigger_on_commit(
-            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
-        )
+        with self._context():
+            return _client.record_trigger_on_commit(
+                actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
+            )
 
 
 class FocusLabMiddleware:
@@ -112,7 +114,7 @@ class FocusLabMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         """Return the response, or a coroutine that does."""
         found = request.focuslab = RequestTracker(request)
-        context = contexts.Context(tracker=found, is_safe=_read_settings()[1]).within(contexts.get())
+        context = contexts.Context(tracker=found, is_safe=found._is_safe).within(contexts.get())
         if self._is_async:
             return self._answer(request, context)
         with contexts.entered(context):

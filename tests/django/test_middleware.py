@@ -420,7 +420,7 @@ def stream_to_leave() -> tuple[HttpRequest, list[Any]]:
 
 
 def test_a_stream_that_a_visitor_leaves_ends_in_their_context() -> None:
-    """What its `finally` records has their actor."""
+    """A trigger of its `finally` has their actor."""
     request, ended = stream_to_leave()
 
     def parts() -> Iterator[str]:
