@@ -23,7 +23,7 @@ from brockman.process.log import Log
 
 HEADER = "brockman-context"
 MAX_BYTES = 32 * 1024  # AMQP has one frame for all headers of a message, of 128 KiB by default
-_OUTER = "brockman_outer_context"  # the attribute of a request: the context around its task
+_AROUND = "brockman_around"  # the attribute of a request: the block around its task. A message may hold one, too
 _log = Log()
 _read: Callable[[], CelerySettings] = lambda: CelerySettings.read({}, os.environ)  # noqa: E731 - `read_with` replaces it
 
@@ -77,21 +77,26 @@ def _decode(text: Any) -> contexts.Context | None:
 
 
 def _enter(task: Any, **_: Any) -> None:
-    """Make the caller's context that of the task, in the thread or greenlet that is about to run it."""
+    """Make the caller's context that of the task, in the thread or greenlet that is about to run it.
+
+    Without a caller's it has none, whatever the thread has left from an earlier task.
+    """
     request = task.request
     if request.is_eager or not _is_on():
         return
+    around = contexts.entered(None)
+    around.__enter__()
+    setattr(request, _AROUND, around)
     headers = request.headers  # those that are not Celery's
     value = _decode(headers.get(HEADER)) if isinstance(headers, dict) else None
-    outer = contexts.get()
-    setattr(request, _OUTER, outer)  # first: a time limit may strike between the two
-    contexts.entered(outer if value is None else value.within(outer)).__enter__()
+    contexts.entered(value).__enter__()
 
 
 def _leave(task: Any, **_: Any) -> None:
     """Go back to the context around the task, whatever the task has entered and not left."""
-    if _OUTER in vars(task.request):
-        contexts.entered(getattr(task.request, _OUTER)).__enter__()
+    around = vars(task.request).pop(_AROUND, None)
+    if isinstance(around, contexts.entered):
+        around.__exit__()
 
 
 before_task_publish.connect(_add_header, weak=False, dispatch_uid="brockman.context")

@@ -105,6 +105,56 @@ def test_one_setting_turns_it_off(setup: str, variable: str, found: Any, logged:
     assert logged in ended.err
 
 
+LEFT_OVER = """
+import contextlib, json
+import celery
+from celery import signals
+from celery.app.trace import build_tracer
+
+struck, seen = set(), []
+
+@signals.task_postrun.connect(weak=False)  # before ours, which is not called then
+def strike(task, **_):
+    if task.request.id in struck:
+        raise GeneratorExit
+
+import brockman.celery
+from brockman import contexts
+
+app = celery.Celery("app", broker="memory://")
+
+@app.task(bind=True)
+def look_around(self):
+    value = contexts.get()
+    seen.append(value and value.actor_id)
+
+execute = build_tracer(look_around.name, look_around, app=app)  # as a worker does
+
+def run(name, actor=None, **headers):
+    carried = {"brockman-context": json.dumps({"actor_id": actor})} if actor else {}
+    with contextlib.suppress(GeneratorExit):
+        execute(name, (), {}, {"id": name, **carried, **headers})
+
+struck.add("struck")
+run("struck", "ada")
+run("next")
+run("next", "bob")
+run("next", is_eager=True, brockman_around="nonsense")
+value = contexts.get()
+print(json.dumps([seen, value and getattr(value, "actor_id", repr(value))]))
+"""
+
+
+@pytest.mark.parametrize("is_on", ["1", "0"])
+def test_a_task_has_nothing_of_the_one_before_it(is_on: str) -> None:
+    """Not even where a time limit struck between its end and ours, or a message has headers with our names."""
+    ended = ran_python(LEFT_OVER, env=environment(FL_CELERY_CONTEXT=is_on))
+    assert ended.status == 0, ended.err
+    seen, left = json.loads(ended.out)
+    assert seen[:3] == (["ada", None, "bob"] if is_on == "1" else [None, None, None])
+    assert left in (None, "ada")  # of the thread between tasks: no task sees it
+
+
 REQUESTS = """
 import celery, json
 from celery import signals
