@@ -53,18 +53,28 @@ def _add_header(headers: Any = None, body: Any = None, **_: Any) -> None:
     if (body if isinstance(body, dict) else headers).get("retries"):  # protocol 1 has them in the body
         return
     message = contexts.pack()
-    if message:
-        headers[HEADER] = _encode(message)
+    text = _encode(message) if message else None
+    if text is not None:
+        headers[HEADER] = text
 
 
-def _encode(message: dict[str, Any]) -> str:
-    """Return a packed context as ASCII text, which every broker takes; without its values if it is too long."""
+def _encode(message: dict[str, Any]) -> str | None:
+    """Return a packed context as ASCII text, which every broker takes; without its values if it is too long.
+
+    None if its actor alone is: a broker may refuse the message, and so fail the call.
+    """
     text = json.dumps(message)
     if len(text) <= MAX_BYTES:
         return text
-    warning = f"the context of a Celery task has {len(text)} bytes, more than {MAX_BYTES}: only its actor is sent"
-    _log.event("size", logging.WARNING, warning)
-    return json.dumps({"actor_id": message["actor_id"]} if "actor_id" in message else {})
+    actor = json.dumps({"actor_id": message["actor_id"]}) if "actor_id" in message else ""
+    is_kept = 0 < len(actor) <= MAX_BYTES
+    what_is_sent = "only its actor" if is_kept else "nothing of it"
+    _log.event(
+        "size",
+        logging.WARNING,
+        f"the context of a Celery task has {len(text)} bytes, more than {MAX_BYTES}: {what_is_sent} is sent",
+    )
+    return actor if is_kept else None
 
 
 def _decode(text: Any) -> contexts.Context | None:

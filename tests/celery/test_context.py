@@ -56,6 +56,8 @@ with brockman.context(actor_id=7, variables={{"title": "Zo\\u00eb"}}):
     look_around.apply_async(headers={{"brockman-context": '{{"actor_id": "kept"}}'}})
     with brockman.context(variables={{"text": ["x" * 40_000]}}):
         look_around.delay()
+with brockman.context(actor_id="\u00eb" * 6000):
+    look_around.delay()
 with brockman.context():
     look_around.delay()
 look_around.delay()
@@ -78,10 +80,14 @@ ON = [
         '{"actor_id": "7"}',
         None,
         None,
+        None,
     ],
-    [[7, VARIABLES], ["7", VARIABLES], ["kept", None], ["7", None], None, None],
+    [[7, VARIABLES], ["7", VARIABLES], ["kept", None], ["7", None], None, None, None],
 ]
-OFF = [[None, '{"actor_id": "kept"}', None, None, None], [[7, VARIABLES], None, None, None, None, None]]
+OFF = [
+    [None, '{"actor_id": "kept"}', None, None, None, None],
+    [[7, VARIABLES], None, None, None, None, None, None],
+]
 MISTAKE = "celery_context is 'maybe'; it should be"
 
 
