@@ -97,9 +97,22 @@ def _enter(task: Any, **_: Any) -> None:
     around = contexts.entered(None)
     around.__enter__()
     setattr(request, _AROUND, around)
-    headers = request.headers  # those that are not Celery's
-    value = _decode(headers.get(HEADER)) if isinstance(headers, dict) else None
-    contexts.entered(value).__enter__()
+    contexts.entered(_decode(_find_header(request))).__enter__()
+
+
+def _find_header(request: Any) -> Any:
+    """Return the header of a task's message, and have its retries send it again; None without one.
+
+    `request.headers` has the headers that are not Celery's and is what a retry sends. But a message of Sentry's or
+    Datadog's has a header `headers`, which Celery takes for all of them.
+    """
+    headers = request.headers if isinstance(request.headers, dict) else {}
+    text = vars(request).get(HEADER)
+    if text is None:
+        return headers.get(HEADER)
+    if headers.get(HEADER) != text:
+        request.headers = {**headers, HEADER: text}
+    return text
 
 
 def _leave(task: Any, **_: Any) -> None:
