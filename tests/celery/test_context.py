@@ -208,6 +208,13 @@ def test_a_project_without_celery_does_not_import_it() -> None:
     assert (ended.out, ended.err) == ("False\n", "")
 
 
+def test_a_module_of_a_project_may_be_named_celery() -> None:
+    """It is not taken for the library: the project starts."""
+    own = "import sys, types; sys.modules['celery'] = types.ModuleType('celery')\n"
+    ended = ran_python(own + DJANGO.format(setting="") + "print('started')", env=environment())
+    assert (ended.out, ended.err) == ("started\n", "")
+
+
 def test_a_trigger_of_the_task_itself_carries_no_second_copy(redis_port: int, endpoint: dict[str, str]) -> None:
     """The actor of the context is in the trigger; only tasks that follow need a header."""
     with publisher(redis_conf(redis_port), **endpoint) as task, brockman.context(actor_id=7):
