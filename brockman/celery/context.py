@@ -18,17 +18,17 @@ from celery.signals import before_task_publish, task_postrun, task_prerun
 
 from brockman import contexts
 from brockman.exceptions import ConfigurationError
-from brockman.options.celery import CelerySettings
+from brockman.options.celery import ContextSettings
 from brockman.process.log import Log
 
 HEADER = "brockman-context"
 MAX_BYTES = 32 * 1024  # AMQP has one frame for all headers of a message, of 128 KiB by default
 _AROUND = "brockman_around"  # the attribute of a request: the block around its task. A message may hold one, too
 _log = Log()
-_read: Callable[[], CelerySettings] = lambda: CelerySettings.read({}, os.environ)  # noqa: E731 - `read_with` replaces it
+_read: Callable[[], ContextSettings] = lambda: ContextSettings.read({}, os.environ)  # noqa: E731 - `read_with` replaces it
 
 
-def read_with(read: Callable[[], CelerySettings]) -> None:
+def read_with(read: Callable[[], ContextSettings]) -> None:
     """Have `celery_context` read from elsewhere than the environment; once, when it is first needed."""
     global _read
     _read = read
@@ -43,7 +43,7 @@ def _is_on() -> bool:
     except ConfigurationError as error:
         _log.once(logging.ERROR, f"{error}; until then tasks run in the context of their caller")
         _log.write()
-        return CelerySettings().celery_context
+        return ContextSettings().celery_context
 
 
 def _add_header(headers: Any = None, body: Any = None, **_: Any) -> None:

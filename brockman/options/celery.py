@@ -8,7 +8,19 @@ from brockman.options.fields import Settings, choice, flag, number, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class CelerySettings(Settings):
+class ContextSettings(Settings):
+    """What every Celery task needs, so that a mistake in another setting does not matter to it."""
+
+    celery_context: bool = setting(
+        True,
+        flag,
+        "flag",
+        "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CelerySettings(ContextSettings):
     """The settings of the task; each is read from the environment as `FL_` and its name in capitals."""
 
     celery_mode: str = setting(
@@ -29,10 +41,4 @@ class CelerySettings(Settings):
         number(0, 3600, whole=False, above=True),
         "seconds",
         "The longest that a call waits for each answer of the broker.",
-    )
-    celery_context: bool = setting(
-        True,
-        flag,
-        "flag",
-        "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
     )

@@ -104,7 +104,7 @@ MISTAKE = "celery_context is 'maybe'; it should be"
 )
 def test_one_setting_turns_it_off(setup: str, variable: str, found: Any, logged: str) -> None:
     """A message has no header then, or without a context; an eager task runs in the context that is there."""
-    more = {"FL_CELERY_CONTEXT": variable} if variable else {}
+    more = {"FL_CELERY_CONTEXT": variable, "FL_CELERY_MODE": "a mistake elsewhere"} if variable else {}
     ended = ran_python(PROGRAM.format(setup=setup), env=environment(**more))
     assert ended.status == 0, ended.err
     assert json.loads(ended.out) == found
