@@ -73,8 +73,8 @@ class Context(NamedTuple):
             attributes = merge(self.attributes, attributes)
         if self.variables is not None:
             variables = merge(self.variables, variables)
-        if tracker is not None and (common := tracker._variables()) is not None:
-            variables = merge(common, variables)
+        if tracker is not None and tracker._settings.user_agent:
+            variables = merge(tracker._variables(), variables)
         return actor_id, identities, attributes, variables
 
     def within(self, outer: Context | None) -> Context:

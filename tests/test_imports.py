@@ -21,8 +21,8 @@ PACKAGE = Path(brockman.__file__).parent
 DIAGRAM = """
     __main__
     cli
-    django  pytest_plugin
-    celery  collector  testing  asgi  diagnosis
+    django  flask  pytest_plugin
+    celery  collector  testing  asgi  wsgi  diagnosis
     web
     client  metrics
     compatible  delivery
@@ -56,6 +56,7 @@ LIBRARIES = {
     "django": ("brockman.django",),
     "asgiref": ("brockman.django",),
     "celery": ("brockman.celery", "brockman.django.celery"),
+    "flask": ("brockman.flask",),
     "fcntl": ("brockman.buffer.spool",),
     "prometheus_client": ("brockman.metrics.prometheus",),
     "opentelemetry": ("brockman.metrics.opentelemetry", "brockman.delivery.traces"),
@@ -70,6 +71,7 @@ TYPES_ONLY = {  # under TYPE_CHECKING
     ("brockman.django.client", "requests"),
     ("brockman.web.client", "requests"),
     ("brockman.django.client", "typing_extensions"),
+    *((module, "typing_extensions") for module in ("brockman.asgi", "brockman.flask", "brockman.wsgi")),
     ("brockman.metrics", "opentelemetry"),
     ("brockman.metrics", "prometheus_client"),
 }

@@ -68,7 +68,7 @@ class DjangoFocusLabClient(FocusLabClient):
     def _client(self) -> SafeClient:
         """Return the client that has the settings. It is made at the first use, and when they have changed."""
         client = self._configured
-        if client is None or client.is_outdated():
+        if client is None or (client._problem is not None and client.is_outdated()):
             with _lock.get():
                 client = self._configured
                 if client is None or client.is_outdated():

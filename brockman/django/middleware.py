@@ -45,10 +45,10 @@ class _Request(WebRequest):
         return value
 
     def cookie(self, name: str) -> str:
-        parsed = vars(self.native).get("COOKIES")  # Django parses them all when they are first read
-        if parsed is None:
-            return find_cookie(self.native.META.get("HTTP_COOKIE", ""), name)
-        value: str = parsed.get(name, "")
+        found = find_cookie(self.native.META.get("HTTP_COOKIE", ""), name)
+        if found:  # not from COOKIES, for which Django parses them all
+            return found
+        value: str = vars(self.native).get("COOKIES", {}).get(name, "")  # set by hand, as tests do
         return value
 
     @property
@@ -83,7 +83,9 @@ class RequestTracker(tracker.RequestTracker):
     ) -> bool:
         """Record a trigger when the transaction commits; see `DjangoFocusLabClient.record_trigger_on_commit`."""
         actor = self._choose_actor(actor_id)
-        return actor is not None and _client.record_trigger_on_commit(
+        if actor is None:
+            return _client._current().refuse("untracked")
+        return _client.record_trigger_on_commit(
             actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypedDict, get_args
 
 from brockman.options.fields import Settings, choice, flag, function, number, setting
@@ -84,6 +85,11 @@ class WebSettings(Settings):
     cookie_domain: str | None = setting(
         None, _domain, "text", "Domain of the actor's cookie, to share it among hosts. None: this host only."
     )
+
+    @cached_property
+    def is_selective(self) -> bool:
+        """False when every request is tracked."""
+        return self.may_track is not None or self.skip_bots or bool(self.skip_paths)
 
     def skips_path(self, path: str) -> bool:
         """Return whether requests of a path are not tracked."""

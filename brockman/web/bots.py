@@ -7,9 +7,9 @@ import re
 # Words that the user agents of crawlers, previews, monitors and health probes have, and those of browsers do not
 # (Cubot makes phones). Libraries such as curl are not among them: they may be clients of an API, used by actors.
 _MARKS = re.compile(
-    "(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|scrap|preview|facebookexternalhit|embedly|headlesschrome|lighthouse"
-    "|pingdom|uptime|statuscake|monitor|nagios|zabbix|datadog|newrelicpinger|site24x7|checkly|blackbox"
-    "|kube-probe|googlehc|healthcheck|health check|consul|haproxy|prometheus",
+    "(?<!cu)bot(?![a-z])|crawl|spider|slurp|archiver|scrap|preview|facebookexternalhit|embedly|headlesschrome"
+    "|lighthouse|pingdom|uptime|statuscake|monitor|nagios|zabbix|datadog|newrelicpinger|site24x7|checkly|blackbox"
+    "|kube-probe|googlehc|health[- ]?check|health[- ]?probe|load balancer agent|alwayson|haproxy|prometheus",
     re.IGNORECASE,
 )
 

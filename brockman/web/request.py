@@ -36,18 +36,17 @@ class WebRequest(ABC):
         return Headers(self)
 
     def cookie(self, name: str) -> str:
-        """Return the value of a cookie; "" when there is none. Of several of one name, the first."""
+        """Return the value of a cookie; "" when there is none."""
         return find_cookie(self.header("cookie"), name)
 
 
 def find_cookie(header: str, name: str) -> str:
-    """Return the value of a cookie in a `Cookie` header; "" when there is none."""
-    if name in header:
-        for pair in header.split(";"):
-            found, _, value = pair.strip().partition("=")
-            if found == name:
-                return value.strip('" ')
-    return ""
+    """Return the value of a cookie in a `Cookie` header, the first one of its name; "" when there is none."""
+    prefix = name + "="
+    start = header.find(prefix)
+    while start > 0 and header[:start].rstrip()[-1:] not in ("", ";"):  # the end of another name, or of a value
+        start = header.find(prefix, start + 1)
+    return "" if start < 0 else header[start + len(prefix) :].partition(";")[0].strip('" ')
 
 
 class Headers:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from brockman.process.interruption import is_interruption
 from brockman.process.log import Log
 from brockman.trigger.coerce import is_nobody
 from brockman.web.bots import is_bot
@@ -75,7 +76,7 @@ class RequestTracker:
 
     def _actor(self) -> str | None:
         found = self._found
-        actor: str | None = found["actor"] if "actor" in found else self._once("actor", self._find_actor)
+        actor: str | None = found["actor"] if "actor" in found else found.setdefault("actor", self._find_actor())
         return actor
 
     def _variables(self) -> dict[str, str] | None:
@@ -88,6 +89,8 @@ class RequestTracker:
 
     def _find_tracked(self) -> bool:
         request, settings = self._request, self._settings
+        if not settings.is_selective:
+            return True
         if request is None:
             return False
         if settings.skip_paths and settings.skips_path(request.path):
@@ -105,9 +108,9 @@ class RequestTracker:
         return "" if request is None else request.header("user-agent")
 
     def _find_actor(self) -> str | None:
-        if not self.is_tracked:
+        if self._settings.is_selective and not self.is_tracked:
             return None
-        text: str = self._once("cookie", self._find_cookie)
+        text: str = self._found.setdefault("cookie", self._find_cookie())
         if _is_uuid(text):
             return text
         if self._is_finished:
@@ -124,6 +127,8 @@ class RequestTracker:
                 raise TypeError("FL_MAY_TRACK is asynchronous")
             return bool(answer)
         except Exception as error:
+            if is_interruption(error):
+                raise
             self._client._current().callbacks.failed("FL_MAY_TRACK", error)
             problem = f"FL_MAY_TRACK raised {type(error).__name__}"
             _log.once(logging.ERROR, f"{problem}; requests for which it does are not tracked")
@@ -152,18 +157,17 @@ class RequestTracker:
             True when the trigger is buffered. False when it was dropped, and counted: as `untracked` when the
             request is not tracked.
         """
-        actor = self._choose_actor(actor_id)
-        return actor is not None and self._client.record_trigger(
+        actor = self._actor() if actor_id is None else self._choose_actor(actor_id)
+        if actor is None:
+            return self._client._current().refuse("untracked")
+        return self._client.record_trigger(
             actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
         )
 
     def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
-        """Return the actor of a trigger; None, and count it, when the request is not tracked."""
+        """Return the actor of a trigger; None when the request is not tracked."""
         actor = self._actor()
-        if actor is None:
-            self._client._current().refuse("untracked")
-            return None
-        return actor if actor_id is None or is_nobody(actor_id) else actor_id
+        return actor if actor is None or is_nobody(actor_id) else actor_id
 
     def finish(self, *, is_public: bool = False) -> Finish:
         """Return what the headers of the response need. Call it when they are about to be sent.
@@ -187,10 +191,13 @@ class RequestTracker:
 
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
-        if self._settings.may_track is not None and "is_tracked" not in self._found:
+        request, settings, found = self._request, self._settings, self._found
+        if request is None or (settings.may_track is not None and "is_tracked" not in found):
             return  # only the request can tell
-        request, self._is_finished = self._request, True
-        if request is not None and self.is_tracked:
-            self._cookies = request.header("cookie")
-            self._variables()
+        self._is_finished = True
+        if not settings.is_selective or self.is_tracked:
+            if "actor" not in found:
+                self._cookies = request.header("cookie")
+            if settings.user_agent:
+                self._variables()
         self._request = None

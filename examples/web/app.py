@@ -8,6 +8,7 @@ from typing import Any
 from wsgiref.simple_server import make_server
 
 from brockman.client import FocusLabClient
+from brockman.wsgi import FocusLabMiddleware
 
 PAGES = {"/": "Welcome\n", "/pricing": "It costs nothing\n", "/blog": "Nothing has happened yet\n"}
 
@@ -15,11 +16,10 @@ client = FocusLabClient()  # one for the process; key and endpoint come from FL_
 
 
 def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """Serve a page, and record who viewed it."""
+    """Serve a page, and record that the visitor viewed it."""
     path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")  # WSGI decodes bytes as latin-1
     page = PAGES.get(path)
     client.record_trigger(
-        actor_id=environ["REMOTE_ADDR"],
         action="viewed" if page else "missed",
         obj=path,
         variables={"browser": environ.get("HTTP_USER_AGENT"), "referer": environ.get("HTTP_REFERER")},
@@ -28,10 +28,13 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     return [(page or "There is no such page\n").encode()]
 
 
+tracked = FocusLabMiddleware(application)  # identifies the visitor by a cookie; a mistake makes no page fail
+
+
 def main() -> None:
     """Serve until Ctrl-C. When the process exits, the client sends the triggers that wait."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 8000
-    with make_server("127.0.0.1", port, application) as server:
+    with make_server("127.0.0.1", port, tracked) as server:
         print(f"serving on http://127.0.0.1:{server.server_port}/", flush=True)
         try:
             server.serve_forever()

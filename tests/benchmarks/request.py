@@ -97,10 +97,12 @@ def main() -> None:
     )
     django.setup()
     found = measure()
-    print(f"a bare view takes {found.pop('bare'):.1f} us a request; the middleware adds")
+    bare = found.pop("bare")
+    print(f"a bare view takes {bare:.1f} us a request; the middleware adds")
     for name, cost in found.items():
         verdict = "" if cost <= BOUNDS[name] else ": exceeded"
-        print(f"{name:>15}  {cost:5.1f} us  (bound {BOUNDS[name]:.0f} us{verdict})")
+        share = f"{cost / bare:.2f} of the bare view"
+        print(f"{name:>15}  {cost:5.1f} us, {share}  (bound {BOUNDS[name]:.0f} us{verdict})")
 
 
 urlpatterns: list[Any] = []

@@ -121,9 +121,10 @@ def test_the_user_of_an_async_view_is_the_visitor_too(project: RecordingServer) 
 
 @pytest.mark.parametrize("user", NOBODY, ids=NAMES[: len(NOBODY)])
 def test_every_kind_of_nobody_is_the_visitor(project: RecordingServer, user: Any) -> None:
-    """Subclasses, classes that take its place, and what a lazy object wraps."""
+    """Subclasses, classes that take its place, and what a lazy object wraps; for any client too."""
     visit(lambda request: request.focuslab.record_trigger("viewed", "page", actor_id=user))
-    assert [trigger["actor_id"] for trigger in triggers(project)] == [VISITOR]
+    visit(lambda request: DjangoFocusLabClient().record_trigger(user, "viewed", "page"))
+    assert [trigger["actor_id"] for trigger in triggers(project)] == [VISITOR, VISITOR]
 
 
 @pytest.mark.parametrize(

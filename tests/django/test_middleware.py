@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import threading
@@ -728,13 +729,44 @@ def test_concurrent_visitors_of_an_event_loop_are_kept_apart(project: RecordingS
         known.append(visitor.cookies[COOKIE].value)
 
     async def all_visit() -> None:
-        import asyncio
-
         await asyncio.gather(*(visit() for _ in range(8)))
 
     async_to_sync(all_visit)()
     assert Counter(trigger["actor_id"] for trigger in triggers(project)) == dict.fromkeys(known, 50)
     assert len(set(known)) == 8
+
+
+def test_the_contexts_of_concurrent_visitors_are_kept_apart() -> None:
+    """In threads and in an event loop: parts of streams that are sent in turns have the actor of their request."""
+    SENT.bodies.clear()
+    visitors = [str(uuid.uuid4()) for _ in range(8)]
+    start = threading.Barrier(4)
+
+    def visit(visitor: str) -> None:
+        start.wait()
+        for _ in range(5):
+            for _part in get("/client-stream/", visitor):
+                time.sleep(0)  # for another thread
+
+    threads = [threading.Thread(target=visit, args=(visitor,)) for visitor in visitors[:4]]
+    for thread in threads:
+        thread.start()
+
+    async def visit_in_loop(visitor: str) -> None:
+        client = AsyncClient()
+        client.cookies[COOKIE] = visitor
+        for _ in range(5):
+            async for _part in await client.get("/client-stream-async/"):
+                await asyncio.sleep(0)  # for another task
+
+    async def all_visit() -> None:
+        await asyncio.gather(*map(visit_in_loop, visitors[4:]))
+
+    async_to_sync(all_visit)()
+    for thread in threads:
+        thread.join()
+    assert PLAIN.flush()
+    assert Counter(trigger["actor_id"] for trigger in SENT.triggers) == dict.fromkeys(visitors, 20)
 
 
 def test_an_answered_request_is_freed(project: RecordingServer) -> None:

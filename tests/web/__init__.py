@@ -1,0 +1,1 @@
+"""The tracker of a request, and the middlewares that make one."""
