@@ -9,7 +9,7 @@ from brockman.options.fields import Settings, choice, flag, number, setting
 
 @dataclass(frozen=True, kw_only=True)
 class ContextSettings(Settings):
-    """What every Celery task needs, so that a mistake in another setting does not matter to it."""
+    """The setting that holds for every Celery task; a mistake in another one does not matter to it."""
 
     celery_context: bool = setting(
         True,
