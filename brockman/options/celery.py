@@ -8,19 +8,7 @@ from brockman.options.fields import Settings, choice, flag, number, setting
 
 
 @dataclass(frozen=True, kw_only=True)
-class ContextSettings(Settings):
-    """The setting that holds for every Celery task; a mistake in another one does not matter to it."""
-
-    celery_context: bool = setting(
-        True,
-        flag,
-        "flag",
-        "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CelerySettings(ContextSettings):
+class CelerySettings(Settings):
     """The settings of the task; each is read from the environment as `FL_` and its name in capitals."""
 
     celery_mode: str = setting(
@@ -42,3 +30,16 @@ class CelerySettings(ContextSettings):
         "seconds",
         "The longest that a call waits for each answer of the broker.",
     )
+    celery_context: bool = setting(
+        True,
+        flag,
+        "flag",
+        "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextSettings(Settings):
+    """The setting that holds for every Celery task; a mistake in another one does not matter to it."""
+
+    celery_context: bool = setting(True, flag, "flag", "As in `CelerySettings`, whatever the other settings are.")
