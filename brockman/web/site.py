@@ -56,11 +56,11 @@ class Site:
 
     def tracker(self, request: WebRequest) -> RequestTracker:
         """Return the tracker of a request."""
-        return RequestTracker(request, self.client, self.settings)
+        return RequestTracker(request, self.client, self.settings, is_safe=not self._is_strict())
 
     def context(self, tracker: RequestTracker) -> contexts.Context:
         """Return the context in which a request is handled."""
-        return contexts.Context(tracker=tracker, is_safe=not self._is_strict()).within(contexts.get())
+        return contexts.Context(tracker=tracker, is_safe=tracker._is_safe).within(contexts.get())
 
 
 def _read_options(sources: tuple[Mapping[str, Any], ...]) -> Options:
