@@ -18,17 +18,17 @@ from celery.signals import before_task_publish, task_postrun, task_prerun
 
 from brockman import contexts
 from brockman.exceptions import ConfigurationError
-from brockman.options.celery import CelerySettings
+from brockman.options.celery import ContextSettings
 from brockman.process.log import Log
 
 HEADER = "brockman-context"
 MAX_BYTES = 32 * 1024  # AMQP has one frame for all headers of a message, of 128 KiB by default
-_OUTER = "brockman_outer_context"  # the attribute of a request: the context around its task
+_AROUND = "brockman_around"  # the attribute of a request: the block around its task. A message may hold one, too
 _log = Log()
-_read: Callable[[], CelerySettings] = lambda: CelerySettings.read({}, os.environ)  # noqa: E731 - `read_with` replaces it
+_read: Callable[[], ContextSettings] = lambda: ContextSettings.read({}, os.environ)  # noqa: E731 - `read_with` replaces it
 
 
-def read_with(read: Callable[[], CelerySettings]) -> None:
+def read_with(read: Callable[[], ContextSettings]) -> None:
     """Have `celery_context` read from elsewhere than the environment; once, when it is first needed."""
     global _read
     _read = read
@@ -43,7 +43,7 @@ def _is_on() -> bool:
     except ConfigurationError as error:
         _log.once(logging.ERROR, f"{error}; until then tasks run in the context of their caller")
         _log.write()
-        return CelerySettings().celery_context
+        return ContextSettings().celery_context
 
 
 def _add_header(headers: Any = None, body: Any = None, **_: Any) -> None:
@@ -53,18 +53,28 @@ def _add_header(headers: Any = None, body: Any = None, **_: Any) -> None:
     if (body if isinstance(body, dict) else headers).get("retries"):  # protocol 1 has them in the body
         return
     message = contexts.pack()
-    if message:
-        headers[HEADER] = _encode(message)
+    text = _encode(message) if message else None
+    if text is not None:
+        headers[HEADER] = text
 
 
-def _encode(message: dict[str, Any]) -> str:
-    """Return a packed context as ASCII text, which every broker takes; without its values if it is too long."""
+def _encode(message: dict[str, Any]) -> str | None:
+    """Return a packed context as ASCII text, which every broker takes; without its values if it is too long.
+
+    None if its actor alone is: a broker may refuse the message, and so fail the call.
+    """
     text = json.dumps(message)
     if len(text) <= MAX_BYTES:
         return text
-    warning = f"the context of a Celery task has {len(text)} bytes, more than {MAX_BYTES}: only its actor is sent"
-    _log.event("size", logging.WARNING, warning)
-    return json.dumps({"actor_id": message["actor_id"]} if "actor_id" in message else {})
+    actor = json.dumps({"actor_id": message["actor_id"]}) if "actor_id" in message else ""
+    is_kept = 0 < len(actor) <= MAX_BYTES
+    what_is_sent = "only its actor" if is_kept else "nothing of it"
+    _log.event(
+        "size",
+        logging.WARNING,
+        f"the context of a Celery task has {len(text)} bytes, more than {MAX_BYTES}: {what_is_sent} is sent",
+    )
+    return actor if is_kept else None
 
 
 def _decode(text: Any) -> contexts.Context | None:
@@ -77,21 +87,39 @@ def _decode(text: Any) -> contexts.Context | None:
 
 
 def _enter(task: Any, **_: Any) -> None:
-    """Make the caller's context that of the task, in the thread or greenlet that is about to run it."""
+    """Make the caller's context that of the task, in the thread or greenlet that is about to run it.
+
+    Without a caller's it has none, whatever the thread has left from an earlier task.
+    """
     request = task.request
     if request.is_eager or not _is_on():
         return
-    headers = request.headers  # those that are not Celery's
-    value = _decode(headers.get(HEADER)) if isinstance(headers, dict) else None
-    outer = contexts.get()
-    setattr(request, _OUTER, outer)  # first: a time limit may strike between the two
-    contexts.entered(outer if value is None else value.within(outer)).__enter__()
+    around = contexts.entered(None)
+    around.__enter__()
+    setattr(request, _AROUND, around)
+    contexts.entered(_decode(_find_header(request))).__enter__()
+
+
+def _find_header(request: Any) -> Any:
+    """Return the header of a task's message, and have its retries send it again; None without one.
+
+    `request.headers` has the headers that are not Celery's and is what a retry sends. But a message of Sentry's or
+    Datadog's has a header `headers`, which Celery takes for all of them.
+    """
+    headers = request.headers if isinstance(request.headers, dict) else {}
+    text = vars(request).get(HEADER)
+    if text is None:
+        return headers.get(HEADER)
+    if headers.get(HEADER) != text:
+        request.headers = {**headers, HEADER: text}
+    return text
 
 
 def _leave(task: Any, **_: Any) -> None:
     """Go back to the context around the task, whatever the task has entered and not left."""
-    if _OUTER in vars(task.request):
-        contexts.entered(getattr(task.request, _OUTER)).__enter__()
+    around = vars(task.request).pop(_AROUND, None)
+    if isinstance(around, contexts.entered):
+        around.__exit__()
 
 
 before_task_publish.connect(_add_header, weak=False, dispatch_uid="brockman.context")

@@ -30,7 +30,7 @@ class FocusLabConfig(AppConfig):
             register(check, deploy=True)
         install_sigterm_handler()
         request_finished.connect(shared_stats.publish_now_and_then, dispatch_uid="brockman.stats")
-        if sys.modules.get("celery") is not None:  # the package of a project that uses it has made the app by now
+        if "celery.app" in sys.modules:  # the package of a project that uses it has made its app by now
             from brockman.django.celery import context  # noqa: F401 - Celery tasks run in the context of their caller
         if in_test_run():  # also for plain clients, which read no Django settings
             with suppress(ConfigurationError):

@@ -36,3 +36,10 @@ class CelerySettings(Settings):
         "flag",
         "Run every Celery task in the context of its caller, which its message carries. Read once in a process.",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContextSettings(Settings):
+    """The setting that holds for every Celery task; a mistake in another one does not matter to it."""
+
+    celery_context: bool = setting(True, flag, "flag", "As in `CelerySettings`, whatever the other settings are.")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import os
-from collections.abc import Callable
 from typing import Any
 
 import dramatiq
 from dramatiq.brokers.redis import RedisBroker
-from dramatiq.middleware import CurrentMessage, Middleware
+from dramatiq.middleware import AgeLimit, Middleware
 
 import brockman
 from brockman import FocusLabClient, contexts
@@ -17,35 +15,27 @@ from brockman import FocusLabClient, contexts
 client = FocusLabClient()  # key and endpoint come from FL_API_KEY and FL_ENDPOINT
 
 
-class SendContext(Middleware):
-    """Puts the context of the caller into each message; a retry has that of the first try."""
+class CarryContext(Middleware):
+    """Runs each actor in the context of its caller, also a coroutine; a retry has that of the first try."""
 
     def before_enqueue(self, broker: Any, message: Any, delay: Any) -> None:
         message.options.setdefault("brockman", contexts.pack())
 
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        contexts.entered(contexts.unpack(message.options.get("brockman"))).__enter__()
 
-def in_the_context_of_the_caller(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that runs in the context of its message."""
+    def after_process_message(self, broker: Any, message: Any, **outcome: Any) -> None:
+        contexts.entered(None).__enter__()
 
-    @functools.wraps(function)
-    def run(*arguments: Any) -> Any:
-        message = CurrentMessage.get_current_message()
-        if message is None:  # called directly: the context is there
-            return function(*arguments)
-        with contexts.entered(contexts.unpack(message.options.get("brockman"))):
-            return function(*arguments)
-
-    return run
+    after_skip_message = after_process_message
 
 
 broker = RedisBroker(url=os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
-for middleware in (CurrentMessage(), SendContext()):
-    broker.add_middleware(middleware)
+broker.add_middleware(CarryContext(), before=AgeLimit)  # around all others: what a pipeline calls next has it, too
 dramatiq.set_broker(broker)
 
 
 @dramatiq.actor
-@in_the_context_of_the_caller
 def build(month: str) -> None:
     """Build a report, in a worker."""
     client.record_trigger(action="received", obj="report", variables={"month": month})

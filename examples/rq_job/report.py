@@ -20,18 +20,21 @@ def in_the_context_of_the_caller(function: Callable[..., Any]) -> Callable[..., 
     """Return a job that runs in the context that `enqueue` has put into its message."""
 
     @functools.wraps(function)
-    def job(*arguments: Any) -> Any:
-        message = get_current_job().meta.get("brockman")
+    def run(*arguments: Any, **keywords: Any) -> Any:
+        job = get_current_job()
+        if job is None:  # called directly: the context is there
+            return function(*arguments, **keywords)
         # RQ ends the process after the job: deliver before that.
-        with contexts.entered(contexts.unpack(message)), client.flushing(timeout=10):
-            return function(*arguments)
+        with contexts.entered(contexts.unpack(job.meta.get("brockman"))), client.flushing(timeout=10):
+            return function(*arguments, **keywords)
 
-    return job
+    return run
 
 
-def enqueue(queue: Queue, function: Callable[..., Any], *arguments: Any) -> None:
-    """Put a job into a queue, with the context of the caller."""
-    queue.enqueue(function, *arguments, meta={"brockman": contexts.pack()})
+def enqueue(queue: Queue, function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """Put a job into a queue, with the context of the caller. Takes what `queue.enqueue` takes."""
+    meta = {**keywords.pop("meta", {}), "brockman": contexts.pack()}
+    return queue.enqueue(function, *arguments, meta=meta, **keywords)
 
 
 @in_the_context_of_the_caller

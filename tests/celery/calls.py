@@ -100,6 +100,7 @@ def call_everything(app: Any, actor: str, *, is_prefork: bool) -> Iterator[str]:
         task("record", "plain").delay()
         task("record", "countdown").apply_async(countdown=0.2)
         task("retried", "retry").delay()
+        task("retried", "headers of a tracing tool").apply_async(headers={"headers": {"sentry-trace": "1"}})
         task("parent", "published by a task").delay()
         unrecorded("fail", link_error=task("record", "link_error")).delay()
         unrecorded("fail", link_error=task("handle", "link_error with arguments")).delay()

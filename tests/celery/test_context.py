@@ -56,6 +56,8 @@ with brockman.context(actor_id=7, variables={{"title": "Zo\\u00eb"}}):
     look_around.apply_async(headers={{"brockman-context": '{{"actor_id": "kept"}}'}})
     with brockman.context(variables={{"text": ["x" * 40_000]}}):
         look_around.delay()
+with brockman.context(actor_id="\u00eb" * 6000):
+    look_around.delay()
 with brockman.context():
     look_around.delay()
 look_around.delay()
@@ -78,10 +80,14 @@ ON = [
         '{"actor_id": "7"}',
         None,
         None,
+        None,
     ],
-    [[7, VARIABLES], ["7", VARIABLES], ["kept", None], ["7", None], None, None],
+    [[7, VARIABLES], ["7", VARIABLES], ["kept", None], ["7", None], None, None, None],
 ]
-OFF = [[None, '{"actor_id": "kept"}', None, None, None], [[7, VARIABLES], None, None, None, None, None]]
+OFF = [
+    [None, '{"actor_id": "kept"}', None, None, None, None],
+    [[7, VARIABLES], None, None, None, None, None, None],
+]
 MISTAKE = "celery_context is 'maybe'; it should be"
 
 
@@ -98,11 +104,61 @@ MISTAKE = "celery_context is 'maybe'; it should be"
 )
 def test_one_setting_turns_it_off(setup: str, variable: str, found: Any, logged: str) -> None:
     """A message has no header then, or without a context; an eager task runs in the context that is there."""
-    more = {"FL_CELERY_CONTEXT": variable} if variable else {}
+    more = {"FL_CELERY_CONTEXT": variable, "FL_CELERY_MODE": "a mistake elsewhere"} if variable else {}
     ended = ran_python(PROGRAM.format(setup=setup), env=environment(**more))
     assert ended.status == 0, ended.err
     assert json.loads(ended.out) == found
     assert logged in ended.err
+
+
+LEFT_OVER = """
+import contextlib, json
+import celery
+from celery import signals
+from celery.app.trace import build_tracer
+
+struck, seen = set(), []
+
+@signals.task_postrun.connect(weak=False)  # before ours, which is not called then
+def strike(task, **_):
+    if task.request.id in struck:
+        raise GeneratorExit
+
+import brockman.celery
+from brockman import contexts
+
+app = celery.Celery("app", broker="memory://")
+
+@app.task(bind=True)
+def look_around(self):
+    value = contexts.get()
+    seen.append(value and value.actor_id)
+
+execute = build_tracer(look_around.name, look_around, app=app)  # as a worker does
+
+def run(name, actor=None, **headers):
+    carried = {"brockman-context": json.dumps({"actor_id": actor})} if actor else {}
+    with contextlib.suppress(GeneratorExit):
+        execute(name, (), {}, {"id": name, **carried, **headers})
+
+struck.add("struck")
+run("struck", "ada")
+run("next")
+run("next", "bob")
+run("next", is_eager=True, brockman_around="nonsense")
+value = contexts.get()
+print(json.dumps([seen, value and getattr(value, "actor_id", repr(value))]))
+"""
+
+
+@pytest.mark.parametrize("is_on", ["1", "0"])
+def test_a_task_has_nothing_of_the_one_before_it(is_on: str) -> None:
+    """Not even where a time limit struck between its end and ours, or a message has headers with our names."""
+    ended = ran_python(LEFT_OVER, env=environment(FL_CELERY_CONTEXT=is_on))
+    assert ended.status == 0, ended.err
+    seen, left = json.loads(ended.out)
+    assert seen[:3] == (["ada", None, "bob"] if is_on == "1" else [None, None, None])
+    assert left in (None, "ada")  # of the thread between tasks: no task sees it
 
 
 REQUESTS = """
@@ -150,6 +206,13 @@ def test_a_project_without_celery_does_not_import_it() -> None:
     """`brockman.django` alone costs no import of a library that the project does not use."""
     ended = ran_python(DJANGO.format(setting="") + "import sys; print('celery' in sys.modules)", env=environment())
     assert (ended.out, ended.err) == ("False\n", "")
+
+
+def test_a_module_of_a_project_may_be_named_celery() -> None:
+    """It is not taken for the library: the project starts."""
+    own = "import sys, types; sys.modules['celery'] = types.ModuleType('celery')\n"
+    ended = ran_python(own + DJANGO.format(setting="") + "print('started')", env=environment())
+    assert (ended.out, ended.err) == ("started\n", "")
 
 
 def test_a_trigger_of_the_task_itself_carries_no_second_copy(redis_port: int, endpoint: dict[str, str]) -> None:

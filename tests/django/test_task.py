@@ -13,6 +13,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.test.utils import override_settings
 
+import brockman
 from brockman.exceptions import ConfigurationError, InvalidTrigger
 from brockman.testing import capture
 from tests.django.test_on_commit import rolled_back
@@ -79,10 +80,11 @@ def test_its_settings_are_the_projects(task) -> None:
 
 
 def test_delay_on_commit_publishes_when_the_transaction_commits(task) -> None:
-    """With the values and the timestamp of the call."""
+    """With the values, the context and the timestamp of the call."""
     variables = {"total": 3}
     with transaction.atomic():
-        task.delay_on_commit(1, "ordered", "book", variables=variables)
+        with brockman.context(actor_id=1):
+            task.delay_on_commit(action="ordered", obj="book", variables=variables)
         variables["total"] = 4
         called = datetime.now(timezone.utc)
         assert messages(task) == []

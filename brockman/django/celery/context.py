@@ -2,6 +2,6 @@
 
 from brockman.celery import context
 from brockman.django.settings import read_settings
-from brockman.options.celery import CelerySettings
+from brockman.options.celery import ContextSettings
 
-context.read_with(lambda: read_settings(CelerySettings))
+context.read_with(lambda: read_settings(ContextSettings))
