@@ -149,7 +149,7 @@ class FocusLabMiddleware(DeliverOnShutdown):
 
         async def send_finished(message: Message) -> None:
             if message["type"] in _BEGINS:
-                message = _finished(message, tracker, site, is_secure=request.is_secure)
+                message = _finished(message, tracker, site, request)
             await send(message)
 
         try:
@@ -193,13 +193,12 @@ class AsgiRequest(WebRequest):
         return self.scope.get("scheme") in ("https", "wss")
 
 
-def _finished(message: Message, tracker: RequestTracker, site: Site, *, is_secure: bool) -> Message:
+def _finished(message: Message, tracker: RequestTracker, site: Site, request: AsgiRequest) -> Message:
     """Return the message that begins a response, with the headers that a tracker needs."""
-    before = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message.get("headers") or ()]
-    headers = before.copy()
-    finish_headers(tracker, site.settings, headers, is_secure=is_secure)
-    if headers == before:
-        return message
+    if not site.settings.cookie_always and not any(tracker.finish()):
+        return message  # most of them: nothing is decoded
+    headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message.get("headers") or ()]
+    finish_headers(tracker, site.settings, headers, is_secure=request.is_secure)
     return {
         **message,
         "headers": [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers],

@@ -37,6 +37,24 @@ def test_a_websocket_gets_the_cookie_of_its_triggers(
     assert answer.cookie == server.triggers[0]["actor_id"]
 
 
+@pytest.mark.parametrize("cookie_always", [True, False])
+def test_headers_may_be_any_iterable(client: FocusLabClient, cookie_always: bool) -> None:
+    """The specification asks for no more; they are sent whole, whether they change or not."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/record":
+            client.record_trigger(action="viewed", obj="page")
+        pairs = ((name, b"1") for name in (b"x-first", b"x-last"))
+        await send({"type": "http.response.start", "status": 200, "headers": pairs})
+
+    tracked = FocusLabMiddleware(app, client=client, cookie_always=cookie_always)
+    for path in ("/", "/record"):
+        for cookie in ("", "fl_actor_id=0f8fad5b-d9cb-469f-a165-70867728950e"):
+            answer = call_asgi(tracked, path, {"cookie": cookie})
+            assert [answer.header("x-first"), answer.header("x-last")] == ["1", "1"]
+            assert bool(answer.cookie) == (not cookie and (cookie_always or path == "/record"))
+
+
 def test_a_background_task_records_for_its_visitor(client: FocusLabClient, server: RecordingServer) -> None:
     """The response had the cookie, since the actor was read."""
     app = FastAPI()
