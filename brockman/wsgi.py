@@ -15,7 +15,7 @@ from brockman.client import FocusLabClient
 from brockman.web.client import in_pytest
 from brockman.web.headers import finish_headers
 from brockman.web.request import WebRequest
-from brockman.web.site import Site
+from brockman.web.site import Site, has_debug
 from brockman.web.tracker import RequestTracker
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+_TRACKER = "focuslab.tracker"
 _WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
@@ -53,6 +54,10 @@ class WsgiRequest(WebRequest):
         """True for https."""
         return bool(self.environ.get("wsgi.url_scheme") == "https")
 
+    def ended(self) -> WebRequest:
+        """Return one by a copy of the environ without the tracker."""
+        return type(self)({key: value for key, value in self.environ.items() if key != _TRACKER})
+
 
 class TrackedApplication:
     """A WSGI application, each request of which has a tracker and a context."""
@@ -67,7 +72,7 @@ class TrackedApplication:
         """Return the body, made in the context of the request."""
         site = self._site
         request = self._make_request(environ)
-        tracker = environ["focuslab.tracker"] = site.tracker(request)
+        tracker = environ[_TRACKER] = site.tracker(request, environ.get(_TRACKER))
         context = site.context(tracker)
 
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
@@ -114,8 +119,11 @@ class FocusLabMiddleware(TrackedApplication):
         Raises:
             ConfigurationError: For a wrong setting, where mistakes raise.
         """
-        is_strict = (in_pytest() or getattr(app, "debug", None) is True) if debug is None else debug
-        super().__init__(app, Site(settings, is_strict=lambda: is_strict, client=client), WsgiRequest)
+
+        def is_strict() -> bool:
+            return (in_pytest() or has_debug(app)) if debug is None else debug
+
+        super().__init__(app, Site(settings, is_strict=is_strict, client=client), WsgiRequest)
 
 
 class _Body(Iterator[bytes]):

@@ -35,6 +35,10 @@ class WebRequest(ABC):
         """The headers, for `may_track`: `request.headers.get("Sec-GPC")`."""
         return Headers(self)
 
+    def ended(self) -> WebRequest:
+        """Return the request for a tracker that keeps it: the framework's should not refer to the tracker."""
+        return self
+
     def cookie(self, name: str) -> str:
         """Return the value of a cookie; "" when there is none."""
         return find_cookie(self.header("cookie"), name)

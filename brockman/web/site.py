@@ -23,6 +23,11 @@ from brockman.web.tracker import RequestTracker
 _FUNCTION = "FL_MAY_TRACK"
 
 
+def has_debug(app: object) -> bool:
+    """Return whether the `debug` of an application is on, or that of the object whose method it is."""
+    return getattr(getattr(app, "__self__", app), "debug", None) is True
+
+
 class Site:
     """One application with a middleware: its settings, its client, and whether mistakes raise."""
 
@@ -54,9 +59,10 @@ class Site:
             SafeClient(partial(_read_options, sources), is_strict=is_strict) if client is None else client
         )
 
-    def tracker(self, request: WebRequest) -> RequestTracker:
-        """Return the tracker of a request."""
-        return RequestTracker(request, self.client, self.settings)
+    def tracker(self, request: WebRequest, outer: object = None) -> RequestTracker:
+        """Return the tracker of a request. `outer` is that of a middleware around this one, if there is one."""
+        around = outer if isinstance(outer, RequestTracker) else None
+        return RequestTracker(request, self.client, self.settings, around)
 
     def context(self, tracker: RequestTracker) -> contexts.Context:
         """Return the context in which a request is handled."""

@@ -49,9 +49,16 @@ _NOTHING = Finish()
 class RequestTracker:
     """Records triggers for a request. Any thread may use it, also after the response."""
 
-    def __init__(self, request: WebRequest, client: FocusLabClient, settings: WebSettings) -> None:
-        """Read nothing from the request yet."""
+    def __init__(
+        self,
+        request: WebRequest,
+        client: FocusLabClient,
+        settings: WebSettings,
+        outer: RequestTracker | None = None,
+    ) -> None:
+        """Read nothing from the request yet. `outer` is that of a middleware around: new visitors have its actor."""
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
+        self._outer = outer
         self._client = client
         self._settings = settings
         # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
@@ -113,6 +120,11 @@ class RequestTracker:
         text: str = self._found.setdefault("cookie", self._find_cookie())
         if _is_uuid(text):
             return text
+        outer = self._outer
+        if outer is not None and outer._settings.cookie_name == self._settings.cookie_name:
+            actor = outer._actor()
+            if actor is not None:
+                return actor
         if self._is_finished:
             _log.once(logging.WARNING, _TOO_LATE)
             _log.write()
@@ -192,8 +204,11 @@ class RequestTracker:
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
         request, settings, found = self._request, self._settings, self._found
-        if request is None or (settings.may_track is not None and "is_tracked" not in found):
-            return  # only the request can tell
+        if request is None:
+            return
+        if settings.may_track is not None and "is_tracked" not in found:  # only the request can tell
+            self._request = request.ended()
+            return
         self._is_finished = True
         if not settings.is_selective or self.is_tracked:
             if "actor" not in found:

@@ -10,10 +10,13 @@ import pytest
 from fastapi import BackgroundTasks, FastAPI
 
 import brockman
+from brockman import wsgi
 from brockman.asgi import FocusLabMiddleware
 from brockman.client import FocusLabClient
+from brockman.exceptions import InvalidTrigger
+from tests.support.client import KEY
 from tests.support.server import RecordingServer
-from tests.web.applications import call_asgi, call_asgi_soon, in_production
+from tests.web.applications import call_asgi, call_asgi_soon, call_wsgi, in_production
 
 
 @pytest.fixture
@@ -140,6 +143,31 @@ def test_the_debug_of_the_application_decides(monkeypatch: pytest.MonkeyPatch, i
         assert "FL_API_KEY" in answers[0]["message"]
     else:
         assert len(answers) == 2
+
+
+def test_the_debug_of_the_object_whose_method_is_wrapped_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with `app.asgi_app` of Quart and `app.wsgi_app` of Flask, also where it is set later."""
+
+    class Framework:
+        debug = False
+
+        async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+            brockman.current().record_trigger("", "page")
+            await send({"type": "http.response.start", "status": 200})
+
+        def wsgi_app(self, environ: Any, start_response: Any) -> Any:
+            brockman.current().record_trigger("", "page")
+            start_response("200 OK", [])
+            return []
+
+    framework = Framework()
+    monkeypatch.setenv("FL_API_KEY", KEY)
+    with in_production(monkeypatch):
+        apps = FocusLabMiddleware(framework.asgi_app), wsgi.FocusLabMiddleware(framework.wsgi_app)
+        framework.debug = True
+        for call, app in zip((call_asgi, call_wsgi), apps, strict=True):
+            with pytest.raises(InvalidTrigger):
+                call(app, "/", {})
 
 
 def test_a_wrapped_application_keeps_its_attributes(client: FocusLabClient) -> None:
