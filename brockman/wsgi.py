@@ -47,7 +47,7 @@ class WsgiRequest(WebRequest):
     def path(self) -> str:
         """The path of the URL, decoded."""
         path = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
-        return str(path).encode("latin-1").decode("utf-8", "replace")  # WSGI decodes bytes as latin-1
+        return str(path).encode("latin-1", "replace").decode("utf-8", "replace")  # bytes, as latin-1
 
     @property
     def is_secure(self) -> bool:
@@ -75,10 +75,10 @@ class TrackedApplication:
         tracker = environ[_TRACKER] = site.tracker(request, environ.get(_TRACKER))
         context = site.context(tracker)
 
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            headers = list(headers)
+        def start(status: str, response_headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            headers = list(response_headers)
             finish_headers(tracker, site.settings, headers, is_secure=request.is_secure)
-            return start_response(status, headers, *exc_info)
+            return start_response(status, headers, *([exc_info] if exc_info else []))
 
         try:
             with contexts.entered(context):

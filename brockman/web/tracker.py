@@ -56,7 +56,7 @@ class RequestTracker:
         settings: WebSettings,
         outer: RequestTracker | None = None,
     ) -> None:
-        """Read nothing from the request yet. `outer` is that of a middleware around: new visitors have its actor."""
+        """Read nothing from the request yet. `outer` is that of a middleware around this one, if any."""
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
         self._outer = outer
         self._client = client

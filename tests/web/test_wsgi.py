@@ -79,7 +79,7 @@ def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
         try:
             raise ZeroDivisionError
         except ZeroDivisionError:
-            start_response("500 Oh", [("Content-Length", "0")], sys.exc_info())
+            start_response("500 Oh", [("Content-Length", "0")], exc_info=sys.exc_info())
         return []
 
     FocusLabMiddleware(app, client=client)({}, lambda *start: started.append(start))
