@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from fastapi import BackgroundTasks, FastAPI
+from fastapi.responses import PlainTextResponse
 
 import brockman
 from brockman import wsgi
@@ -71,6 +73,39 @@ def test_a_background_task_records_for_its_visitor(client: FocusLabClient, serve
     answer = call_asgi(app, "/", {})
     assert client.flush()
     assert [trigger["actor_id"] for trigger in server.triggers] == [answer.cookie]
+
+
+def test_a_wrapped_application_has_the_context_wherever_it_records(
+    client: FocusLabClient, server: RecordingServer
+) -> None:
+    """In any middleware, and in the handler that makes a page of an unexpected exception, which has the cookie."""
+    app = FastAPI()
+
+    @app.middleware("http")
+    async def asked(request: Any, call_next: Any) -> Any:
+        client.record_trigger(action="asked", obj="page")
+        return await call_next(request)
+
+    @app.get("/")
+    async def page() -> None:
+        raise ZeroDivisionError
+
+    @app.exception_handler(Exception)
+    async def failed(request: Any, error: Exception) -> PlainTextResponse:
+        client.record_trigger(action="failed", obj="page")
+        return PlainTextResponse("sorry", 500)
+
+    class NotRaised:
+        """Starlette raises again when it has answered."""
+
+        async def __call__(self, *arguments: Any) -> None:
+            with suppress(ZeroDivisionError):
+                await app(*arguments)
+
+    answer = call_asgi(FocusLabMiddleware(NotRaised(), client=client), "/", {})
+    assert client.flush()
+    assert answer.body == "sorry"
+    assert [trigger["actor_id"] for trigger in server.triggers] == [answer.cookie] * 2
 
 
 def test_concurrent_visitors_of_an_event_loop_never_mix(client: FocusLabClient, server: RecordingServer) -> None:
