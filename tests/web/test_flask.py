@@ -65,6 +65,8 @@ def test_an_application_is_set_up_once() -> None:
     app = make(focuslab, "shop")
     with pytest.raises(ConfigurationError, match="'shop'"):
         focuslab.init_app(app)
+    with flask.Flask("blog").app_context(), pytest.raises(ConfigurationError, match="'blog'; call init_app"):
+        _ = focuslab.client
 
 
 @pytest.mark.parametrize("name", ["FL_COOKIE_AGE", "FL_FLUSH_INTERVAL", "FL_MAY_TRACK"])
