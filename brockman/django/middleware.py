@@ -66,7 +66,9 @@ class RequestTracker(tracker.RequestTracker):
 
     def __init__(self, request: HttpRequest) -> None:
         """Read nothing from the request yet."""
-        super().__init__(_Request(request), _client, _read_settings()[0])
+        scope = getattr(request, "scope", None)  # of ASGI
+        outer = request.META.get("focuslab.tracker") if scope is None else scope.get("focuslab")
+        super().__init__(_Request(request), _client, _read_settings()[0], outer)
 
     def record_trigger_on_commit(
         self,

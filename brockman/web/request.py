@@ -25,6 +25,10 @@ class WebRequest(ABC):
     def is_secure(self) -> bool:
         """True for https."""
 
+    def ended(self) -> WebRequest:
+        """Return the request for a tracker that keeps it: the framework's should not refer to the tracker."""
+        return self
+
     @property
     def native(self) -> Any:
         """The object that `may_track` is called with: the framework's request, or this one."""
@@ -34,10 +38,6 @@ class WebRequest(ABC):
     def headers(self) -> Headers:
         """The headers, for `may_track`: `request.headers.get("Sec-GPC")`."""
         return Headers(self)
-
-    def ended(self) -> WebRequest:
-        """Return the request for a tracker that keeps it: the framework's should not refer to the tracker."""
-        return self
 
     def cookie(self, name: str) -> str:
         """Return the value of a cookie; "" when there is none."""

@@ -61,9 +61,8 @@ class Site:
         self.client = SafeClient(partial(_read_options, hidden), is_strict=is_strict) if client is None else client
 
     def tracker(self, request: WebRequest, outer: object = None) -> RequestTracker:
-        """Return the tracker of a request. `outer` is that of a middleware around this one, if there is one."""
-        around = outer if isinstance(outer, RequestTracker) else None
-        return RequestTracker(request, self.client, self.settings, around)
+        """Return the tracker of a request. `outer` is that of a middleware around this one, if any."""
+        return RequestTracker(request, self.client, self.settings, outer)
 
     def context(self, tracker: RequestTracker) -> contexts.Context:
         """Return the context in which a request is handled."""

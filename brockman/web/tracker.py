@@ -54,11 +54,11 @@ class RequestTracker:
         request: WebRequest,
         client: FocusLabClient,
         settings: WebSettings,
-        outer: RequestTracker | None = None,
+        outer: object = None,
     ) -> None:
         """Read nothing from the request yet. `outer` is that of a middleware around this one, if any."""
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
-        self._outer = outer
+        self._outer = outer if isinstance(outer, RequestTracker) else None  # it may be anything of an environ
         self._client = client
         self._settings = settings
         # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
