@@ -7,16 +7,18 @@ from dataclasses import fields
 from typing import Any
 
 from brockman.django.checks import TABLES
+from brockman.options.web import WebSettings
 from tests.docs.blocks import ROOT
 
 PAGE = ROOT / "docs" / "settings.rst"
 
 
 def make_table(table: type[Any]) -> str:
-    """Return a table: each setting's name, default, unit and meaning."""
+    """Return a table: name, default, unit and meaning of each setting that is not in the table of its base."""
+    inherited = {spec.name for base in table.__bases__ for spec in fields(base)}
     lines = [".. list-table::", "   :header-rows: 1", "   :widths: 25 20 55", ""]
     lines += ["   * - setting", "     - default", "     - meaning"]
-    for spec in fields(table):
+    for spec in (spec for spec in fields(table) if spec.name not in inherited):
         doc = spec.metadata["doc"].replace("`", "``")
         lines += [
             f"   * - ``{spec.name}``",
@@ -39,7 +41,7 @@ def _wrapped(text: str, width: int = 112) -> Iterator[str]:
 
 def write_tables(page: str) -> str:
     """Return the page with each table, between its two comments, as the program has it."""
-    for table in TABLES:
+    for table in (*TABLES, WebSettings):
         begin, end = (f".. {table.__name__} {mark}\n" for mark in ("begin", "end"))
         before, rest = page.split(begin)
         after = rest.split(end)[1]

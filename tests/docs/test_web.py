@@ -100,7 +100,9 @@ async def visit(app: Any) -> list[Response]:
     asked, answered = asyncio.Queue[Any](), asyncio.Queue[Any]()
     lifespan = asyncio.create_task(app({"type": "lifespan", "asgi": ASGI, "state": {}}, asked.get, answered.put))
     await asked.put({"type": "lifespan.startup"})
-    await answered.get()
+    started = asyncio.create_task(answered.get())
+    await asyncio.wait([lifespan, started], return_when=asyncio.FIRST_COMPLETED)
+    assert started.done(), lifespan.exception()
     answers = [await call_asgi_soon(app, "/book", headers) for headers in (COOKIE, {})]
     await asked.put({"type": "lifespan.shutdown"})
     await lifespan

@@ -75,6 +75,8 @@ async def call_asgi_soon(app: Any, path: str, headers: Headers, kind: str = "htt
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            received.put_nowait({"type": "http.disconnect"})
 
     await app(scope, received.get, send)
     status = sent[0].get("status", 101)

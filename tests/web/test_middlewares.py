@@ -200,7 +200,7 @@ def test_wrong_settings_in_production_make_no_page_fail(
 
 def test_wrong_settings_are_logged_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """In production, with what follows."""
-    monkeypatch.setenv("FL_FLUSH_INTERVAL", "soon")
+    monkeypatch.setenv("FL_FLUSH_INTERVAL", "a value that no other test has")
     with in_production(monkeypatch):
         for build, call in KINDS.values():
             call(build(lambda: ["ab"]), "/", {})
@@ -253,4 +253,4 @@ def test_a_dotted_path_that_names_nothing_is_a_wrong_setting(
     """A consent function that is not found is not ignored."""
     monkeypatch.setenv("FL_MAY_TRACK", "brockman.web.consent.missing")
     with pytest.raises(ConfigurationError, match=r"FL_MAY_TRACK is 'brockman\.web\.consent\.missing'"):
-        make(lambda: ["ab"])()
+        make(lambda: ["ab"], debug=True)()
