@@ -58,14 +58,16 @@ class RequestTracker:
     ) -> None:
         """Read nothing from the request yet. `outer` is that of a middleware around this one, if any."""
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
-        self._outer = outer if isinstance(outer, RequestTracker) else None  # it may be anything of an environ
+        self._outer: RequestTracker | None = None
+        if isinstance(outer, RequestTracker) and not outer._is_finished:  # that of another request is
+            self._outer = outer
         self._client = client
         self._settings = settings
         # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
         self._found: dict[str, Any] = {}
         self._cookies = ""  # the header, when the request has ended
         self._is_shown = False
-        self._is_finished = False  # the headers of the response are sent
+        self._is_finished: bool = False  # the headers of the response are sent
 
     @property
     def is_tracked(self) -> bool:
@@ -204,12 +206,12 @@ class RequestTracker:
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
         request, settings, found = self._request, self._settings, self._found
+        self._is_finished = True
         if request is None:
             return
         if settings.may_track is not None and "is_tracked" not in found:  # only the request can tell
             self._request = request.ended()
             return
-        self._is_finished = True
         if not settings.is_selective or self.is_tracked:
             if "actor" not in found:
                 self._cookies = request.header("cookie")

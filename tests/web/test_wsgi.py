@@ -90,6 +90,27 @@ def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
     )
 
 
+@pytest.mark.parametrize("may_track", [None, bool], ids=["everybody", "consent"])
+def test_requests_that_share_an_environ_have_actors_of_their_own(client: FocusLabClient, may_track: Any) -> None:
+    """A server or a test may use it again, also after an exception; nobody gets the actor of another."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.append(environ["focuslab.tracker"])
+        if len(seen) == 1:
+            raise ZeroDivisionError
+        start_response("200 OK", [])
+        return []
+
+    seen: list[Any] = []
+    environ: dict[str, Any] = {}
+    tracked = FocusLabMiddleware(app, client=client, may_track=may_track)
+    with pytest.raises(ZeroDivisionError):
+        tracked(environ, lambda *_: None)
+    tracked(environ, lambda *_: None)
+    tracked(environ, lambda *_: None)
+    assert len({tracker.actor_id for tracker in seen}) == 3
+
+
 def test_an_exception_passes_through(client: FocusLabClient) -> None:
     """And the context ends with the request."""
 
