@@ -82,10 +82,12 @@ class Context(NamedTuple):
         if outer is None:
             return self
         is_own = self.actor_id is not None or self.tracker is not None or self.is_untracked
+        is_other = self.tracker is not None and (outer.actor_id is not None or outer.tracker is not None)
+        person = Context() if is_other else outer  # what identifies one actor is not the visitor's of a request
         return self._replace(
             actor_id=self.actor_id if is_own else outer.actor_id,
-            identities=merge(outer.identities, self.identities),
-            attributes=merge(outer.attributes, self.attributes),
+            identities=merge(person.identities, self.identities),
+            attributes=merge(person.attributes, self.attributes),
             variables=merge(outer.variables, self.variables),
             tracker=self.tracker or outer.tracker,
             is_untracked=self.is_untracked or (outer.is_untracked and not is_own),
@@ -166,8 +168,9 @@ class entered(AbstractContextManager[None]):
     def __exit__(self, *exception: object) -> None:
         try:
             _current.reset(self._token)
-        except ValueError:  # left in a copy of the context in which it was entered
-            _current.set(self._token.old_value if self._token.old_value is not Token.MISSING else None)
+        except ValueError:  # left elsewhere than entered: in a copy it is to end, but not what others have entered
+            if _current.get() is self._value:
+                _current.set(self._token.old_value if self._token.old_value is not Token.MISSING else None)
 
 
 def context(
@@ -181,9 +184,6 @@ def context(
     `record_trigger`, `encode_trigger` and `send_trigger` of every client take from it what their caller leaves
     out. The mappings are merged key by key; the innermost wins, and a key whose value is None is left out. Blocks
     may be nested, shared by threads, and used by `async with`. Decorates functions, coroutines and generators.
-
-        with brockman.context(actor_id=42, variables={"tenant": "acme"}):
-            client.record_trigger(action="viewed", obj="book")
 
     Args:
         actor_id: Who acts; None, or a user who is not logged in, keeps that of the block around this one.
@@ -205,9 +205,11 @@ class ContextBlock:
         _current.set(self._values.within(_current.get()))
 
     def __exit__(self, *exception: object) -> None:
-        newest = _current.get()
-        if newest is not None and newest.block is self:
-            _current.set(newest.outer)
+        found = _current.get()
+        while found is not None and found.block is not self:  # blocks in it that suspended generators keep open
+            found = found.outer
+        if found is not None:
+            _current.set(found.outer)
 
     async def __aenter__(self) -> None:
         self.__enter__()
@@ -359,9 +361,8 @@ def pack() -> dict[str, Any] | None:
 
 def unpack(message: object) -> Context:
     """Return the context of a message, as `pack` has made it. Left out is what is no part of a context."""
-    if not isinstance(message, dict):
-        return Context()
-    return Context(**_plain(message), is_untracked=message.get("untracked") is True)
+    given = message if isinstance(message, dict) else {}
+    return Context(**_plain(given), is_untracked=given.get("untracked") is True)
 
 
 def _plain(message: dict[str, Any]) -> dict[str, Any]:
@@ -375,9 +376,8 @@ def _plain(message: dict[str, Any]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key, value in values.items() if type(values) is dict else ():
             found.update(_keep(name, functools.partial(coerce_mapping, {key: value}, name)).get(name, {}))
-        if found:
-            plain[name] = found
-    return plain
+        plain[name] = found
+    return {name: value for name, value in plain.items() if value}
 
 
 def _keep(name: str, read: Callable[[], Any]) -> dict[str, Any]:

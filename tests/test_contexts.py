@@ -85,6 +85,41 @@ def test_a_block_ends_with_an_exception_too(client, outbox):
     assert contexts.get() is None
 
 
+def holding(actor: int):
+    """Open a block around what is between the steps of a generator, which cannot close it in order."""
+    with brockman.context(actor):
+        yield
+        yield
+
+
+def test_a_block_that_a_suspended_generator_keeps_open_outlives_no_other() -> None:
+    """Neither the block around it, nor the end of both: in a thread of a server it would be the next visitor's."""
+    with brockman.context(1):
+        suspended = holding(2)
+        next(suspended)
+    assert contexts.get() is None
+    suspended.close()
+    assert contexts.get() is None
+    assert len(list(zip(holding(1), holding(2), strict=True))) == 2
+    assert contexts.get() is None
+
+
+def test_what_ends_in_another_context_changes_nothing_there() -> None:
+    """The garbage collector may end a generator of one visitor while another one's request is handled."""
+
+    def handle():
+        with contexts.entered(contexts.Context(actor_id="first")):
+            yield
+
+    suspended = handle()
+    contextvars.copy_context().run(next, suspended)
+    second = contexts.Context(actor_id="second")
+    with contexts.entered(second):
+        suspended.close()
+        assert contexts.get() is second
+    assert contexts.get() is None
+
+
 def test_what_is_changed_afterwards_changes_nothing(client, outbox):
     """The values are those of the beginning of the block, lists included."""
     variables: dict[str, Any] = {"tags": ["a"]}

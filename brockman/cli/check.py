@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
 from typing import Any
 
 from brockman.cli.arguments import add_command
@@ -49,7 +51,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    setup, notes = _find_setup(options.endpoint)
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():  # a project may print
+        setup, notes = _find_setup(options.endpoint)
     conclusion = run_check(setup, notes, options, _print_line, _paint)
     if not options.json:
         print(f"\n{conclusion.text}")
@@ -74,11 +77,19 @@ def _find_setup(endpoint: Any) -> tuple[Setup, Sequence[Finding]]:
 
             return make_setup(keywords, given), []
         except Exception as error:  # of the project's code
-            why = f"{type(error).__name__}: {error}"
-            seen = f"the settings of DJANGO_SETTINGS_MODULE={module} cannot be read ({why})"
+            seen = f"the settings of DJANGO_SETTINGS_MODULE={module} cannot be read ({_describe(error)})"
             notes = [warning(STEP, seen, "what follows is about the environment; run this where manage.py is")]
     sources = [*given, Source("the environment", os.environ)]
     return Setup(sources, lambda: FocusLabClient(**keywords)), notes
+
+
+def _describe(error: Exception) -> str:
+    """Return the kind and text of an error; instead of a text that may quote a key, the place."""
+    kind = type(error).__name__
+    if isinstance(error, ImportError | NameError | AttributeError) or kind == "ImproperlyConfigured":
+        return f"{kind}: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{kind} in {place.filename}, line {place.lineno}"
 
 
 def _paint(status: Status, text: str) -> str:

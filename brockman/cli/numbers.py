@@ -56,6 +56,6 @@ def _parse(kind: type[Number], text: str, expected: str, lowest: float, highest:
         if lowest <= value <= highest:
             return value
     limits = [
-        f" {word} {limit:.0f}" for word, limit in (("from", lowest), ("to", highest)) if math.isfinite(limit)
+        f" {word} {limit:.10g}" for word, limit in (("from", lowest), ("to", highest)) if math.isfinite(limit)
     ]
     raise argparse.ArgumentTypeError(f"{show(text)} should be {expected}{''.join(limits)}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import Any
 
 from brockman.diagnosis.finding import Conclusion, Finding, Status, conclude
@@ -57,7 +58,7 @@ def run_check(
         if not options.json:
             write(f"{paint(found.status, f'{found.status.value:<{_WIDTH}}')}  {found.line}")
 
-    with _quiet_log():
+    with _quiet_log(), redirect_stdout(sys.stderr) if options.json else nullcontext():
         for found in notes:
             add(found)
         for found in examine(setup, timeout=options.timeout, sends=not options.no_send):

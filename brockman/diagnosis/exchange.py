@@ -20,6 +20,8 @@ from brockman.transport.http import HttpTransport
 from brockman.trigger.batch import encode_batch
 
 _KEY_STATUSES = (401, 403)
+_NEEDED_BYTES = 1024 * 1024  # a server that takes less makes more requests necessary
+_FROM_GATEWAYS = (502, 504)
 _NO_GET = (400, 405, 415, 422, 501)  # of an API that takes only POST here
 _API_PATH = urlsplit(DEFAULT_ENDPOINT).path
 _OFF, _FAR_OFF = 60.0, 1800.0  # seconds between two clocks; a wrong time zone makes an hour
@@ -133,12 +135,17 @@ class Correspondence:
             if self._is_tls_port(asked):
                 return self._name_tls_port()
             return problem("endpoint", seen, self._advise(asked), **details)
+        if asked.status in _FROM_GATEWAYS:
+            return problem("endpoint", seen, "a gateway answers: look at the server behind it", **details)
         if result.outcome is Outcome.UNAVAILABLE:
             return problem(
                 "endpoint", f"{seen}, it is unavailable", f"wait, and look at {self._beyond}", **details
             )
         if result.outcome is Outcome.SERVER_ERROR:
             return problem("endpoint", f"{seen}, the server fails", "look at its log", **details)
+        if result.outcome is Outcome.TOO_LARGE:
+            advice = f"let {self._beyond} take requests of {_NEEDED_BYTES} bytes and more"
+            return problem("single", f"a small trigger is too large: {seen}", advice, **details)
         words = str(result.rejected[0]) if result.rejected else ""
         advice = "let it accept the action 'checked'; other triggers may pass"
         return problem("single", f"a trigger is refused: {seen} {words}".rstrip(), advice, **details)

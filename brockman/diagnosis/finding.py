@@ -107,12 +107,15 @@ def conclude(findings: Sequence[Finding]) -> Conclusion:
     if problems:
         cause = next((found for found in problems if found.blocks), problems[0])
         exit_status = 2 if cause.step == "settings" else 1
+        odd = sum(found.status is Status.WARNING and found.step == "settings" for found in findings)
+        shown = "warning" if odd == 1 else f"{odd} warnings"
+        also = f"; see also the {shown} about settings above" if odd and exit_status == 1 else ""
         if cause.blocks:
-            return Conclusion(f"nothing arrives because {cause.text}", cause, exit_status)
+            return Conclusion(f"nothing arrives because {cause.text}{also}", cause, exit_status)
     sent = [found for found in findings if found.step in ("single", "array") and found.status is Status.OK]
     if problems:
         start = "triggers arrive" if sent else "it is unknown whether triggers arrive, since none was sent"
-        return Conclusion(f"{start}, but {cause.text}", cause, exit_status)
+        return Conclusion(f"{start}, but {cause.text}{also}", cause, exit_status)
     text = (
         "triggers arrive" if sent else "nothing wrong was found; whether triggers arrive is unknown: none was sent"
     )

@@ -41,7 +41,7 @@ class Route:
     reachable: list[Address] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.proxy and "://" not in self.proxy:
+        if self.proxy and "://" not in self.proxy and self.proxy[:1] not in "\"'":
             self.proxy = f"http://{self.proxy}"
 
     @property
@@ -100,7 +100,10 @@ def _proxy_variable(scheme: str) -> str:
 def examine_proxy(route: Route) -> Iterator[Finding]:
     """Yield which proxy is used, and why one that is set is not."""
     variable = _proxy_variable(route.scheme)
-    if route.proxy is not None:
+    fault = None if route.proxy is None else _find_fault(route.proxy)
+    if fault is not None:
+        yield problem("proxy", f"{variable} is not the URL of a proxy", fault)
+    elif route.proxy is not None:
         host, port = route.first_hop
         login = ", with a user and password" if route.proxy_login else ""
         shown = f"{route.proxy_scheme}://{_bracketed(host)}:{port}"
@@ -117,6 +120,22 @@ def examine_proxy(route: Route) -> Iterator[Finding]:
         )
         why = f": {unused} is for {other}:// only, and the endpoint is {route.scheme}://" if unused else ""
         yield good("proxy", f"none{why}", proxy=None)
+
+
+def _find_fault(proxy: str) -> str | None:
+    """Return what a proxy's URL should be, without a part of it, which may be a password; None if it is right."""
+    if proxy.strip("\"' ") != proxy:
+        return "take the quotation marks and blanks around it away"
+    try:
+        parts = urlsplit(proxy)
+        is_right = bool(parts.hostname) and " " not in (parts.hostname or "") and parts.port != 0
+    except ValueError:
+        is_right = False
+    if not is_right:
+        return "write http://USER:PASSWORD@HOST:PORT, and in the password %2F for /, %23 for #, %3F for ?"
+    if parts.scheme.lower() not in _PORTS:
+        return f"it should begin with {', '.join(f'{scheme}://' for scheme in _PORTS)}"
+    return None
 
 
 def _bracketed(host: str) -> str:
@@ -195,7 +214,11 @@ _REFUSED, _SWALLOWED = "refuses", "does not answer"
 
 def _advise(reasons: set[str | None], route: Route, port: int) -> str:
     if reasons == {_REFUSED}:
-        return f"start the server, or correct the port in {route.setting}"
+        if not route.proxy and is_loopback(route.first_hop[0]):
+            return (
+                f"start the server, or correct {route.setting}; in a container that host is the container itself"
+            )
+        return f"start the {'proxy' if route.proxy else 'server'}, or correct the port in {route.setting}"
     if any(reason and reason.startswith(_SWALLOWED) for reason in reasons):
         return f"a firewall drops the packets, the machine is off, or {route.setting} is wrong"
     return f"check the network, and {route.setting}"

@@ -31,6 +31,9 @@ _WITHOUT = (  # a setting, another one, and the value without which the first do
 )
 
 
+_QUOTES = "\"'\u201c\u201d\u2018\u2019"
+
+
 @dataclass(frozen=True)
 class Source:
     """A place of settings.
@@ -93,7 +96,7 @@ def examine_settings(setup: Setup) -> Iterator[Finding]:
         try:
             options = Options.read({}, *setup._mappings)
         except ConfigurationError as error:
-            yield _explain(error)
+            yield _name_misspelt_key(setup, given) or _explain(error)
         else:
             yield from _describe(options, given)
             if not options.enabled:
@@ -129,7 +132,23 @@ def _find_wrong(setup: Setup, given: Sequence[_Given]) -> Iterator[Finding]:
                     table.check_value(name, found[1])
             except ConfigurationError as error:
                 place = next((f" ({one.place})" for one in given if one.name == name), "")
-                yield _explain(error, place)
+                yield _find_wrapping(name, found, place) or _explain(error, place)
+
+
+def _find_wrapping(name: str, found: tuple[int, Any] | None, place: str) -> Finding | None:
+    """Return a finding if a wrong text is wrapped in what a .env file or a copy adds to it."""
+    text = reveal(found[1]) if found else None
+    if not isinstance(text, str):
+        return None
+    if text[:1] == "\ufeff":
+        seen, advice = "begins with an invisible character (U+FEFF)", "save its file as UTF-8 without BOM"
+    elif text.strip() != text:
+        seen, advice = "has white space around it", "take it away"
+    elif len(text) > 1 and text[0] in _QUOTES and text[-1] in _QUOTES:
+        seen, advice = "is in quotation marks, which are a part of it", "take them away"
+    else:
+        return None
+    return problem(STEP, f"{name} {seen}{place}", advice)
 
 
 def _explain(error: ConfigurationError, place: str = "") -> Finding:
@@ -214,7 +233,18 @@ def _takes_function(name: str) -> bool:
     return Options.__dataclass_fields__[name].metadata["check"] is function
 
 
-def _find_slips(setup: Setup) -> Iterator[Finding]:
+def _name_misspelt_key(setup: Setup, given: Sequence[_Given]) -> Finding | None:
+    near = next((name for name, near in _slips(setup).items() if near == "FL_API_KEY"), None)
+    if near is None or any(one.name == "api_key" for one in given):
+        return None
+    return problem(STEP, f"FL_API_KEY is not set, and the environment has {show(near)}", "rename it to FL_API_KEY")
+
+
+def _slips(setup: Setup) -> dict[str, str]:
     known = [PREFIX + name.upper() for table in setup.tables for name in table.names()]
-    for name, near in find_misspelt(set(os.environ) - set(known), known).items():
+    return find_misspelt(set(os.environ) - set(known), known)
+
+
+def _find_slips(setup: Setup) -> Iterator[Finding]:
+    for name, near in _slips(setup).items():
         yield warning(STEP, f"the environment has {show(name)}, which is no setting", f"did you mean {near}?")

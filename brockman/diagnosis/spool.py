@@ -14,6 +14,7 @@ from brockman.options import Options
 from brockman.process.log import count_of
 
 _MAX_COUNTED = 64 * 1024 * 1024  # bytes; more is not counted here, since it takes time
+_LEAST_FREE = 64 * 1024  # bytes; less is a full disk
 _NEARLY_FULL = 0.9  # of `max_spool_bytes`
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -26,6 +27,12 @@ def examine_spool(options: Options) -> Iterator[Finding]:
     if reason is not None:
         seen = f"triggers cannot be written to {path} ({reason}), and are buffered in memory"
         yield problem("spool", seen, _advise(path), blocks=False, path=path)
+        return
+    if _is_full(path):
+        seen = f"there is no room on the disk of {path}, so triggers are buffered in memory"
+        yield problem(
+            "spool", seen, "make room, or name a folder elsewhere in FL_SPOOL_DIR", blocks=False, path=path
+        )
         return
     if not os.path.isdir(path):
         yield good("spool", f"{path} does not exist yet; the first trigger creates it", path=path)
@@ -84,6 +91,14 @@ def _find_cautions(
         yield seen, f"start it, or run brockman spool {path} --send"
     if inspection and inspection.damaged_files:
         yield f"{count_of(inspection.damaged_files, 'file')} in it could not be read", f"see {path}/damaged"
+
+
+def _is_full(path: str) -> bool:
+    """Return whether there is no room where a folder is, or will be."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    has_size = os.statvfs(path).f_blocks > 0  # some network file systems tell none
+    return has_size and _free(path) < _LEAST_FREE
 
 
 def _free(path: str) -> int:

@@ -102,19 +102,31 @@ def _open(route: Route, left: Left) -> socket.socket:
             lines.append(f"Proxy-Authorization: Basic {login}")
         connection.sendall("\r\n".join([*lines, "", ""]).encode())
         head = b""
+        until = monotonic() + left()  # over all parts: a proxy may send a byte at a time
         while b"\r\n\r\n" not in head and len(head) < _MAX_HEAD:
-            connection.settimeout(left())
+            connection.settimeout(max(0.01, until - monotonic()))
             part = connection.recv(4096)
             if not part:
                 break
             head += part
+            if monotonic() > until:
+                raise TimeoutError
         status = head.split(b" ")[1][:3].decode("ascii", "replace") if head.startswith(b"HTTP/") else ""
         if not (status.isdigit() and status.startswith("2")):
             raise ProxyRefuses(explain_proxy(route, int(status) if status.isdigit() else None))
+    except TimeoutError:
+        connection.close()
+        raise ProxyRefuses(_name_slow_proxy(route)) from None
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _name_slow_proxy(route: Route) -> Finding:
+    host, port = route.first_hop
+    seen = f"the proxy {host}:{port} accepts the connection, and opens no way to {route.target[0]} in time"
+    return problem("proxy", seen, f"look at the proxy, and check {route.setting}")
 
 
 def explain_proxy(route: Route, status: int | None) -> Finding:
@@ -185,6 +197,10 @@ def _explain_certificate(error: ssl.SSLCertVerificationError, route: Route, host
             f"name the certificate of that authority in REQUESTS_CA_BUNDLE (now {route.authorities}), or let the"
             " server send the certificates in between"
         )
+    unread = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), None)
+    is_given = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if unread and not is_given and code in (_SELF_SIGNED, *_UNKNOWN_AUTHORITY):
+        advice += f"; {unread} is not read"
     return problem("tls", seen, advice, verify_code=code, **(_details(shown) if shown else {}))
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import uuid
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
@@ -44,12 +45,12 @@ class _Request(WebRequest):
         value: str = self.native.META.get("HTTP_" + name.upper().replace("-", "_"), "")
         return value
 
-    def cookie(self, name: str) -> str:
-        found = find_cookie(self.native.META.get("HTTP_COOKIE", ""), name)
+    def cookie(self, name: str, accepts: Callable[[str], object] = bool) -> str:
+        found = find_cookie(self.native.META.get("HTTP_COOKIE", ""), name, accepts)
         if found:  # not from COOKIES, for which Django parses them all
             return found
         value: str = vars(self.native).get("COOKIES", {}).get(name, "")  # set by hand, as tests do
-        return value
+        return value if accepts(value) else ""
 
     @property
     def path(self) -> str:
@@ -68,7 +69,8 @@ class RequestTracker(tracker.RequestTracker):
         """Read nothing from the request yet."""
         scope = getattr(request, "scope", None)  # of ASGI
         outer = request.META.get("focuslab.tracker") if scope is None else scope.get("focuslab")
-        super().__init__(_Request(request), _client, _read_settings()[0], outer)
+        settings, is_safe = _read_settings()
+        super().__init__(_Request(request), _client, settings, is_safe=is_safe, outer=outer)
 
     def record_trigger_on_commit(
         self,
@@ -87,9 +89,10 @@ class RequestTracker(tracker.RequestTracker):
         actor = self._choose_actor(actor_id)
         if actor is None:
             return _client._current().refuse("untracked")
-        return _client.record_trigger_on_commit(
-            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
-        )
+        with self._context():
+            return _client.record_trigger_on_commit(
+                actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id, using=using
+            )
 
 
 class FocusLabMiddleware:
@@ -113,7 +116,7 @@ class FocusLabMiddleware:
     def __call__(self, request: HttpRequest) -> Any:
         """Return the response, or a coroutine that does."""
         found = request.focuslab = RequestTracker(request)
-        context = contexts.Context(tracker=found, is_safe=_read_settings()[1]).within(contexts.get())
+        context = contexts.Context(tracker=found, is_safe=found._is_safe).within(contexts.get())
         if self._is_async:
             return self._answer(request, context)
         with contexts.entered(context):
@@ -156,8 +159,39 @@ def _continue_in(context: contexts.Context, response: Any) -> None:
     """Have the parts of a streamed response made in the context of the request."""
     if not response.streaming or getattr(response, "file_to_stream", None) is not None:
         return
-    kind = contexts.async_steps if response.is_async else contexts.steps
-    response.streaming_content = kind(response.streaming_content, lambda: contexts.entered(context))
+    response._resource_closers[:] = [partial(_close_in, context, close) for close in response._resource_closers]
+    parts = response.streaming_content
+    if response.is_async:
+        response.streaming_content = _AsyncParts(context, parts)
+    else:
+        response.streaming_content = contexts.steps(parts, lambda: contexts.entered(context))
+
+
+def _close_in(context: contexts.Context, close: Callable[[], None]) -> None:
+    with contexts.entered(context):
+        close()
+
+
+class _AsyncParts(AsyncIterator[bytes]):
+    """The parts of an asynchronous stream, each made in the context of its request."""
+
+    def __init__(self, context: contexts.Context, parts: Any) -> None:
+        self._context = context
+        self._parts = parts
+        self._loop: asyncio.AbstractEventLoop | None = None  # in which they are begun, and not at their end
+
+    async def __anext__(self) -> bytes:
+        loop, self._loop = asyncio.get_running_loop(), None
+        with contexts.entered(self._context):
+            part: bytes = await anext(self._parts)
+        self._loop = loop
+        return part
+
+    def close(self) -> None:
+        """End parts that are left half-way; the garbage collector might do it in another request's context."""
+        if self._loop is not None:
+            with contexts.entered(self._context):
+                self._loop.call_soon_threadsafe(self._loop.create_task, self._parts.aclose())
 
 
 @lru_cache(maxsize=1)

@@ -13,6 +13,8 @@ from brockman.options.fields import Settings, choice, flag, function, number, se
 SameSite = Literal["Lax", "Strict", "None"]
 MayTrack = Callable[[Any], bool]
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 6265, section 4.1.1
+# Names of attributes, of which `http.cookies`, and so Django, makes no cookie.
+_ATTRIBUTES = re.compile("comment|domain|expires|httponly|max-age|partitioned|path|samesite|secure|version")
 _TEN_YEARS = 3650 * 24 * 60 * 60  # seconds; as the browser tracker sets it
 
 
@@ -23,8 +25,8 @@ def _domain(value: Any) -> Any:
 
 
 def _cookie_name(value: Any) -> Any:
-    if not (isinstance(value, str) and _TOKEN.fullmatch(value)):
-        raise ValueError("the name of a cookie: ASCII letters, digits, _ and -")
+    if not (isinstance(value, str) and _TOKEN.fullmatch(value) and not _ATTRIBUTES.fullmatch(value.lower())):
+        raise ValueError("the name of a cookie: ASCII letters, digits, _ and -, and not that of an attribute")
     return value
 
 

@@ -372,6 +372,8 @@ def _describe(error: Exception) -> str:
     """Return a short text for the reason why no answer came."""
     if isinstance(error, requests.exceptions.ConnectTimeout):
         return "no connection in time"
+    if isinstance(error, requests.exceptions.InvalidURL):  # the endpoint's own is checked when a client is made
+        return "the URL of the proxy cannot be used; brockman check says why"
     causes = causes_of(error)
     if any(isinstance(cause, TimeoutError | requests.Timeout) for cause in causes):
         return "no answer in time"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Header = tuple[str, str]
 _PUBLIC = re.compile(r"(?:^|,)\s*public\s*(?=,|$)", re.IGNORECASE)
-_PRIVATE = re.compile(r"(?:^|,)\s*(?:private|no-store)\s*(?:,|$)", re.IGNORECASE)
+_PRIVATE = re.compile(r"(?:^|,)\s*private\s*(?:,|$)", re.IGNORECASE)
 
 
 def cookie_attributes(settings: WebSettings, *, is_secure: bool) -> dict[str, str | int | bool]:
@@ -42,7 +42,7 @@ def is_public(cache_control: str) -> bool:
 
 
 def without_caches(cache_control: str) -> str:
-    """Return a `Cache-Control` with `private`; one that says so, or forbids to store it at all, as it is."""
+    """Return a `Cache-Control` with `private`, also beside `no-store`: Django 4.2 caches without it."""
     if not cache_control:
         return "private"
     if _PRIVATE.search(cache_control):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 
@@ -39,18 +40,28 @@ class WebRequest(ABC):
         """The headers, for `may_track`: `request.headers.get("Sec-GPC")`."""
         return Headers(self)
 
-    def cookie(self, name: str) -> str:
-        """Return the value of a cookie; "" when there is none."""
-        return find_cookie(self.header("cookie"), name)
+    def cookie(self, name: str, accepts: Callable[[str], object] = bool) -> str:
+        """Return the value of a cookie; "" when there is none. See `find_cookie`."""
+        return find_cookie(self.header("cookie"), name, accepts)
 
 
-def find_cookie(header: str, name: str) -> str:
-    """Return the value of a cookie in a `Cookie` header, the first one of its name; "" when there is none."""
+def find_cookie(header: str, name: str, accepts: Callable[[str], object] = bool) -> str:
+    """Return the value of a cookie in a `Cookie` header; "" when there is none.
+
+    Browsers send several of one name, of different domains and paths: it is the first one that is accepted.
+    """
     prefix = name + "="
     start = header.find(prefix)
-    while start > 0 and header[:start].rstrip()[-1:] not in ("", ";"):  # the end of another name, or of a value
-        start = header.find(prefix, start + 1)
-    return "" if start < 0 else header[start + len(prefix) :].partition(";")[0].strip('" ')
+    while start >= 0:
+        if not header[
+            header.rfind(";", 0, start) + 1 : start
+        ].strip():  # else the end of another name, or of a value
+            end = header.find(";", start)
+            value = header[start + len(prefix) : end if end >= 0 else None].strip('" ')
+            if accepts(value):
+                return value
+        start = header.find(prefix, start + len(prefix))
+    return ""
 
 
 class Headers:

@@ -62,11 +62,11 @@ class Site:
 
     def tracker(self, request: WebRequest, outer: object = None) -> RequestTracker:
         """Return the tracker of a request. `outer` is that of a middleware around this one, if any."""
-        return RequestTracker(request, self.client, self.settings, outer)
+        return RequestTracker(request, self.client, self.settings, is_safe=not self._is_strict(), outer=outer)
 
     def context(self, tracker: RequestTracker) -> contexts.Context:
         """Return the context in which a request is handled."""
-        return contexts.Context(tracker=tracker, is_safe=not self._is_strict()).within(contexts.get())
+        return contexts.Context(tracker=tracker, is_safe=tracker._is_safe).within(contexts.get())
 
 
 def _read_settings(keywords: Mapping[str, Any], sources: Hidden) -> WebSettings:

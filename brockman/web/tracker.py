@@ -7,8 +7,10 @@ import logging
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from brockman import contexts
 from brockman.process.interruption import is_interruption
 from brockman.process.log import Log
 from brockman.trigger.coerce import is_nobody
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from brockman.web.request import WebRequest
 
 _is_uuid = re.compile("[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}").fullmatch
+_AGENT_SIZE = 512  # characters: one of 32 KiB would make its triggers too large
 _TOO_LATE = (
     "a new visitor's first trigger was recorded after the headers of the response: no cookie could be set;"
     " read `actor_id` of the request's tracker before"
@@ -54,15 +57,23 @@ class RequestTracker:
         request: WebRequest,
         client: FocusLabClient,
         settings: WebSettings,
+        *,
+        is_safe: bool = False,
         outer: object = None,
     ) -> None:
-        """Read nothing from the request yet. `outer` is that of a middleware around this one, if any."""
+        """Read nothing from the request yet.
+
+        Args:
+            is_safe: A mistake in a trigger raises nothing.
+            outer: The tracker of a middleware around this one, if any: a new visitor has its actor.
+        """
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
         self._outer: RequestTracker | None = None
         if isinstance(outer, RequestTracker) and not outer._is_finished:  # that of another request is
             self._outer = outer
         self._client = client
         self._settings = settings
+        self._is_safe = is_safe
         # By name: what was found first. No lock: threads of one request may look at once, and looking may block.
         self._found: dict[str, Any] = {}
         self._cookies = ""  # the header, when the request has ended
@@ -110,17 +121,19 @@ class RequestTracker:
 
     def _find_cookie(self) -> str:
         request, name = self._request, self._settings.cookie_name
-        return find_cookie(self._cookies, name) if request is None else request.cookie(name)
+        return find_cookie(self._cookies, name, _is_uuid) if request is None else request.cookie(name, _is_uuid)
 
     def _find_agent(self) -> str:
         request = self._request
-        return "" if request is None else request.header("user-agent")
+        if request is None or (self._settings.is_selective and not self.is_tracked):
+            return ""
+        return request.header("user-agent")[:_AGENT_SIZE]
 
     def _find_actor(self) -> str | None:
         if self._settings.is_selective and not self.is_tracked:
             return None
         text: str = self._found.setdefault("cookie", self._find_cookie())
-        if _is_uuid(text):
+        if text:
             return text
         outer = self._outer
         if outer is not None and outer._settings.cookie_name == self._settings.cookie_name:
@@ -174,9 +187,19 @@ class RequestTracker:
         actor = self._actor() if actor_id is None else self._choose_actor(actor_id)
         if actor is None:
             return self._client._current().refuse("untracked")
-        return self._client.record_trigger(
-            actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id
-        )
+        record = self._client.record_trigger
+        found = contexts.get()
+        if found is not None and found.tracker is self:
+            return record(actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id)
+        with self._context():
+            return record(actor, action, obj, identities, attributes, variables, at=at, trigger_id=trigger_id)
+
+    def _context(self) -> AbstractContextManager[None]:
+        """Return a block in the context of this request: a thread may have none, or that of another one."""
+        found = contexts.get()
+        if found is None or found.tracker is not self:
+            found = contexts.Context(tracker=self, is_safe=self._is_safe).within(found)
+        return contexts.entered(found)
 
     def _choose_actor(self, actor_id: Actor | None) -> Actor | None:
         """Return the actor of a trigger; None when the request is not tracked."""

@@ -17,6 +17,7 @@ import pytest
 from brockman.cli import main
 from tests.cli.conftest import command
 from tests.collector.running import Running
+from tests.spool.disks import fill, mounted
 from tests.support.client import KEY
 from tests.support.programs import ROOT, Ended, environment, free_port, ran, started
 from tests.support.server import RecordingServer, Reply, Request, silence
@@ -325,3 +326,73 @@ def test_the_spool_shows_what_processes_have_left(check: Check, server: Recordin
     assert blocked.status == 1
     assert status_of(blocked, "spool") == ["problem"]
     assert last_line(blocked).startswith("triggers arrive, but triggers cannot be written to")
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FL_ENDPOINT": '"https://focuslab.invalid/"'}, "endpoint is in quotation marks"),
+        (
+            {"FL_ENDPOINT": "\ufeffhttps://focuslab.invalid/"},
+            "endpoint begins with an invisible character (U+FEFF)",
+        ),
+        ({"FL_ENDPOINT": " https://focuslab.invalid/"}, "endpoint has white space around it"),
+        ({"FL_ENABLED": "'1'"}, "enabled is in quotation marks"),
+        ({"FL_API_KEY": f"\u201c{KEY}\u201d"}, "api_key is in quotation marks"),
+        (
+            {"FL_API_KEY": "", "FL_APIKEY": KEY},
+            "FL_API_KEY is not set, and the environment has 'FL_APIKEY': rename",
+        ),
+    ],
+)
+def test_what_a_file_of_variables_adds_to_a_value_is_named(
+    check: Check, variables: dict[str, str], words: str
+) -> None:
+    """Quotation marks, blanks, a byte order mark, a misspelt name."""
+    ended = check(variables.pop("FL_ENDPOINT", "https://focuslab.invalid/"), **variables)
+    assert ended.status == 2
+    assert last_line(ended).startswith(f"nothing arrives because {words}")
+
+
+def test_a_misspelt_endpoint_is_recalled_where_the_default_fails(check: Check) -> None:
+    """The endpoint that is used is not the one that was meant: the last line points to the warning."""
+    ended = check("http://127.0.0.1:1/", FL_ENDPIONT="https://focuslab.example/")
+    assert "in a container that host is the container itself" in last_line(ended)
+    assert last_line(ended).endswith("; see also the warning about settings above")
+
+
+def test_a_full_disk_is_named(check: Check, server: RecordingServer, tmp_path: Path) -> None:
+    """Also where the folder of the spool is not there yet."""
+    with mounted("tmpfs", tmp_path / "disk", "size=64k,mode=700") as disk:
+        fill(disk / "pad")
+        ended = check(server.endpoint, FL_SPOOL_DIR=str(disk / "spool"))
+    assert (ended.status, status_of(ended, "spool")) == (1, ["problem"])
+    assert "triggers arrive, but there is no room on the disk of" in last_line(ended)
+
+
+def test_what_a_project_prints_is_not_among_the_json(server: RecordingServer, tmp_path: Path) -> None:
+    """It goes to the error output. A key in the text of an error that the project raises is not shown."""
+    pytest.importorskip("django")
+    (tmp_path / "chatty.py").write_text("print('hello')\nSECRET_KEY = 'x'\n")
+    (tmp_path / "failing.py").write_text(f"raise ValueError('{KEY}')\n")
+    for module, place in (("chatty", ""), ("failing", "ValueError in ")):
+        variables = environment(FL_API_KEY=KEY, FL_ENDPOINT=server.endpoint, DJANGO_SETTINGS_MODULE=module)
+        ended = ran(command("check", "--json"), env=variables, cwd=tmp_path)
+        assert json.loads(ended.out)["ok"], ended
+        assert place in ended.out
+        assert KEY not in ended.out + ended.err
+
+
+def test_who_is_to_blame_is_named(check: Check, server: RecordingServer) -> None:
+    """A 413 is not about the action of the trigger, a 502 not about the server that says it."""
+    server.respond = lambda request: Reply(413)
+    assert "a small trigger is too large" in last_line(check(server.endpoint))
+    server.respond = lambda request: Reply(502)
+    assert "a gateway answers: look at the server behind it" in last_line(check(server.endpoint))
+
+
+def test_a_timeout_that_is_too_short_is_told_the_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    """0 is not within the limits, and is not named as one of them."""
+    with pytest.raises(SystemExit):
+        main(["check", "--timeout", "0"])
+    assert "should be a number from 0.1 to 3600" in capsys.readouterr().err

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -176,4 +178,39 @@ def test_a_proxy_that_is_none_is_named(check: Check, server: RecordingServer) ->
     ended = check(HOST, https_proxy=f"127.0.0.1:{server.port}")
     assert f"127.0.0.1:{server.port} does not answer as a proxy does: check https_proxy" in last_line(ended)
     closed = check(HOST, https_proxy=f"http://127.0.0.1:{free_port()}")
-    assert "start the server, or correct the port in https_proxy" in last_line(closed)
+    assert "start the proxy, or correct the port in https_proxy" in last_line(closed)
+
+
+@pytest.mark.parametrize(
+    ("proxy", "advice"),
+    [
+        (f"http://user:{PASSWORD}#x@127.0.0.1:9", "write http://USER:PASSWORD@HOST:PORT, and in the password %2F"),
+        (f"http://{PASSWORD}:x/y@127.0.0.1:9", "write http://USER:PASSWORD@HOST:PORT"),
+        ("http://127.0.0.1:99999", "write http://USER:PASSWORD@HOST:PORT"),
+        ("http://[::1:3128", "write http://USER:PASSWORD@HOST:PORT"),
+        (f"http://u:{PASSWORD}@", "write http://USER:PASSWORD@HOST:PORT"),
+        (f'"http://u:{PASSWORD}@127.0.0.1:9"', "take the quotation marks and blanks around it away"),
+        (f"ftp://u:{PASSWORD}@127.0.0.1:9", "it should begin with http://, https://, socks5://"),
+    ],
+)
+def test_a_proxy_that_is_no_url_is_named(check: Check, proxy: str, advice: str) -> None:
+    """The last line says how to write it, and shows no part of it, which may be the password."""
+    ended = check(HOST, https_proxy=proxy)
+    assert ended.status == 1
+    assert last_line(ended).startswith(f"nothing arrives because https_proxy is not the URL of a proxy: {advice}")
+    assert PASSWORD not in ended.out + ended.err
+
+
+def test_a_slow_proxy_takes_no_longer_than_the_timeout(check: Check, server: RecordingServer) -> None:
+    """Also one that sends a byte at a time; the proxy is named."""
+
+    def drip(server: RecordingServer, connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not server.stopped.wait(0.02):
+                connection.sendall(b"x")
+
+    server.respond = lambda request: Reply(act=drip)
+    begun = time.monotonic()
+    ended = check(HOST, "--timeout", "0.3", https_proxy=f"http://127.0.0.1:{server.port}")
+    assert time.monotonic() - begun < 5
+    assert f"the proxy 127.0.0.1:{server.port} accepts the connection, and opens no way to" in last_line(ended)

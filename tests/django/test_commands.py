@@ -136,6 +136,9 @@ def test_check_says_that_triggers_arrive(project: RecordingServer) -> None:
     }
     assert run("focuslab_check", "--no-send", "--timeout", "5").endswith(": none was sent\n")
     assert json.loads(run("focuslab_check", "--json"))["ok"]
+    for wrong in ("nan", "0", "-1"):
+        with pytest.raises(CommandError, match=r"should be a number from 0\.1 to 3600"):
+            run("focuslab_check", "--timeout", wrong)
 
 
 @pytest.mark.parametrize(

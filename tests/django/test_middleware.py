@@ -10,14 +10,14 @@ import time
 import uuid
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.core.handlers.wsgi import WSGIRequest
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.test.utils import override_settings
 
@@ -352,6 +352,43 @@ def test_the_user_agent_is_recorded_where_that_is_wanted(project: RecordingServe
     assert [trigger["variables"].get("user_agent") for trigger in triggers(project)] == ["Mozilla/5.0", None]
 
 
+def test_a_user_agent_of_any_size_makes_no_trigger_too_large(project: RecordingServer) -> None:
+    """Its beginning is recorded: else a visitor could have triggers dropped."""
+    with override_settings(FL_USER_AGENT=True):
+        assert get("/page/", headers={"user-agent": "Mozilla/5.0 " + "x" * 40_000}).content.endswith(b" True")
+    (trigger,) = triggers(project)
+    assert trigger["variables"]["user_agent"] == "Mozilla/5.0 " + "x" * 500
+
+
+def test_the_user_agent_of_an_untracked_visitor_is_not_recorded(project: RecordingServer) -> None:
+    """Not with a trigger of another actor either."""
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(DjangoFocusLabClient().record_trigger("shop", "sold", "book")))
+
+    with override_settings(FL_USER_AGENT=True, FL_MAY_TRACK=never):
+        request = RequestFactory().get("/", headers={"user-agent": "Mozilla/5.0"})
+        assert FocusLabMiddleware(view)(request).content == b"True"
+    (trigger,) = triggers(project)
+    assert "user_agent" not in trigger.get("variables", {})
+
+
+def test_a_request_inside_of_a_request_has_nothing_that_identifies_the_outer_actor() -> None:
+    """A view may call another application: what the block around the call says of the tenant is kept."""
+    SENT.bodies.clear()
+
+    def inner(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(str(PLAIN.record_trigger(action="viewed", obj="page")))
+
+    with brockman.context(1, {"email": "ada@example.com"}, {"plan": "team"}, {"tenant": "acme"}):
+        FocusLabMiddleware(inner)(RequestFactory().get("/", headers={"cookie": f"{COOKIE}={KNOWN}"}))
+    assert PLAIN.flush()
+    (trigger,) = SENT.triggers
+    assert trigger["actor_id"] == KNOWN
+    assert trigger["variables"] == {"tenant": "acme"}
+    assert not trigger.keys() & {"captured_identities", "captured_attributes"}
+
+
 # Caches.
 
 
@@ -409,6 +446,58 @@ def test_a_stream_records_while_it_is_read(project: RecordingServer, ask: Callab
     assert [(trigger["actor_id"], trigger["object"]) for trigger in triggers(project)] == [
         (KNOWN, f"part {number}") for number in range(5)
     ]
+
+
+def stream_to_leave() -> tuple[HttpRequest, list[Any]]:
+    """Return the request of a known visitor, and a list for what ends in its context."""
+    return RequestFactory().get("/", headers={"cookie": f"{COOKIE}={KNOWN}"}), []
+
+
+def test_a_stream_that_a_visitor_leaves_ends_in_their_context() -> None:
+    """A trigger of its `finally` has their actor."""
+    request, ended = stream_to_leave()
+
+    def parts() -> Iterator[str]:
+        try:
+            yield "first"
+            yield "second"
+        finally:
+            ended.append(brockman.current().actor_id)
+
+    response = FocusLabMiddleware(lambda request: StreamingHttpResponse(parts()))(request)
+    assert next(iter(response)) == b"first"
+    response.close()
+    assert ended == [KNOWN]
+
+
+def test_an_asynchronous_stream_that_a_visitor_leaves_ends_in_their_context() -> None:
+    """At the end of the request, and not in the context of another one when the garbage collector finds it."""
+    request, ended = stream_to_leave()
+
+    async def run() -> None:
+        is_ended = asyncio.Event()
+
+        async def parts() -> AsyncIterator[str]:
+            try:
+                yield "first"
+                yield "second"
+            finally:
+                await asyncio.sleep(0)
+                ended.append(brockman.current().actor_id)
+                is_ended.set()
+
+        async def view(request: HttpRequest) -> StreamingHttpResponse:
+            return StreamingHttpResponse(parts())
+
+        response = await FocusLabMiddleware(view)(request)
+        sent = aiter(response)
+        assert await anext(sent) == b"first"
+        await sent.aclose()
+        await sync_to_async(response.close)()
+        await asyncio.wait_for(is_ended.wait(), 30)
+
+    async_to_sync(run)()
+    assert ended == [KNOWN]
 
 
 @BOTH
@@ -665,7 +754,12 @@ def test_a_failing_consent_is_logged_at_once(caplog: pytest.LogCaptureFixture) -
 @BOTH
 @pytest.mark.parametrize(
     "wrong",
-    [{"FL_COOKIE_SAMESITE": "lax"}, {"FL_MAY_TRACK": "no.such.function"}, {"FL_COOKIE_SECURE": "perhaps"}],
+    [
+        {"FL_COOKIE_SAMESITE": "lax"},
+        {"FL_MAY_TRACK": "no.such.function"},
+        {"FL_COOKIE_SECURE": "perhaps"},
+        {"FL_COOKIE_NAME": "version"},
+    ],
 )
 def test_a_wrong_setting_makes_no_page_fail(
     caplog: pytest.LogCaptureFixture, ask: Callable[..., Any], wrong: dict[str, Any]

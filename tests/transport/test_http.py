@@ -155,6 +155,14 @@ def test_no_proxy_from_the_environment_is_respected(server, monkeypatch):
     assert server.connections == 0
 
 
+def test_a_proxy_whose_url_is_wrong_is_named(monkeypatch):
+    """A password with a # in it makes the rest of the URL a fragment. No part of it is shown."""
+    monkeypatch.setenv("https_proxy", "http://user:PASSWORD#x@127.0.0.1:9")
+    with FocusLabClient(KEY, "https://focuslab.invalid/") as client, pytest.raises(ConnectionFailed) as caught:
+        client.send_trigger("a", "b", "c")
+    assert str(caught.value) == "the URL of the proxy cannot be used; brockman check says why"
+
+
 def test_a_server_on_this_machine_needs_no_no_proxy(server, monkeypatch):
     """A proxy in the environment is not used for loopback."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -157,6 +158,24 @@ def test_a_wrong_trigger_in_production_makes_no_page_fail(
     found = [line for line in caplog.messages if "invalid trigger" in line]
     first = view.__code__.co_firstlineno + 1
     assert [f"{__file__}:{first + n}: " in line for n, line in enumerate(found)] == [True, True]
+
+
+def test_the_tracker_of_a_request_serves_any_thread(
+    make: Callable[..., Ask], client: FocusLabClient, server: RecordingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One without a context: the page does not fail there either, and the `User-Agent` is recorded."""
+
+    def view() -> Iterable[str]:
+        tracker = brockman.current()
+        with ThreadPoolExecutor(1) as threads:
+            wrong, right = (threads.submit(tracker.record_trigger, action, "page") for action in ("", "viewed"))
+            return [f"{wrong.result()} {right.result()}"]
+
+    with in_production(monkeypatch):
+        answer = make(view, user_agent=True)(user_agent="Mozilla/5.0")
+    assert (answer.status, answer.body) == (200, "False True")
+    assert client.flush()
+    assert [trigger["variables"] for trigger in server.triggers] == [{"user_agent": "Mozilla/5.0"}]
 
 
 def test_a_wrong_trigger_raises_where_debug_is_on(make: Callable[..., Ask], client: FocusLabClient) -> None:

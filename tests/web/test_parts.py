@@ -78,6 +78,12 @@ def test_the_cookie_of_a_name_is_found(header: str, value: str) -> None:
     assert find_cookie(header, "id") == value
 
 
+def test_of_several_cookies_of_a_name_the_first_right_one_is_found() -> None:
+    """One that another program set for a domain above, or that was set before, is skipped."""
+    assert find_cookie('id=old; xid=7; id="5"; id=6', "id", str.isdigit) == "5"
+    assert find_cookie("id=old; id=7x", "id", str.isdigit) == ""
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -87,7 +93,8 @@ def test_the_cookie_of_a_name_is_found(header: str, value: str) -> None:
         ("max-age=60, Public", "max-age=60, private"),
         ("max-age=60", "max-age=60, private"),
         ("private, max-age=60", "private, max-age=60"),
-        ("no-store", "no-store"),
+        ("no-store", "no-store, private"),  # Django 4.2 caches what is not private
+        ("public, no-store, s-maxage=60", "no-store, s-maxage=60, private"),
         ('private="set-cookie"', 'private="set-cookie", private'),
     ],
 )

@@ -20,7 +20,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # some of them are among the findings
 
     def add_arguments(self, parser: CommandParser) -> None:
-        add_options(parser, float)
+        add_options(parser, _seconds)
 
     def handle(self, *args: Any, **options: Any) -> None:
         conclusion = run_check(make_setup({}), (), argparse.Namespace(**options), self.stdout.write, self._paint)
@@ -36,3 +36,11 @@ class Command(BaseCommand):
             Status.PROBLEM: self.style.ERROR,
         }
         return str(styles[status](text)) if status in styles else text
+
+
+def _seconds(text: str) -> float:
+    """Return a number of seconds; a type for argparse."""
+    seconds = float(text)
+    if not 0.1 <= seconds <= 3600:  # "nan" neither
+        raise argparse.ArgumentTypeError(f"{text} should be a number from 0.1 to 3600")
+    return seconds
