@@ -26,7 +26,7 @@ from brockman.process.log import count_of, say
 from brockman.web.client import in_pytest
 from brockman.web.headers import finish_headers
 from brockman.web.request import WebRequest
-from brockman.web.site import Site
+from brockman.web.site import Site, has_debug
 from brockman.web.tracker import RequestTracker
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+_TRACKER = "focuslab"
 _OWN = ("_app", "_timeout", "_site", "_make_site")  # attributes that are not the application's
 _BEGINS = ("http.response.start", "websocket.accept", "websocket.http.response.start")  # messages with headers
 
@@ -145,11 +146,11 @@ class FocusLabMiddleware(DeliverOnShutdown):
     async def _handle(self, scope: Message, receive: Receive, send: Send) -> None:
         site = self._site_of(scope)
         request = AsgiRequest(scope)
-        tracker = scope["focuslab"] = site.tracker(request)
+        tracker = scope[_TRACKER] = site.tracker(request, scope.get(_TRACKER))
 
         async def send_finished(message: Message) -> None:
             if message["type"] in _BEGINS:
-                message = _finished(message, tracker, site, is_secure=request.is_secure)
+                message = _finished(message, tracker, site, request)
             await send(message)
 
         try:
@@ -162,8 +163,7 @@ class FocusLabMiddleware(DeliverOnShutdown):
         """Return the settings, read when the first scope shows the application: `add_middleware` does not."""
         site = self._site
         if site is None:
-            app = scope.get("app", self._app)
-            site = vars(self)["_site"] = self._make_site(getattr(app, "debug", None) is True)
+            site = vars(self)["_site"] = self._make_site(has_debug(scope.get("app", self._app)))
         return site
 
 
@@ -192,14 +192,17 @@ class AsgiRequest(WebRequest):
         """True for https and wss."""
         return self.scope.get("scheme") in ("https", "wss")
 
+    def ended(self) -> WebRequest:
+        """Return one by a copy of the scope without the tracker."""
+        return AsgiRequest({key: value for key, value in self.scope.items() if key != _TRACKER})
 
-def _finished(message: Message, tracker: RequestTracker, site: Site, *, is_secure: bool) -> Message:
+
+def _finished(message: Message, tracker: RequestTracker, site: Site, request: AsgiRequest) -> Message:
     """Return the message that begins a response, with the headers that a tracker needs."""
-    before = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message.get("headers") or ()]
-    headers = before.copy()
-    finish_headers(tracker, site.settings, headers, is_secure=is_secure)
-    if headers == before:
-        return message
+    if not site.settings.cookie_always and not any(tracker.finish()):
+        return message  # most of them: nothing is decoded
+    headers = [(key.decode("latin-1"), value.decode("latin-1")) for key, value in message.get("headers") or ()]
+    finish_headers(tracker, site.settings, headers, is_secure=request.is_secure)
     return {
         **message,
         "headers": [(key.lower().encode("latin-1"), value.encode("latin-1")) for key, value in headers],

@@ -80,8 +80,13 @@ class FocusLab:
 
         Raises:
             RuntimeError: Outside of an application context.
+            ConfigurationError: For an application that is not set up.
         """
-        site: Site = flask.current_app.extensions[_EXTENSION]
+        site: Site | None = flask.current_app.extensions.get(_EXTENSION)
+        if site is None:
+            raise ConfigurationError(
+                f"FocusLab is not set up for the application {flask.current_app.name!r}; call init_app"
+            )
         return site.client
 
 

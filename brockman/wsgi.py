@@ -15,7 +15,7 @@ from brockman.client import FocusLabClient
 from brockman.web.client import in_pytest
 from brockman.web.headers import finish_headers
 from brockman.web.request import WebRequest
-from brockman.web.site import Site
+from brockman.web.site import Site, has_debug
 from brockman.web.tracker import RequestTracker
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Environ = dict[str, Any]
 Application = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
+_TRACKER = "focuslab.tracker"
 _WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
 
 
@@ -46,12 +47,16 @@ class WsgiRequest(WebRequest):
     def path(self) -> str:
         """The path of the URL, decoded."""
         path = self.environ.get("SCRIPT_NAME", "") + self.environ.get("PATH_INFO", "")
-        return str(path).encode("latin-1").decode("utf-8", "replace")  # WSGI decodes bytes as latin-1
+        return str(path).encode("latin-1", "replace").decode("utf-8", "replace")  # bytes, as latin-1
 
     @property
     def is_secure(self) -> bool:
         """True for https."""
         return bool(self.environ.get("wsgi.url_scheme") == "https")
+
+    def ended(self) -> WebRequest:
+        """Return one by a copy of the environ without the tracker."""
+        return type(self)({key: value for key, value in self.environ.items() if key != _TRACKER})
 
 
 class TrackedApplication:
@@ -67,13 +72,13 @@ class TrackedApplication:
         """Return the body, made in the context of the request."""
         site = self._site
         request = self._make_request(environ)
-        tracker = environ["focuslab.tracker"] = site.tracker(request)
+        tracker = environ[_TRACKER] = site.tracker(request, environ.get(_TRACKER))
         context = site.context(tracker)
 
-        def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            headers = list(headers)
+        def start(status: str, response_headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            headers = list(response_headers)
             finish_headers(tracker, site.settings, headers, is_secure=request.is_secure)
-            return start_response(status, headers, *exc_info)
+            return start_response(status, headers, *([exc_info] if exc_info else []))
 
         try:
             with contexts.entered(context):
@@ -114,8 +119,11 @@ class FocusLabMiddleware(TrackedApplication):
         Raises:
             ConfigurationError: For a wrong setting, where mistakes raise.
         """
-        is_strict = (in_pytest() or getattr(app, "debug", None) is True) if debug is None else debug
-        super().__init__(app, Site(settings, is_strict=lambda: is_strict, client=client), WsgiRequest)
+
+        def is_strict() -> bool:
+            return (in_pytest() or has_debug(app)) if debug is None else debug
+
+        super().__init__(app, Site(settings, is_strict=is_strict, client=client), WsgiRequest)
 
 
 class _Body(Iterator[bytes]):

@@ -67,8 +67,10 @@ class RequestTracker(tracker.RequestTracker):
 
     def __init__(self, request: HttpRequest) -> None:
         """Read nothing from the request yet."""
+        scope = getattr(request, "scope", None)  # of ASGI
+        outer = request.META.get("focuslab.tracker") if scope is None else scope.get("focuslab")
         settings, is_safe = _read_settings()
-        super().__init__(_Request(request), _client, settings, is_safe=is_safe)
+        super().__init__(_Request(request), _client, settings, is_safe=is_safe, outer=outer)
 
     def record_trigger_on_commit(
         self,

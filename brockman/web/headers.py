@@ -63,7 +63,8 @@ def finish_headers(
     tracker: RequestTracker, settings: WebSettings, headers: MutableSequence[Header], *, is_secure: bool
 ) -> None:
     """Add what a tracker needs to the headers of a response, which are pairs of a name and a value."""
-    finish = tracker.finish(is_public=is_public(_joined(headers, "cache-control")))
+    asks = settings.cookie_always  # only then it matters what the view says
+    finish = tracker.finish(is_public=asks and is_public(_joined(headers, "cache-control")))
     if finish.actor is not None:
         name = f"{settings.cookie_name}="
         if not any(key.lower() == "set-cookie" and value.lstrip().startswith(name) for key, value in headers):

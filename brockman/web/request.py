@@ -26,6 +26,10 @@ class WebRequest(ABC):
     def is_secure(self) -> bool:
         """True for https."""
 
+    def ended(self) -> WebRequest:
+        """Return the request for a tracker that keeps it: the framework's should not refer to the tracker."""
+        return self
+
     @property
     def native(self) -> Any:
         """The object that `may_track` is called with: the framework's request, or this one."""

@@ -53,10 +53,24 @@ class RequestTracker:
     """Records triggers for a request. Any thread may use it, also after the response."""
 
     def __init__(
-        self, request: WebRequest, client: FocusLabClient, settings: WebSettings, *, is_safe: bool = False
+        self,
+        request: WebRequest,
+        client: FocusLabClient,
+        settings: WebSettings,
+        *,
+        is_safe: bool = False,
+        outer: object = None,
     ) -> None:
-        """Read nothing from the request yet. `is_safe`: a mistake in a trigger raises nothing."""
+        """Read nothing from the request yet.
+
+        Args:
+            is_safe: A mistake in a trigger raises nothing.
+            outer: The tracker of a middleware around this one, if any: a new visitor has its actor.
+        """
         self._request: WebRequest | None = request  # None when it has ended: a request refers to its tracker
+        self._outer: RequestTracker | None = None
+        if isinstance(outer, RequestTracker) and not outer._is_finished:  # that of another request is
+            self._outer = outer
         self._client = client
         self._settings = settings
         self._is_safe = is_safe
@@ -64,7 +78,7 @@ class RequestTracker:
         self._found: dict[str, Any] = {}
         self._cookies = ""  # the header, when the request has ended
         self._is_shown = False
-        self._is_finished = False  # the headers of the response are sent
+        self._is_finished: bool = False  # the headers of the response are sent
 
     @property
     def is_tracked(self) -> bool:
@@ -121,6 +135,11 @@ class RequestTracker:
         text: str = self._found.setdefault("cookie", self._find_cookie())
         if text:
             return text
+        outer = self._outer
+        if outer is not None and outer._settings.cookie_name == self._settings.cookie_name:
+            actor = outer._actor()
+            if actor is not None:
+                return actor
         if self._is_finished:
             _log.once(logging.WARNING, _TOO_LATE)
             _log.write()
@@ -210,9 +229,12 @@ class RequestTracker:
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
         request, settings, found = self._request, self._settings, self._found
-        if request is None or (settings.may_track is not None and "is_tracked" not in found):
-            return  # only the request can tell
         self._is_finished = True
+        if request is None:
+            return
+        if settings.may_track is not None and "is_tracked" not in found:  # only the request can tell
+            self._request = request.ended()
+            return
         if not settings.is_selective or self.is_tracked:
             if "actor" not in found:
                 self._cookies = request.header("cookie")

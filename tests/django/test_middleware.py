@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
-from django.test import AsyncClient, Client, RequestFactory
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.test.utils import override_settings
 
-import brockman
+import brockman.asgi
+import brockman.wsgi
 from brockman import contexts
 from brockman.django.client import DjangoFocusLabClient
 from brockman.django.middleware import FocusLabMiddleware, RequestTracker
@@ -275,6 +278,37 @@ def test_the_tracker_of_the_request_is_current(project: RecordingServer) -> None
     with pytest.raises(NoRequest):
         brockman.current()
     assert [trigger["actor_id"] for trigger in triggers(project)] == ["7", KNOWN]
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+def test_a_middleware_around_django_has_the_same_new_visitor(kind: str) -> None:
+    """That of `brockman.wsgi` or `brockman.asgi` gives way to Django's cookie: both record for its actor."""
+    seen: list[str | None] = []
+
+    def handle(request: HttpRequest) -> None:
+        seen.append(brockman.current().actor_id)
+        FocusLabMiddleware(view)(request)
+
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request.focuslab.actor_id)
+        return HttpResponse()
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        handle(WSGIRequest(environ))
+        return []
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        handle(ASGIRequest(scope, None))
+
+    if kind == "wsgi":
+        brockman.wsgi.FocusLabMiddleware(wsgi_app, client=DjangoFocusLabClient())(
+            RequestFactory().get("/").environ, print
+        )
+    else:
+        scope = AsyncRequestFactory().get("/").scope
+        asyncio.run(brockman.asgi.FocusLabMiddleware(asgi_app, client=DjangoFocusLabClient())(scope, *[print] * 2))
+    first, second = seen
+    assert first == second
 
 
 def test_a_client_of_its_own_makes_no_page_fail(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from typing import Any
 
 import flask
@@ -64,9 +65,16 @@ def test_an_application_is_set_up_once() -> None:
     app = make(focuslab, "shop")
     with pytest.raises(ConfigurationError, match="'shop'"):
         focuslab.init_app(app)
+    with flask.Flask("blog").app_context(), pytest.raises(ConfigurationError, match="'blog'; call init_app"):
+        _ = focuslab.client
 
 
-def test_a_wrong_setting_of_the_configuration_raises_in_tests() -> None:
-    """As soon as the application is made."""
-    with pytest.raises(ConfigurationError, match="cookie_age"):
-        make(FocusLab(), "shop", FL_COOKIE_AGE="long")
+@pytest.mark.parametrize("name", ["FL_COOKIE_AGE", "FL_FLUSH_INTERVAL", "FL_MAY_TRACK"])
+def test_a_wrong_setting_of_the_configuration_raises_in_tests(name: str) -> None:
+    """As soon as the application is made. No frame shows the key, which the configuration has."""
+    app = flask.Flask("shop")
+    app.config.update({"FL_API_KEY": KEY, "TESTING": True, name: "long"})
+    with pytest.raises(ConfigurationError, match="(?i)" + name.removeprefix("FL_")) as caught:
+        FocusLab(app)
+    trace = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    assert KEY not in "".join(trace.format())

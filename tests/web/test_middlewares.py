@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 import brockman
+from brockman import asgi, wsgi
 from brockman.client import FocusLabClient
 from brockman.exceptions import ConfigurationError, InvalidTrigger, NoRequest
 from tests.support.server import RecordingServer
-from tests.web.applications import KINDS, Response, View, in_production
+from tests.web.applications import KINDS, Response, View, call_wsgi, in_production
 
 ACTOR = "0f8fad5b-d9cb-469f-a165-70867728950e"
 Ask = Callable[..., Response]
@@ -93,6 +94,41 @@ def test_the_response_to_a_known_visitor_stays_as_it_is(
     for answer in (known, unused):
         assert {name for name, _ in answer.headers} <= {"content-type", "content-length"}
     assert actors(client, server) == [ACTOR]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_middleware_within_another_has_its_new_visitor(
+    kind: str, client: FocusLabClient, server: RecordingServer, is_first: bool
+) -> None:
+    """Such as that of a mounted application: one actor, one cookie, whichever records first."""
+
+    def view() -> Iterable[str]:
+        client.record_trigger(action="viewed", obj="page")
+        return ["ab"]
+
+    build, call = KINDS[kind]
+    app = build(view, client=client)
+
+    def record(is_before: bool) -> None:
+        if is_before == is_first:
+            client.record_trigger(action="asked", obj="page")
+
+    def wsgi_app(environ: Any, start_response: Any) -> Any:
+        record(True)
+        body = app(environ, start_response)
+        record(False)
+        return body
+
+    async def asgi_app(scope: Any, receive: Any, send: Any) -> None:
+        record(True)
+        await app(scope, receive, send)
+        record(False)
+
+    outer: Any = asgi.FocusLabMiddleware(asgi_app, client=client)
+    if call is call_wsgi:
+        outer = wsgi.FocusLabMiddleware(wsgi_app, client=client)
+    answer = call(outer, "/", {})
+    assert actors(client, server) == [answer.cookie] * 2
 
 
 def test_a_page_that_shows_the_actor_is_private(make: Callable[..., Ask]) -> None:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from brockman import asgi, wsgi
+from brockman.client import FocusLabClient
 from brockman.web.bots import is_bot
 from brockman.web.headers import is_public, varied, without_caches
 from brockman.web.request import find_cookie
@@ -109,3 +117,34 @@ def test_what_a_view_says_of_caches_is_kept_but_for_public(before: str, after: s
 def test_vary_names_the_cookie_once(before: str, after: str) -> None:
     """Beside what it named before."""
     assert varied(before) == after
+
+
+@pytest.mark.parametrize("kind", ["wsgi", "asgi"])
+@pytest.mark.parametrize("may_track", [None, bool], ids=["everybody", "consent"])
+def test_a_request_needs_no_garbage_collection(
+    make_client: Callable[..., FocusLabClient], kind: str, may_track: Any
+) -> None:
+    """It ends with its uploads, also where nothing was recorded, and a function for consent was never asked."""
+
+    class Upload:
+        pass
+
+    async def asgi_app(*_: Any) -> None:
+        pass
+
+    upload = Upload()
+    end = weakref.ref(upload)
+    client = make_client()
+    gc.disable()
+    try:
+        if kind == "wsgi":
+            app = wsgi.FocusLabMiddleware(lambda environ, start: [], client=client, may_track=may_track)
+            app({"wsgi.input": upload}, lambda *_: None)
+        else:
+            scope = {"type": "http", "headers": (), "state": {"upload": upload}}
+            asyncio.run(asgi.FocusLabMiddleware(asgi_app, client=client, may_track=may_track)(scope, *[Any] * 2))
+            del scope
+        del upload
+        assert end() is None
+    finally:
+        gc.enable()

@@ -79,7 +79,7 @@ def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
         try:
             raise ZeroDivisionError
         except ZeroDivisionError:
-            start_response("500 Oh", [("Content-Length", "0")], sys.exc_info())
+            start_response("500 Oh", [("Content-Length", "0")], exc_info=sys.exc_info())
         return []
 
     FocusLabMiddleware(app, client=client)({}, lambda *start: started.append(start))
@@ -88,6 +88,27 @@ def test_an_error_page_has_the_cookie_too(client: FocusLabClient) -> None:
     assert (
         [pair for pair in headers if pair[0] == "Set-Cookie"] == [p for p in first if p[0] == "Set-Cookie"] != []
     )
+
+
+@pytest.mark.parametrize("may_track", [None, bool], ids=["everybody", "consent"])
+def test_requests_that_share_an_environ_have_actors_of_their_own(client: FocusLabClient, may_track: Any) -> None:
+    """A server or a test may use it again, also after an exception; nobody gets the actor of another."""
+
+    def app(environ: Any, start_response: Any) -> Any:
+        seen.append(environ["focuslab.tracker"])
+        if len(seen) == 1:
+            raise ZeroDivisionError
+        start_response("200 OK", [])
+        return []
+
+    seen: list[Any] = []
+    environ: dict[str, Any] = {}
+    tracked = FocusLabMiddleware(app, client=client, may_track=may_track)
+    with pytest.raises(ZeroDivisionError):
+        tracked(environ, lambda *_: None)
+    tracked(environ, lambda *_: None)
+    tracked(environ, lambda *_: None)
+    assert len({tracker.actor_id for tracker in seen}) == 3
 
 
 def test_an_exception_passes_through(client: FocusLabClient) -> None:
