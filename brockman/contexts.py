@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from brockman.exceptions import InvalidTrigger, NoRequest
 from brockman.process.bodies import Body, body_of
+from brockman.process.steps import AsyncSteps, Steps, delegating
 
 if TYPE_CHECKING:
     from brockman.process.log import Log
@@ -34,7 +35,8 @@ class Context(NamedTuple):
 
     Attributes:
         actor_id: Who acts; None for nobody in particular, or for the visitor of the request.
-        identities, attributes, variables: Merged into those of each trigger, which win.
+        identities, attributes: What describes this actor. Merged into those of each trigger of the same actor.
+        variables: Merged into those of each trigger, which win.
         tracker: The tracker of the request that is handled; None outside of requests.
         is_untracked: True in a task that a visitor who is not tracked has called.
         is_safe: True where a mistake in a trigger is dropped, counted and logged, and raises nothing.
@@ -57,8 +59,10 @@ class Context(NamedTuple):
 
         Returns None when the actor would be a visitor who is not tracked.
         """
-        tracker = self.tracker
-        if type(actor_id) is not str and type(actor_id) is not int and _is_nobody(actor_id):
+        tracker, is_described = self.tracker, self.identities is not None or self.attributes is not None
+        if (type(actor_id) is str or type(actor_id) is int) or not _is_nobody(actor_id):
+            is_described = is_described and self.describes(actor_id)
+        else:
             actor_id = self.actor_id
             if actor_id is None:
                 if self.is_untracked:
@@ -67,9 +71,8 @@ class Context(NamedTuple):
                     actor_id = tracker._actor()
                     if actor_id is None:
                         return None
-        if self.identities is not None:
+        if is_described:
             identities = merge(self.identities, identities)
-        if self.attributes is not None:
             attributes = merge(self.attributes, attributes)
         if self.variables is not None:
             variables = merge(self.variables, variables)
@@ -77,13 +80,29 @@ class Context(NamedTuple):
             variables = merge(tracker._variables(), variables)
         return actor_id, identities, attributes, variables
 
+    def describes(self, actor_id: Any) -> bool:
+        """Return whether identities and attributes are this actor's: it is the same, or they are nobody's.
+
+        Those of another actor would make the collector take the two for one person.
+        """
+        own = self.actor_id
+        if own is None and self.tracker is not None:
+            own = self.tracker._found.get("actor")  # of the visitor, if something has asked for it
+            return own is not None and own == _text_of(actor_id)
+        if own is None:
+            return not self.is_untracked
+        return own is actor_id or _text_of(own) == _text_of(actor_id)
+
     def within(self, outer: Context | None) -> Context:
         """Return this context inside another one: it has what this one leaves out."""
         if outer is None:
             return self
         is_own = self.actor_id is not None or self.tracker is not None or self.is_untracked
-        is_other = self.tracker is not None and (outer.actor_id is not None or outer.tracker is not None)
-        person = Context() if is_other else outer  # what identifies one actor is not the visitor's of a request
+        if self.tracker is not None:
+            is_same = outer.actor_id is None and outer.tracker is None
+        else:
+            is_same = self.actor_id is None or outer.describes(self.actor_id)
+        person = outer if is_same else Context()
         return self._replace(
             actor_id=self.actor_id if is_own else outer.actor_id,
             identities=merge(person.identities, self.identities),
@@ -123,6 +142,18 @@ def _is_nobody(actor_id: Any) -> bool:
     from brockman.trigger.coerce import is_nobody  # not at the top: importing the client stays cheap
 
     return is_nobody(actor_id)
+
+
+def _text_of(actor_id: Any) -> object:
+    """Return an actor's id as it is sent; something equal to nothing for what is no id."""
+    if type(actor_id) is str:
+        return actor_id
+    from brockman.trigger.coerce import coerce_actor_id
+
+    try:
+        return coerce_actor_id(actor_id)
+    except InvalidTrigger:
+        return object()
 
 
 def merge(outer: Any, inner: Any) -> Any:
@@ -182,8 +213,9 @@ def context(
     """Return a block, also a decorator, in which triggers have this actor and these values.
 
     `record_trigger`, `encode_trigger` and `send_trigger` of every client take from it what their caller leaves
-    out. The mappings are merged key by key; the innermost wins, and a key whose value is None is left out. Blocks
-    may be nested, shared by threads, and used by `async with`. Decorates functions, coroutines and generators.
+    out. The mappings are merged key by key; the innermost wins, and a key whose value is None is left out.
+    Identities and attributes describe the actor: a trigger or block of another actor does not get them. Blocks may
+    be nested, shared by threads, and used by `async with`. Decorates functions, coroutines and generators.
 
     Args:
         actor_id: Who acts; None, or a user who is not logged in, keeps that of the block around this one.
@@ -245,31 +277,15 @@ def _wrap_coroutine(block: ContextBlock, function: Callable[..., Any]) -> Callab
 
 def _wrap_generator(block: ContextBlock, function: Callable[..., Any]) -> Callable[..., Any]:
     def inside(*arguments: Any, **keywords: Any) -> Any:
-        return (yield from steps(function(*arguments, **keywords), lambda: block))
+        return (yield from Steps(function(*arguments, **keywords), lambda: block))
 
     return inside
 
 
 def _wrap_async_generator(block: ContextBlock, function: Callable[..., Any]) -> Callable[..., Any]:
-    async def inside(*arguments: Any, **keywords: Any) -> Any:
-        source = async_steps(function(*arguments, **keywords), lambda: block)
-        step = source.asend(None)
-        try:
-            while True:
-                try:
-                    item = await step
-                except StopAsyncIteration:
-                    return
-                try:
-                    step = source.asend((yield item))
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = source.athrow(error)
-        finally:
-            await source.aclose()
-
-    return inside
+    return delegating(
+        lambda *arguments, **keywords: AsyncSteps(function(*arguments, **keywords), lambda: block), nullcontext
+    )
 
 
 _WRAPPERS = {
@@ -278,52 +294,6 @@ _WRAPPERS = {
     Body.GENERATOR: _wrap_generator,
     Body.ASYNC_GENERATOR: _wrap_async_generator,
 }
-
-
-class steps(Generator[Any, Any, Any]):
-    """A generator or iterator, each of whose steps runs in a block, and what is between them does not."""
-
-    def __init__(self, source: Any, block: Callable[[], AbstractContextManager[None]]) -> None:
-        """Run nothing yet. `block` is called for each step."""
-        self._source = source
-        self._block = block
-
-    def send(self, value: Any) -> Any:
-        with self._block():
-            return next(self._source) if value is None else self._source.send(value)
-
-    def throw(self, *error: Any) -> Any:
-        with self._block():
-            return self._source.throw(*error)
-
-    def close(self) -> None:
-        with self._block():
-            close = getattr(self._source, "close", None)
-            if close is not None:
-                close()
-
-
-class async_steps(AsyncGenerator[Any, Any]):
-    """An asynchronous generator or iterator, each of whose steps runs in a block."""
-
-    def __init__(self, source: Any, block: Callable[[], AbstractContextManager[None]]) -> None:
-        """Run nothing yet. `block` is called for each step."""
-        self._source = source
-        self._block = block
-
-    async def asend(self, value: Any) -> Any:
-        with self._block():
-            return await (anext(self._source) if value is None else self._source.asend(value))
-
-    async def athrow(self, *error: Any) -> Any:
-        with self._block():
-            return await self._source.athrow(*error)
-
-    async def aclose(self) -> None:
-        with self._block():
-            close = getattr(self._source, "aclose", None)
-            if close is not None:
-                await close()
 
 
 def current() -> RequestTracker:

@@ -7,6 +7,7 @@ import contextvars
 import inspect
 import json
 import threading
+import uuid
 from typing import Any
 
 import pytest
@@ -59,6 +60,30 @@ def test_an_actor_of_its_own_wins(client, outbox):
         record(client, actor_id=3)
         client.record_trigger(4, "viewed", "book")
     assert actors(outbox) == ["2", "1", "3", "4"]
+
+
+def test_another_actor_gets_the_variables_only(client, outbox):
+    """Identities and attributes of one actor would make the collector take the two for one person."""
+    with brockman.context(1, {"email": "ada@example.com"}, {"plan": "pro"}, {"tenant": "acme"}):
+        record(client, actor_id="1")
+        record(client, actor_id=2)
+        with brockman.context(2, attributes={"plan": "free"}):
+            record(client)
+        with brockman.context(uuid.UUID(int=1)), brockman.context(str(uuid.UUID(int=1)), {"email": "b"}):
+            record(client)
+        with brockman.context(attributes={"team": "a"}):
+            record(client)
+    with brockman.context(attributes={"team": "a"}), brockman.context(3):
+        record(client)
+    assert [(one.actor_id, one.identities, one.attributes) for one in outbox] == [
+        ("1", {"email": "ada@example.com"}, {"plan": "pro"}),
+        ("2", {}, {}),
+        ("2", {}, {"plan": "free"}),
+        (str(uuid.UUID(int=1)), {"email": "b"}, {}),
+        ("1", {"email": "ada@example.com"}, {"plan": "pro", "team": "a"}),
+        ("3", {}, {"team": "a"}),
+    ]
+    assert all(one.variables["tenant"] == "acme" for one in outbox[:5])
 
 
 def test_all_ways_of_recording_take_it(client, outbox, server):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import ExitStack, aclosing
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 from brockman.process.bodies import Body, body_of
+from brockman.process.steps import delegating
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 _Function = Callable[..., Any]
@@ -116,22 +117,7 @@ def _wrap_generator(flushing: Flushing, function: _Function) -> _Function:
 
 
 def _wrap_async_generator(flushing: Flushing, function: _Function) -> _Function:
-    async def flushed(*arguments: Any, **keywords: Any) -> AsyncGenerator[Any, Any]:
-        async with flushing, aclosing(function(*arguments, **keywords)) as source:
-            step = source.asend(None)
-            while True:
-                try:
-                    item = await step
-                except StopAsyncIteration:
-                    return
-                try:
-                    step = source.asend((yield item))
-                except GeneratorExit:
-                    raise
-                except BaseException as error:
-                    step = source.athrow(error)
-
-    return flushed
+    return delegating(function, lambda: flushing)
 
 
 _WRAPPERS = {

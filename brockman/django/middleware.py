@@ -24,6 +24,7 @@ from brockman.django.settings import (
     read_settings,
 )
 from brockman.exceptions import ConfigurationError
+from brockman.process.steps import Steps
 from brockman.web import headers, tracker
 from brockman.web.request import WebRequest, find_cookie
 
@@ -164,7 +165,7 @@ def _continue_in(context: contexts.Context, response: Any) -> None:
     if response.is_async:
         response.streaming_content = _AsyncParts(context, parts)
     else:
-        response.streaming_content = contexts.steps(parts, lambda: contexts.entered(context))
+        response.streaming_content = Steps(parts, lambda: contexts.entered(context))
 
 
 def _close_in(context: contexts.Context, close: Callable[[], None]) -> None:
