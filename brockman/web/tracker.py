@@ -213,18 +213,17 @@ class RequestTracker:
             is_public: True when the view says `Cache-Control: public`: such a response sets a cookie only if the
                 actor was used.
         """
-        self._is_finished = True
-        if not self._found and not self._settings.cookie_always:
-            return _NOTHING
-        actor = None
-        if "actor" in self._found or (self._settings.cookie_always and not is_public):
-            actor = self._actor()
+        found, self._is_finished = self._found, True
+        if "actor" in found:
+            actor = found["actor"]
+        else:
+            actor = self._actor() if self._settings.cookie_always and not is_public else None
         is_new = (
             actor is not None
-            and self._once("cookie", self._find_cookie) != actor
+            and actor != found["cookie"]  # which was looked for before the actor
             and self._client._refusal is None  # a client that records nothing needs no cookie
         )
-        return Finish(actor if is_new else None, is_private=self._is_shown or is_new)
+        return Finish(actor if is_new else None, is_private=True) if is_new or self._is_shown else _NOTHING
 
     def release(self) -> None:
         """Keep of the request what a later trigger needs. Call it when the request has ended."""
