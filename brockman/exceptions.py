@@ -5,6 +5,7 @@
         InvalidTrigger (ValueError)       a trigger is wrong: names the path and the value
         BufferFull                        the buffer is full and overflow="raise"
         ClientClosed                      send_trigger after close
+        NoRequest (LookupError)           brockman.current() outside of a request
         ConnectionFailed                  no answer came back
         AnswerError                       the answer was not a success
             BadRequest                    400

@@ -203,7 +203,7 @@ def test_a_signal_handler_that_reads_the_counts_changes_none(server: RecordingSe
         return strike if frame.f_code.co_name in ("add_up_ended", "read_totals") else None
 
     clients, before = list[str](), sys.gettrace()
-    for number in range(20):
+    for number in range(8):
         client = FocusLabClient(f"key {number}", server.endpoint, enabled=False)
         record(client, 1)
         clients.append(client.endpoint)
