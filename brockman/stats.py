@@ -20,7 +20,7 @@ class Stats:
         delivered: Triggers that the server accepted.
         rejected: Triggers that the server refused for good.
         dropped: Triggers lost on this side, by reason: `overflow`, `invalid`, `filtered`, `hook_failed`, `closed`,
-            `disabled`, `misconfigured` and `untracked` (in Django), `damaged` (in the spool), `shutdown`,
+            `disabled`, `misconfigured` and `untracked` (in requests), `damaged` (in the spool), `shutdown`,
             `own_log`.
         retries: Attempts beyond the first, for any cause.
         batches: Requests that were accepted in whole or in part.
