@@ -11,6 +11,7 @@ from brockman.client import FocusLabClient
 from brockman.exceptions import BadAPIKey, BadRequest, ResourceNotFound
 from tests.collector.running import Running
 from tests.support.client import KEY
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -25,13 +26,19 @@ def client(started: Running) -> Iterator[FocusLabClient]:
         yield client
 
 
-def test_those_who_did_it_are_downloaded(client: FocusLabClient) -> None:
+def is_joined(started: Running) -> bool:
+    """Return whether all that is stored is joined to its person."""
+    return bool(started.get("people/").json()["pending"] == 0)
+
+
+def test_those_who_did_it_are_downloaded(client: FocusLabClient, started: Running) -> None:
     """The way of the documentation: record, save, download, over more than one page."""
     for number in range(2500):
         client.record_trigger(number, "viewed", "pricing", {"email": f"{number}@example.com"}, {"plan": "pro"})
     client.record_trigger(7, "paid", "order")
     client.record_trigger("laptop", "viewed", "docs", {"email": "8@example.com"})
     assert client.flush(30)
+    assert eventually(lambda: is_joined(started))
     saved = client.save_group(
         "hot leads, 2026",
         where={"attributes.plan": "pro"},
