@@ -163,7 +163,7 @@ class FocusLabClient(Unique, Closing, WithGroups, Compatible):
             True when the trigger is buffered. False when it was dropped, and counted in `stats().dropped`.
 
         Raises:
-            InvalidTrigger: For a mistake in the arguments, unless `on_invalid="drop"`.
+            InvalidTrigger: For a mistake in the arguments, unless `on_invalid` says to drop it.
             BufferFull: When the buffer is full and `overflow="raise"`.
         """
         pipeline = self._pipeline
@@ -180,8 +180,9 @@ class FocusLabClient(Unique, Closing, WithGroups, Compatible):
                 if context is not None:
                     filled = context.fill(actor_id, identities, attributes, variables)
                     if filled is None:
-                        return pipeline.refuse("untracked")
+                        return self._current().refuse("untracked")
                     actor_id, identities, attributes, variables = filled
+                    pipeline = self._current()  # `may_track` may have forked, and this be the child
                 new_id, now, limit = pipeline.next_id(), datetime.now(_UTC), self._max_trigger_bytes
                 body = self._encode_arguments(
                     actor_id, action, obj, identities, attributes, variables, new_id, now, limit
@@ -367,9 +368,9 @@ class FocusLabClient(Unique, Closing, WithGroups, Compatible):
         self, arguments: Arguments, at: datetime | None = None, trigger_id: UUID | str | None = None
     ) -> bytes | None:
         """Return the trigger's JSON; None when `before_record` drops it."""
-        pipeline, now = self._current(), datetime.now(_UTC)
-        own_id, moment = self._coerce_stamp(trigger_id, at, now)
+        own_id, moment = self._coerce_stamp(trigger_id, at, datetime.now(_UTC))
         filled = contexts.fill(arguments, self._default_variables)
+        pipeline = self._current()  # `may_track` may have forked, and this be the child
         if filled is None:
             pipeline.refuse("untracked")
             return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 import pytest
 
@@ -260,6 +261,38 @@ if children[-1]:
     join(*children)
 """
     assert_exact(run(tmp_path, server, script), server, at_least=5)
+
+
+@pytest.mark.parametrize("identity", ["", "trigger_id=uuid.uuid4(), "], ids=["plain", "with an id"])
+def test_a_fork_in_may_track(server, tmp_path, identity):
+    """Parent and child both continue the call that forked, each with a trigger that is delivered."""
+    script = f"""
+import uuid
+from brockman.wsgi import FocusLabMiddleware
+children = []
+def may_track(request):
+    children.append(os.fork())
+    return True
+
+def app(environ, start_response):
+    assert client.record_trigger({identity}action="viewed", obj="fork")
+    name = "parent" if children[-1] else "child"
+    record(client, f"{{name}} goes on")
+    return []
+
+client = make()
+record(client, "before")
+FocusLabMiddleware(app, may_track=may_track, client=client, debug=True)({{}}, None)
+if children[-1]:
+    join(*children)
+"""
+    run(tmp_path, server, script)
+    assert Counter(trigger["object"] for trigger in server.triggers) == {
+        "before": 1,
+        "fork": 2,
+        "parent goes on": 1,
+        "child goes on": 1,
+    }
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
