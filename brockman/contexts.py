@@ -17,7 +17,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from brockman.exceptions import InvalidTrigger, NoRequest
-from brockman.process.bodies import Body, body_of
+from brockman.process.bodies import Body, wrap
 from brockman.process.steps import AsyncSteps, Steps, delegating
 
 if TYPE_CHECKING:
@@ -251,12 +251,8 @@ class ContextBlock:
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
         """Return the function with its body in this context; it stays a coroutine function or generator."""
-        wrapped: Any
-        if isinstance(function, (staticmethod, classmethod)):
-            wrapped = type(function)(self(function.__func__))
-        else:
-            wrapped = functools.wraps(function)(_WRAPPERS[body_of(function)](self, function))
-        return wrapped  # type: ignore[no-any-return]
+        wrapped: AnyFunction = wrap(function, self, _WRAPPERS)
+        return wrapped
 
 
 def _wrap_function(block: ContextBlock, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
-from brockman.process.bodies import Body, body_of
+from brockman.process.bodies import Body, wrap
 from brockman.process.steps import delegating
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
@@ -43,12 +42,8 @@ class Flushing:
 
     def __call__(self, function: AnyFunction) -> AnyFunction:
         """Return the function with a flush at the end of its body; it stays a coroutine function or generator."""
-        wrapped: Any
-        if isinstance(function, (staticmethod, classmethod)):
-            wrapped = type(function)(self(function.__func__))
-        else:
-            wrapped = functools.wraps(function)(_WRAPPERS[body_of(function)](self, function))
-        return wrapped  # type: ignore[no-any-return]
+        wrapped: AnyFunction = wrap(function, self, _WRAPPERS)
+        return wrapped
 
 
 def _wrap_function(flushing: Flushing, function: _Function) -> _Function:

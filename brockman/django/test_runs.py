@@ -8,8 +8,7 @@ from pathlib import PurePath
 
 from brockman.testing import divert
 from brockman.transport import Answer
-
-PYTEST_PLUGIN = "brockman.pytest_plugin"  # pytest loads it before the project
+from brockman.web.client import PYTEST_PLUGIN
 
 
 class _Nowhere:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any
 
@@ -14,6 +15,13 @@ class Body(Enum):
     COROUTINE = "coroutine"
     GENERATOR = "generator"
     ASYNC_GENERATOR = "async generator"
+
+
+def wrap(function: Any, owner: Any, wrappers: Mapping[Body, Callable[[Any, Any], Any]]) -> Any:
+    """Return a function in the wrapper of its kind, which gets `owner` too; a static or class method stays one."""
+    if isinstance(function, (staticmethod, classmethod)):
+        return type(function)(wrap(function.__func__, owner, wrappers))
+    return functools.wraps(function)(wrappers[body_of(function)](owner, function))
 
 
 def body_of(function: Callable[..., Any]) -> Body:
