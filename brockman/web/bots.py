@@ -15,5 +15,5 @@ _MARKS = re.compile(
 
 
 def is_bot(user_agent: str) -> bool:
-    """Return whether a program says that it is a crawler, a monitor or a health probe. One without a name is."""
+    """Return True for the user agent of a crawler, a monitor or a health probe, and for an empty one."""
     return not user_agent or _MARKS.search(user_agent) is not None

@@ -53,9 +53,8 @@ def find_cookie(header: str, name: str, accepts: Callable[[str], object] = bool)
     prefix = name + "="
     start = header.find(prefix)
     while start >= 0:
-        if not header[
-            header.rfind(";", 0, start) + 1 : start
-        ].strip():  # else the end of another name, or of a value
+        before = header[header.rfind(";", 0, start) + 1 : start]
+        if not before.strip():  # else it is the end of another name, or of a value
             end = header.find(";", start)
             value = header[start + len(prefix) : end if end >= 0 else None].strip('" ')
             if accepts(value):
